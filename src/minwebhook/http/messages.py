@@ -1,0 +1,106 @@
+"""Requests and responses as values (RFC 9110). Pure: bodies are read and written through callables given by the caller.
+
+Header names are lower-case ``str`` on requests; values are ``str`` decoded as ISO-8859-1, so any legal field value
+survives a round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+#: Sends a piece of a streamed body and returns when the socket took it (or raises what broke the connection).
+SendChunk = Callable[[bytes], Awaitable[None]]
+
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+
+
+class Headers:
+    """Field names (lower-case) and values in the order they came. Lookups give the first value."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: list[tuple[str, str]]) -> None:
+        self._items = items
+
+    def get(self, name: str) -> str | None:
+        """The first value of the lower-case field ``name``, or None."""
+        for key, value in self._items:
+            if key == name:
+                return value
+        return None
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of the lower-case field ``name``, in order."""
+        return [value for key, value in self._items if key == name]
+
+    def items(self) -> list[tuple[str, str]]:
+        """All fields in the order they came."""
+        return self._items
+
+
+class Body:
+    """The unread request body. The connection gives the real one; this one is empty.
+
+    Nothing is read from the peer (and no ``100 Continue`` is sent) before the first call.
+    """
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The whole body. Raises :class:`~minwebhook.errors.PayloadTooLarge` as soon as it is known to be larger."""
+        return b""
+
+    async def read_chunk(self) -> bytes:
+        """The next piece as it came, at most 64 KiB; ``b""`` at the end."""
+        return b""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, its body still unread."""
+
+    method: str
+    #: The path of the target, still percent-encoded, always starting with ``/`` (or ``*`` for OPTIONS).
+    path: str
+    #: The query of the target without ``?``, still percent-encoded; "" when there is none.
+    query: str
+    headers: Headers
+    #: Identifies the request in logs.
+    request_id: str
+    #: ``host:port`` of the peer, or ``unix``.
+    peer: str = ""
+    scheme: str = "http"
+    body: Body = field(default_factory=Body)
+    #: Calls back once, from the loop, when the peer closes its side while the request is being handled; the
+    #: returned function takes the wish back. The default is for requests without a socket (tests).
+    on_disconnect: Callable[[Callable[[], None]], Callable[[], None]] = lambda callback: lambda: None
+
+
+@dataclass(slots=True)
+class Response:
+    """One response. ``body`` is sent together with the head in one write; ``stream`` is for bodies made on the fly."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    #: Writes the body piece by piece with chunked coding; returns at the end of the body. Excludes ``body``.
+    stream: Callable[[SendChunk], Awaitable[None]] | None = None
+
+    @classmethod
+    def text(cls, text: str, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+        """A plain text answer."""
+        return cls(status, text.encode(), TEXT, headers)
+
+    @classmethod
+    def json(cls, body: bytes, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+        """A JSON answer from already encoded bytes."""
+        return cls(status, body, JSON, headers)
+
+
+#: Answers one request. Exceptions other than cancellation become 500 without details.
+Handler = Callable[[Request], Awaitable[Response]]
+
+#: Path parameters of a matched route.
+Params = Mapping[str, str]

@@ -1,0 +1,271 @@
+"""Every setting of the program: name, unit, default, one sentence, and where its value came from.
+
+A setting has one name everywhere: ``max_body_bytes`` in the TOML file, ``MINWEBHOOK_MAX_BODY_BYTES`` in the environment,
+``--max-body-bytes`` as a flag. Order: default < file < environment < flag. Units are part of the names (``_s`` seconds,
+``_bytes`` bytes). Unknown keys and bad values end the start (:class:`~minwebhook.errors.SettingsError`).
+
+The values live in frozen dataclasses by topic; nothing else in the program reads ``os.environ``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+from minwebhook.errors import SettingsError
+
+ENVIRONMENT_PREFIX: Final = "MINWEBHOOK_"
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+def _setting(default: Any, sentence: str, *, low: float | None = None, choices: tuple[str, ...] = (), **extra: Any) -> Any:
+    """A field with its sentence, the lowest value it takes, and the words it takes."""
+    return dataclasses.field(default=default, metadata={"help": sentence, "low": low, "choices": choices, **extra})
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where the server listens and keeps its data."""
+
+    listen: tuple[str, ...] = _setting(
+        ("127.0.0.1:8000",), "Addresses to listen on, host:port (port 0 = any free one) or unix:PATH."
+    )
+    data: str = _setting("./minwebhook-data", "Directory of the database; created with mode 0700.")
+    scripts: str = _setting("", "Directory whose files are deployed as scripts before listening; empty = none.")
+    base_url: str = _setting("", "Public URL of this server, for links and for scripts; empty = the first address.")
+    tls_cert: str = _setting("", "PEM file with the certificate chain; with tls_key, TCP addresses speak https.")
+    tls_key: str = _setting("", "PEM file with the private key of tls_cert.")
+    admin_token: str = _setting(
+        "", "Token accepted as the admin's, instead of one made at the first start.", secret=True, flag=False
+    )
+    grace_s: float = _setting(30.0, "Seconds that requests and running jobs get to finish at shutdown.", low=0)
+    log_level: str = _setting("info", "Least severe log line written.", choices=("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """Limits of the HTTP server."""
+
+    max_connections: int = _setting(1024, "Open connections at once; further ones wait to be accepted.", low=1)
+    max_head_bytes: int = _setting(64 * KIB, "Bytes of a request line and its header fields together.", low=KIB)
+    max_header_fields: int = _setting(128, "Header fields of one request.", low=8)
+    max_body_bytes: int = _setting(32 * MIB, "Bytes of a request body that is read into memory.", low=0)
+    head_timeout_s: float = _setting(10.0, "Seconds from the first byte of a request head to its end.", low=0.01)
+    idle_timeout_s: float = _setting(75.0, "Seconds a connection may wait for its next request.", low=0.01)
+    body_idle_timeout_s: float = _setting(10.0, "Seconds without a byte after which a request body is given up.", low=0.01)
+    min_body_bytes_per_s: int = _setting(
+        1024, "Slowest average rate of a request body, counted after body_idle_timeout_s.", low=0
+    )
+    write_timeout_s: float = _setting(30.0, "Seconds a peer may take to accept one piece of an answer.", low=0.01)
+    tls_handshake_timeout_s: float = _setting(10.0, "Seconds a TLS handshake may take.", low=0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """How jobs are queued, run and bounded."""
+
+    workers: int = _setting(0, "Jobs that run at the same time; 0 = one per CPU core.", low=0)
+    job_timeout_s: float = _setting(900.0, "Longest run of any job, in seconds.", low=0.01)
+    max_queued_jobs: int = _setting(100_000, "Jobs waiting in memory; a further one is refused with 503.", low=1)
+    wait_result_timeout_s: float = _setting(
+        600.0, "Seconds a sync caller waits; then it gets 500 and the job is cancelled.", low=0.01
+    )
+    sync_failure_status: int = _setting(200, "Status of a sync answer whose job failed: 200 or 422.", choices=("200", "422"))
+    max_log_bytes: int = _setting(8 * MIB, "Bytes of log of one job; a job that writes more is ended.", low=KIB)
+    max_result_bytes: int = _setting(32 * MIB, "Bytes of one result; a larger one fails the job.", low=KIB)
+    warm_children: int = _setting(
+        0, "Started sandboxes per runtime that wait for their job; 0 = twice the workers, at least 4.", low=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """What scripts may use."""
+
+    sandbox: str = _setting(
+        "auto", "Isolation to use: the best that works, or exactly this one.", choices=("auto", "root", "userns", "none")
+    )
+    insecure: bool = _setting(False, "Allow running scripts without namespaces (sandbox = none).")
+    sandbox_network: str = _setting("host", "Network of scripts.", choices=("host", "none"))
+    python: str = _setting("", "Python interpreter of scripts; empty = the one that runs the server.")
+    bash: str = _setting("/bin/bash", "Bash interpreter of scripts.")
+    job_memory_bytes: int = _setting(1024 * MIB, "Address space of each process of a job.", low=64 * MIB)
+    job_processes: int = _setting(64, "Processes and threads of one job at once.", low=1)
+    job_open_files: int = _setting(256, "Open files of each process of a job.", low=16)
+    job_file_bytes: int = _setting(64 * MIB, "Size of each file that a job writes.", low=0)
+    job_tmp_bytes: int = _setting(64 * MIB, "Space of a job's private /tmp.", low=MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings by topic, and the origin of each value (``default``, ``file PATH``, ``environment NAME``, ``flag --x``)."""
+
+    server: ServerSettings = ServerSettings()
+    http: HttpSettings = HttpSettings()
+    jobs: JobSettings = JobSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def worker_count(self) -> int:
+        """Jobs that run at the same time: the setting, or one per usable CPU core."""
+        return self.jobs.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def warm_count(self) -> int:
+        """Waiting sandboxes per runtime."""
+        return self.jobs.warm_children or max(4, 2 * self.worker_count)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """One row of ``minwebhook settings``."""
+
+    name: str
+    topic: str
+    type: type
+    default: Any
+    sentence: str
+    low: float | None
+    choices: tuple[str, ...]
+    secret: bool
+    #: Whether there is a command line flag; secrets have none, they would show in the process list.
+    has_flag: bool
+
+    @property
+    def environment_name(self) -> str:
+        """The environment variable of this setting."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """The command line flag of this setting."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def unit(self) -> str:
+        """The unit, read off the name: ``seconds``, ``bytes``, ``bytes/s`` or nothing."""
+        for suffix, unit in (("_bytes_per_s", "bytes/s"), ("_bytes", "bytes"), ("_s", "seconds")):
+            if self.name.endswith(suffix):
+                return unit
+        return ""
+
+
+def _catalogue() -> dict[str, SettingInfo]:
+    infos: dict[str, SettingInfo] = {}
+    for topic in dataclasses.fields(Settings):
+        if topic.name == "origins":
+            continue
+        group = type(topic.default)
+        hints = get_type_hints(group)
+        for field in dataclasses.fields(group):
+            hint = hints[field.name]
+            infos[field.name] = SettingInfo(
+                name=field.name,
+                topic=topic.name,
+                type=tuple if hint == tuple[str, ...] else hint,
+                default=field.default,
+                sentence=field.metadata["help"],
+                low=field.metadata["low"],
+                choices=field.metadata["choices"],
+                secret=field.metadata.get("secret", False),
+                has_flag=field.metadata.get("flag", True),
+            )
+    return infos
+
+
+#: Every setting by name, in the order of the dataclasses.
+CATALOGUE: Final[Mapping[str, SettingInfo]] = _catalogue()
+
+
+def load_settings(
+    *, flags: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None, config: str | None = None
+) -> Settings:
+    """The settings from their four sources. ``flags`` and the TOML file ``config`` are keyed by setting name.
+
+    Raises :class:`SettingsError` naming the key and its origin.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {name: "default" for name in CATALOGUE}
+
+    def take(name: str, raw: object, origin: str) -> None:
+        info = CATALOGUE.get(name)
+        if info is None:
+            raise SettingsError(f"unknown setting {name!r} ({origin}); 'minwebhook settings' lists all")
+        values[name] = _convert(info, raw, origin)
+        origins[name] = origin
+
+    if config is not None:
+        for name, raw in _read_toml(config).items():
+            take(name, raw, f"file {config}")
+    for key, raw_text in (os.environ if environment is None else environment).items():
+        if key.startswith(ENVIRONMENT_PREFIX):
+            take(key.removeprefix(ENVIRONMENT_PREFIX).lower(), raw_text, f"environment {key}")
+    for name, raw in (flags or {}).items():
+        take(name, raw, f"flag --{name.replace('_', '-')}")
+
+    groups = {
+        topic.name: type(topic.default)(**{n: v for n, v in values.items() if CATALOGUE[n].topic == topic.name})
+        for topic in dataclasses.fields(Settings)
+        if topic.name != "origins"
+    }
+    settings = Settings(**groups, origins=origins)
+    if bool(settings.server.tls_cert) != bool(settings.server.tls_key):
+        raise SettingsError("tls_cert and tls_key go together: give both or none")
+    return settings
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from error
+
+
+def _convert(info: SettingInfo, raw: object, origin: str) -> Any:
+    """``raw`` as the setting's type; text is parsed, TOML values are taken as they are when the type fits."""
+
+    def refuse(expected: str) -> SettingsError:
+        shown = "(hidden)" if info.secret else repr(raw)
+        return SettingsError(f"bad value {shown} for {info.name} ({origin}): expected {expected}")
+
+    value: Any = raw
+    if info.type is tuple:
+        if isinstance(raw, str):
+            value = tuple(part for part in (piece.strip() for piece in raw.split(",")) if part)
+        elif isinstance(raw, list | tuple) and all(isinstance(part, str) for part in raw):
+            value = tuple(raw)
+        else:
+            raise refuse("a list of texts")
+        if not value:
+            raise refuse("at least one entry")
+    elif info.type is bool:
+        if isinstance(raw, str) and raw.lower() in ("true", "false"):
+            value = raw.lower() == "true"
+        elif not isinstance(raw, bool):
+            raise refuse("true or false")
+    elif info.type in (int, float):
+        try:
+            if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+                raise ValueError
+            value = info.type(raw)
+            if info.type is int and not isinstance(raw, str) and value != raw:
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise refuse("a whole number" if info.type is int else "a number") from None
+        if value != value or (info.low is not None and value < info.low):
+            raise refuse(f"at least {info.low:g}" if info.low is not None else "a number")
+    elif not isinstance(raw, str):
+        raise refuse("a text")
+    if info.choices and str(value) not in info.choices:
+        raise refuse("one of " + ", ".join(info.choices))
+    return value
