@@ -46,6 +46,7 @@ class ServerSettings:
         "", "Token accepted as the admin's, instead of one made at the first start.", secret=True, flag=False
     )
     grace_s: float = _setting(30.0, "Seconds that requests and running jobs get to finish at shutdown.", low=0)
+    access_log: bool = _setting(True, "Write a log line for every request.")
     log_level: str = _setting("info", "Least severe log line written.", choices=("debug", "info", "warning", "error"))
 
 

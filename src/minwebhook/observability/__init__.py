@@ -1,1 +1,1 @@
-
+"""What operators see: the structured log."""

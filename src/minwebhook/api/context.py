@@ -1,0 +1,167 @@
+"""What every endpoint is given, and the one place where requests are authenticated and authorized.
+
+The route that matched decides what a request needs: its domain and action, whether a token is required. Authorization
+never looks at the raw path.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import orjson
+
+from minwebhook.auth.job_tokens import JobTokens
+from minwebhook.auth.principal import Principal
+from minwebhook.auth.store import AuthStore
+from minwebhook.db.database import Database
+from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, UnsupportedMediaType
+from minwebhook.http.messages import Params, Request, Response
+from minwebhook.jobs.store import JobStore
+from minwebhook.jobs.table import JobTable
+from minwebhook.scripts.store import ScriptStore
+from minwebhook.settings import Settings
+from minwebhook.times import now_ms
+from minwebhook.webhooks.query import Query
+
+
+class Access(enum.Enum):
+    """Who may call a route."""
+
+    #: Anyone, without a token.
+    PUBLIC = "public"
+    #: Whoever has a valid token.
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What the router finds: the function, and what calling it means for authorization."""
+
+    call: Callable[[Context], Awaitable[Response]]
+    #: Windmill's scope words: the resource's domain and what is done to it (``read``, ``write``, ``run``).
+    domain: str
+    action: str
+    access: Access = Access.TOKEN
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of the program that endpoints use."""
+
+    settings: Settings
+    db: Database
+    auth: AuthStore
+    job_tokens: JobTokens
+    scripts: ScriptStore
+    jobs: JobTable
+    job_store: JobStore
+    is_draining: bool = False
+
+
+@dataclass(slots=True)
+class Context:
+    """One request on its way through an endpoint."""
+
+    request: Request
+    params: Params
+    services: Services
+    #: None only on public routes.
+    caller: Principal | None
+    _query: Query | None = field(default=None)
+
+    @property
+    def principal(self) -> Principal:
+        """The caller; only for routes that need a token."""
+        if self.caller is None:
+            raise MissingToken
+        return self.caller
+
+    @property
+    def workspace(self) -> str:
+        """The workspace of the route."""
+        return self.params["workspace"]
+
+    @property
+    def query(self) -> Query:
+        """The decoded query parameters."""
+        if self._query is None:
+            self._query = Query(self.request.query)
+        return self._query
+
+    def job_id(self) -> UUID:
+        """The ``{id}`` of the route. Raises :class:`BadRequest`."""
+        return parse_uuid(self.params["id"], "job id")
+
+    async def body(self) -> bytes:
+        """The whole body, within ``max_body_bytes``."""
+        return await self.request.body.read(self.services.settings.http.max_body_bytes)
+
+    async def json(self) -> Any:
+        """The body as JSON, for endpoints that take nothing else. Raises 415 and 400."""
+        content_type = self.request.headers.get("content-type") or ""
+        if not content_type.startswith("application/json"):
+            raise UnsupportedMediaType("send the body as JSON with Content-Type: application/json")
+        try:
+            return orjson.loads(await self.body())
+        except orjson.JSONDecodeError as error:
+            raise BadRequest(f"invalid json: {error}") from None
+
+
+#: An endpoint function.
+Call: TypeAlias = Callable[[Context], Awaitable[Response]]
+
+
+def parse_uuid(text: str, name: str) -> UUID:
+    """A UUID in its usual form. Raises :class:`BadRequest` naming the parameter."""
+    try:
+        value = UUID(text)
+    except ValueError:
+        value = None
+    if value is None or str(value) != text.lower():
+        raise BadRequest(f"{name}: {text[:60]!r} is not a UUID")
+    return value
+
+
+def authorize(endpoint: Endpoint, request: Request, params: Params, services: Services) -> Principal | None:
+    """The caller, if the endpoint may be called by it. Raises :class:`MissingToken`, :class:`NotAuthorized`.
+
+    Every holder of a valid token may do everything in its workspaces; ``endpoint.domain`` and ``action`` are what
+    scoped tokens are checked against.
+    """
+    workspace = params.get("workspace")
+    if endpoint.access is Access.PUBLIC:
+        return None
+    token = find_token(request)
+    if token is None:
+        raise MissingToken
+    identity = services.job_tokens.find(token)
+    if identity is not None:
+        if workspace is not None and workspace != identity.workspace:
+            raise NotAuthorized("Unauthorized")
+        principal = services.auth.principal_of(identity.email, workspace)
+    else:
+        principal = services.auth.authenticate(token, workspace, now_ms())
+    if workspace is not None and not services.auth.workspace_exists(workspace):
+        raise NotFound(f"workspace {workspace} not found")
+    return principal
+
+
+def find_token(request: Request) -> str | None:
+    """The credential: a Bearer field, else the cookie ``token``, else the query parameter. The first one present counts."""
+    authorization = request.headers.get("authorization")
+    if authorization is not None and authorization.startswith("Bearer "):
+        return authorization[7:]
+    cookie = request.headers.get("cookie")
+    if cookie is not None and "token" in cookie:
+        try:
+            morsel = SimpleCookie(cookie).get("token")
+        except CookieError:
+            morsel = None
+        if morsel is not None and morsel.value:
+            return morsel.value
+    return Query(request.query).get("token") if "token" in request.query else None

@@ -1,0 +1,163 @@
+"""``/api/w/{workspace}/jobs/run*``: starting jobs, with the id or the result as the answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import orjson
+import trio
+
+from minwebhook.api.context import Context, parse_uuid
+from minwebhook.errors import BadRequest, NotFound, WaitTimeout
+from minwebhook.http.messages import Response
+from minwebhook.jobs.model import Cancellation, JobSpec
+from minwebhook.jobs.submission import preview_spec, script_spec
+from minwebhook.scripts.model import Language, hash_from_hex, parse_language
+from minwebhook.scripts.script import Script
+from minwebhook.webhooks.arguments import get_arguments, post_arguments
+from minwebhook.webhooks.responses import sync_response
+
+#: Why a job was cancelled whose caller went away or waited too long (upstream's word).
+_CONNECTION_BROKE = "http connection broke"
+
+
+async def run_by_path(context: Context) -> Response:
+    """Queues a run of the live version: 201 and the job's id, durable."""
+    script = _deployed(context)
+    return await _queue(context, await _script_run(context, script))
+
+
+async def run_by_hash(context: Context) -> Response:
+    """Queues a run of one version."""
+    return await _queue(context, await _script_run(context, _version(context)))
+
+
+async def run_wait_by_path(context: Context) -> Response:
+    """Runs the live version and answers with its result."""
+    return await _wait(context, await _script_run(context, _deployed(context)))
+
+
+async def run_wait_by_hash(context: Context) -> Response:
+    """Runs one version and answers with its result."""
+    return await _wait(context, await _script_run(context, _version(context)))
+
+
+async def run_preview(context: Context) -> Response:
+    """Queues a run of code that comes with the request."""
+    return await _queue(context, await _preview(context))
+
+
+async def run_wait_preview(context: Context) -> Response:
+    """Runs code that comes with the request and answers with its result."""
+    return await _wait(context, await _preview(context))
+
+
+async def head(context: Context) -> Response:
+    """A liveness probe: runs nothing and looks nothing up."""
+    return Response(200)
+
+
+def _deployed(context: Context) -> Script:
+    return context.services.scripts.deployed(context.workspace, context.params["path"])
+
+
+def _version(context: Context) -> Script:
+    script = context.services.scripts.get_by_hash(context.workspace, hash_from_hex(context.params["hash"]))
+    if script.deleted:
+        raise NotFound(f"script not found at name {script.hash}")
+    return script
+
+
+async def _script_run(context: Context, script: Script) -> JobSpec:
+    request = context.request
+    if request.method == "GET":
+        arguments = get_arguments(request.headers, context.query)
+    else:
+        arguments = post_arguments(request.headers, await context.body(), context.query)
+    spec = script_spec(
+        script,
+        context.principal,
+        arguments,
+        parent_job=_id_parameter(context, "parent_job"),
+        root_job=_id_parameter(context, "root_job"),
+    )
+    tag = context.query.get("tag")
+    return replace(spec, tag=tag) if tag else spec
+
+
+async def _preview(context: Context) -> JobSpec:
+    body = await context.json()
+    if not isinstance(body, dict):
+        raise BadRequest("send a JSON object with content, language and args")
+    if context.principal.operator:
+        raise BadRequest("operators run deployed scripts only")
+    arguments = body.get("args")
+    if arguments is not None and not isinstance(arguments, dict):
+        raise BadRequest("args: send an object")
+    if body.get("kind") not in (None, "code"):
+        raise BadRequest("kind: only code is run here")
+    return preview_spec(
+        context.workspace,
+        context.principal,
+        language=_language(body),
+        content=_text(body, "content", ""),
+        path=_text(body, "path", ""),
+        arguments=orjson.dumps(arguments or {}),
+        tag=context.query.get("tag") or _text(body, "tag", "") or None,
+        timeout_s=_timeout(context),
+    )
+
+
+def _language(body: dict[str, Any]) -> Language:
+    if "language" not in body:
+        raise BadRequest("language: say which, for example python3 or bash")
+    return parse_language(body["language"])
+
+
+def _text(body: dict[str, Any], name: str, default: str) -> str:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise BadRequest(f"{name}: send a text")
+    return value
+
+
+def _timeout(context: Context) -> float | None:
+    text = context.query.get("timeout")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) == 0:
+        raise BadRequest("timeout: send whole seconds, at least 1")
+    return float(text)
+
+
+def _id_parameter(context: Context, name: str) -> UUID | None:
+    text = context.query.get(name)
+    return parse_uuid(text, name) if text else None
+
+
+async def _queue(context: Context, spec: JobSpec) -> Response:
+    job = await context.services.jobs.submit(spec, job_id=_id_parameter(context, "job_id"))
+    return Response.text(str(job.id), 201)
+
+
+async def _wait(context: Context, spec: JobSpec) -> Response:
+    """The result. When the caller goes away or waits too long the job is cancelled."""
+    table, settings = context.services.jobs, context.services.settings.jobs
+    job = table.submit_sync(spec, job_id=_id_parameter(context, "job_id"))
+    cancellation = Cancellation(context.principal.username, _CONNECTION_BROKE)
+    forget = context.request.on_disconnect(lambda: table.cancel(job, cancellation))
+    try:
+        with trio.move_on_after(settings.wait_result_timeout_s) as waiting:
+            outcome = await table.wait(job)
+    finally:
+        forget()
+        table.cancel(job, cancellation)  # does nothing if it has ended
+    if waiting.cancelled_caught:
+        raise WaitTimeout(f"timeout after {settings.wait_result_timeout_s:g}s")
+    return sync_response(
+        outcome.result, is_success=outcome.is_success, failure_status=settings.sync_failure_status
+    )

@@ -1,0 +1,76 @@
+"""``/api/w/{workspace}/scripts``: versions of scripts."""
+
+from __future__ import annotations
+
+import orjson
+
+from minwebhook.api.context import Context
+from minwebhook.errors import BadRequest
+from minwebhook.http.messages import Response
+from minwebhook.scripts.model import EXTENSIONS, NewScript, hash_from_hex, hash_to_hex
+from minwebhook.scripts.query import ScriptQuery
+from minwebhook.times import now_ms
+
+
+async def create(context: Context) -> Response:
+    """Deploys a new version: 201 and its hash as bare text."""
+    new = NewScript.parse(await context.json())
+    script_hash = await context.services.scripts.create(
+        context.workspace,
+        new,
+        context.principal.username,
+        now_ms(),
+        skip_if_noop=context.query.flag("skip_if_noop"),
+    )
+    return Response.text(hash_to_hex(script_hash), 201)
+
+
+async def get_by_path(context: Context) -> Response:
+    """The newest version, even if archived."""
+    script = context.services.scripts.get_by_path(context.workspace, context.params["path"])
+    return Response.json(orjson.dumps(script.to_json()))
+
+
+async def get_by_hash(context: Context) -> Response:
+    """One version."""
+    script = context.services.scripts.get_by_hash(context.workspace, hash_from_hex(context.params["hash"]))
+    return Response.json(orjson.dumps(script.to_json()))
+
+
+async def list_scripts(context: Context) -> Response:
+    """One page of scripts."""
+    query = ScriptQuery.parse(context.query.last_values())
+    scripts = await context.services.scripts.list(context.workspace, query)
+    items = [
+        script.to_list_item(
+            with_description=not query.without_description, with_deployment_msg=query.with_deployment_msg
+        )
+        for script in scripts
+    ]
+    return Response.json(orjson.dumps(items))
+
+
+async def exists(context: Context) -> Response:
+    """Whether there is any version."""
+    found = context.services.scripts.exists(context.workspace, context.params["path"])
+    return Response.json(orjson.dumps(found))
+
+
+async def history(context: Context) -> Response:
+    """Versions, newest first."""
+    items = await context.services.scripts.history(context.workspace, context.params["path"])
+    return Response.json(orjson.dumps([item.to_json() for item in items]))
+
+
+async def archive(context: Context) -> Response:
+    """Takes a path out of service."""
+    await context.services.scripts.archive_path(context.workspace, context.params["path"])
+    return Response(200, b"", "text/plain; charset=utf-8")
+
+
+async def raw(context: Context) -> Response:
+    """The source of the live version at ``{path}.{extension}``."""
+    path, dot, ending = context.params["path"].rpartition(".")
+    if dot + ending not in EXTENSIONS:
+        raise BadRequest(f"the path must end in one of {', '.join(EXTENSIONS)}")
+    return Response.text(context.services.scripts.deployed(context.workspace, path).content)

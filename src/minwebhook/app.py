@@ -1,0 +1,219 @@
+"""The composition root: builds the parts, opens the nurseries in order, drains in reverse order.
+
+::
+
+    services (database flusher, fork server, result saver, job clock)
+      └─ workers (run jobs)
+           └─ HTTP (accept, then connections)
+
+Shutdown goes from the inside out: no more connections, requests in flight get ``grace_s``, then the workers stop (what
+still runs is killed; async jobs stay queued on disk), then results are flushed, then the database closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+import minwebhook
+from minwebhook.api.context import Services
+from minwebhook.api.dispatch import Api
+from minwebhook.api.routes import all_routes
+from minwebhook.auth.job_tokens import JobTokens
+from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
+from minwebhook.db.database import Database
+from minwebhook.errors import SettingsError
+from minwebhook.http.listeners import Listener, open_listeners
+from minwebhook.http.server import serve
+from minwebhook.http.tls import make_context
+from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.store import JobStore
+from minwebhook.jobs.submission import restored_spec
+from minwebhook.jobs.table import JobTable
+from minwebhook.runtimes.ladder import Reached, start_best
+from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.runtimes.pool import ChildPool, ReusePool
+from minwebhook.runtimes.zygote import Zygote
+from minwebhook.scripts.directory import deploy_directory
+from minwebhook.scripts.store import ScriptStore
+from minwebhook.settings import Settings
+from minwebhook.times import now_ms
+
+logger = logging.getLogger(__name__)
+
+#: Workspace that ``--scripts`` deploys into.
+SCRIPTS_WORKSPACE = "demo"
+
+
+async def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT. Raises :class:`~minwebhook.errors.MinwebhookError` if it cannot start."""
+    data = _prepare_data_directory(Path(settings.server.data))
+    tls = make_context(settings.server.tls_cert, settings.server.tls_key) if settings.server.tls_cert else None
+    database = Database.open(data / "minwebhook.db")
+    try:
+        await _Program(settings, data, database, lambda: open_listeners(settings.server.listen, tls)).run()
+    finally:
+        database.close()
+        shutil.rmtree(data / "sandbox", ignore_errors=True)
+
+
+class _Program:
+    """The parts of one running server."""
+
+    def __init__(
+        self, settings: Settings, data: Path, database: Database, listen: Callable[[], list[Listener]]
+    ) -> None:
+        self._settings = settings
+        self._data = data
+        self._database = database
+        self._listen = listen
+        self._base_url = settings.server.base_url
+        job_store = JobStore(database)
+        self._services = Services(
+            settings=settings,
+            db=database,
+            auth=AuthStore(database, settings.server.admin_token or None),
+            job_tokens=JobTokens(),
+            scripts=ScriptStore(database),
+            jobs=JobTable(job_store, max_queued=settings.jobs.max_queued_jobs),
+            job_store=job_store,
+        )
+        self._shutdown = trio.Event()
+
+    async def run(self) -> None:
+        """From start to the end of the drain."""
+        async with trio.open_nursery() as services:
+            await services.start(self._database.run)
+            services.start_soon(self._listen_for_signals, services.cancel_scope)
+            await self._greet()
+            await self._deploy()
+            zygote, reached = await start_best(services, self._settings.sandbox, self._data / "sandbox")
+            _log_rung(reached)
+            services.start_soon(self._services.jobs.run_clock)
+            async with trio.open_nursery() as savers:
+                savers.start_soon(self._services.jobs.run_saver)
+                async with trio.open_nursery() as workers:
+                    workers.start_soon(self._executor(zygote).run, self._settings.worker_count)
+                    await self._serve()
+                    workers.cancel_scope.cancel(reason="shutdown")
+                savers.cancel_scope.cancel(reason="shutdown")
+            zygote.stop()
+            services.cancel_scope.cancel(reason="shutdown")
+
+    async def _serve(self) -> None:
+        listeners = self._listen()
+        addresses = [listener.address for listener in listeners]
+        self._base_url = self._base_url or next((a for a in addresses if a.startswith("http")), "http://localhost")
+        self._restore_jobs()
+        api = Api(all_routes(), self._services)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_running_jobs)
+            await nursery.start(
+                lambda task_status: serve(
+                    listeners,
+                    api.handle,
+                    self._settings.http,
+                    shutdown=self._shutdown,
+                    grace_s=self._settings.server.grace_s,
+                    report_error=_report_error,
+                    task_status=task_status,
+                )
+            )
+            print(f"minwebhook {minwebhook.__version__} listening on {' '.join(addresses)}", flush=True)
+
+    async def _wait_for_running_jobs(self) -> None:
+        """Async jobs that run when the shutdown begins have the grace, too."""
+        await self._shutdown.wait()
+        self._services.is_draining = True
+        self._services.jobs.stop_starting()
+        with trio.move_on_after(self._settings.server.grace_s):
+            await self._services.jobs.wait_until_nothing_runs()
+
+    async def _listen_for_signals(self, everything: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self._shutdown.is_set():
+                    logger.warning("second signal, ending at once")
+                    everything.cancel(reason="second signal")
+                    return
+                logger.info("%s: draining, at most %g s", signal.Signals(number).name, self._settings.server.grace_s)
+                self._shutdown.set()
+
+    async def _greet(self) -> None:
+        """First start: workspaces, the admin and its token, which is shown once and never stored in clear."""
+        token = await self._services.auth.bootstrap(now_ms())
+        if token is not None:
+            print(f"admin token (shown only now, keep it): {token}", file=sys.stderr, flush=True)
+
+    async def _deploy(self) -> None:
+        if not self._settings.server.scripts:
+            return
+        root = Path(self._settings.server.scripts)
+        for script in await deploy_directory(
+            self._services.scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms()
+        ):
+            if script.is_new:
+                logger.info("deployed %s", script.path)
+
+    def _executor(self, zygote: Zygote) -> Executor:
+        settings = self._settings
+        # Of a language that nobody uses, one process waits; after the first job, as many as jobs need.
+        pools = {
+            language: ChildPool(zygote, language, idle_target=1, target=settings.warm_count) for language in RUNTIMES
+        }
+        return Executor(
+            self._services.jobs,
+            pools,
+            ReusePool(4 * settings.worker_count),
+            settings.jobs,
+            python_version=zygote.version,
+            base_url=lambda: self._base_url,
+            tokens=self._services.job_tokens,
+        )
+
+    def _restore_jobs(self) -> None:
+        """Jobs that were acknowledged and did not end before the last server did run now."""
+        restored = 0
+        for record in self._services.job_store.queued():
+            script = None
+            if record.script_hash is not None:
+                script = self._services.scripts.find_by_hash(record.workspace, record.script_hash)
+            spec = restored_spec(record, script)
+            if spec is None:
+                logger.error("the code of a queued job is gone", extra={"job_id": str(record.id)})
+                continue
+            self._services.jobs.restore(record.id, spec, record.created_at_ms, record.scheduled_for_ms)
+            restored += 1
+        if restored:
+            logger.info("%d queued jobs of the last run are queued again", restored)
+
+
+def _prepare_data_directory(path: Path) -> Path:
+    """Creates it for the owner alone. Raises :class:`SettingsError`."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = path.resolve()
+        shutil.rmtree(path / "sandbox", ignore_errors=True)  # what a killed server left
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(13, "it cannot be written")
+    except OSError as error:
+        raise SettingsError(f"data: cannot use the directory {path}: {error.strerror}") from error
+    return path
+
+
+def _log_rung(reached: Reached) -> None:
+    for rung, reason in reached.refused:
+        logger.warning("sandbox %s does not work here: %s", rung, reason)
+    level = logging.WARNING if reached.rung == "none" else logging.INFO
+    logger.log(level, "sandbox %s: %s", reached.rung, reached.description)
+
+
+def _report_error(error: BaseException, request_id: str) -> None:
+    logger.error("a request failed", exc_info=error, extra={"request_id": request_id or None})

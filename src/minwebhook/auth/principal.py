@@ -1,0 +1,29 @@
+"""The caller of a request, once authenticated. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, and what they are in the workspace of the request."""
+
+    email: str
+    username: str
+    is_admin: bool
+    is_super_admin: bool
+    #: What jobs show as their creator; differs from the username for labelled tokens.
+    display_name: str
+    #: The workspace the caller was authenticated for; None on instance-wide routes.
+    workspace_id: str | None
+    #: The first characters of the token used; None for the token from the settings, of which only a hash is kept.
+    token_prefix: str | None
+    #: May run and look, not change.
+    operator: bool = False
+
+    @property
+    def permissioned_as(self) -> str:
+        """The identity whose rights a job runs with: ``u/<username>``, or the bare e-mail of a super admin who is not
+        a member of the workspace (such a caller's username is the e-mail)."""
+        return self.username if "@" in self.username else f"u/{self.username}"

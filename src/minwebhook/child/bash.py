@@ -1,0 +1,115 @@
+"""Runs a bash script: the interpreter is started beforehand and waits, so that a job pays only for its own commands.
+
+This process is the first of its PID namespace: it reaps what scripts leave behind, and its end ends them. Arguments,
+result and exit code follow Windmill's rules (spec: scripts, Bash): positional arguments in the order of the lines
+``name="$1"``; the result is ``result.json``, else ``result.out``, else the last line of output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+from pathlib import Path
+from typing import Any, Final
+
+from minwebhook.child import wire
+from minwebhook.child.transfer import read_frame, write_all
+
+_ARGUMENT: Final = re.compile(
+    r"""^(?P<name>\w+)="\$(?:(?P<plain>\d+)|\{(?P<braced>\d+)(?::-(?P<default>[^}]*))?\})"\s*(?:\#.*)?$""", re.MULTILINE
+)
+_MAX_ARGUMENTS: Final = 19
+_GO_FD: Final = 9
+#: Waits for a line on descriptor 9, then becomes the script. Files are read whole; a pipe would be read byte by byte.
+_WAITING: Final = f". /dev/null; read -r -u {_GO_FD} go || exit 0; exec {_GO_FD}<&-; unset go; . ./.job.sh"
+
+
+def argument_names(source: str) -> list[str]:
+    """Names of the positional arguments, in order, as the script's own lines declare them."""
+    found: dict[int, str] = {}
+    for match in _ARGUMENT.finditer(source):
+        found.setdefault(int(match["plain"] or match["braced"]), match["name"])
+    names = []
+    for position in range(1, _MAX_ARGUMENTS + 1):
+        if position not in found:
+            break
+        names.append(found[position])
+    return names
+
+
+def argument_text(value: Any) -> str:
+    """An argument as the text that the script sees: strings as they are, others as JSON, missing ones empty."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def serve(fd: int, interpreter: str) -> None:
+    """Starts bash, says ready, and runs the one job from socket ``fd``."""
+    go_read, go_write = os.pipe()
+    pid = os.posix_spawn(
+        interpreter,
+        ["bash", "--noprofile", "--norc", "-c", _WAITING],
+        {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(Path.cwd())},
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, go_read, _GO_FD),
+            (os.POSIX_SPAWN_CLOSE, go_read),
+            (os.POSIX_SPAWN_CLOSE, go_write),
+        ],
+        setsigdef=[signal.SIGPIPE],
+    )
+    os.close(go_read)
+    write_all(fd, wire.frame(wire.READY))
+    header_json, source, _, arguments_json = wire.unpack_job(read_frame(fd))
+    header = json.loads(header_json)
+    _write_job(header["env"], source, arguments_json)
+    os.write(go_write, b"go\n")
+    os.close(go_write)
+    report = _report(_wait_for(pid))
+    write_all(fd, wire.frame(wire.EXIT, json.dumps(report).encode()))
+    os.read(fd, 1)  # the server ends this process after the answer is out
+
+
+def _write_job(environment: dict[str, str], source: bytes, arguments_json: bytes) -> None:
+    arguments = json.loads(arguments_json)
+    values = [argument_text(arguments.get(name)) for name in argument_names(source.decode("utf-8", "replace"))]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    lines.append("set -- " + " ".join(shlex.quote(value) for value in values))
+    lines.append("set -e\n. ./main.sh\n")
+    Path("args.json").write_bytes(arguments_json)
+    Path("result.json").touch()
+    Path("main.sh").write_bytes(source)
+    Path(".job.sh").write_text("\n".join(lines), encoding="utf-8", errors="replace")
+
+
+def _wait_for(pid: int) -> int:
+    """The wait status of ``pid``, reaping the orphans of this PID namespace meanwhile."""
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            return status
+
+
+def _report(status: int) -> dict[str, Any]:
+    """How the script ended, for an EXIT frame."""
+    code = os.waitstatus_to_exitcode(status)
+    report: dict[str, Any] = {"code": code} if code >= 0 else {"code": 128 - code, "signal": -code}
+    result = _read_file("result.json")
+    if result.strip():
+        report["result_json"] = result
+    elif code == 0 and (text := _read_file("result.out")):
+        report["result_text"] = text
+    return report
+
+
+def _read_file(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+

@@ -1,0 +1,312 @@
+"""Runs a Python script: one job, or many for a dedicated worker.
+
+A waiting child warms itself up by running dummy jobs through the very code that will run the real one, so that the page
+faults of a fresh process are paid before the job arrives. The rules of ``main``'s arguments and result are Windmill's
+(spec: scripts, Python).
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import marshal
+import os
+import re
+import socket
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+from minwebhook.child import wire
+from minwebhook.child.transfer import read_frame, write_all
+
+_FUNCTION_CALL: Final = "<function call>"  # what clients record for a default they cannot evaluate
+_DATE_FORMATS: Final = ("%d-%m-%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d")
+_NUL_ESCAPE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+#: Iterables that are results and not streams.
+_CONTAINERS: Final = (str, bytes, bytearray, memoryview, dict, list, tuple, set, frozenset, range)
+_STREAM_MARK: Final = "WM_STREAM: "
+
+_WARM_UP_SOURCE: Final = b"def main(a, b, **rest):\n    return {'a': a, 'b': b, 'rest': rest}\n"
+_WARM_UP_ARGUMENTS: Final = b'{"a": [1, 2.5, "x", null, true], "b": {"c": "d"}, "e": "f"}'
+
+
+class _ModuleFailed(Exception):
+    """The script failed before ``main`` could be called: a syntax error, an import, module-level code."""
+
+
+def serve(fd: int) -> None:
+    """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says ``reuse``, many."""
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(write_through=True)  # type: ignore[attr-defined] # live logs, nothing lost when killed
+    os.environ.clear()
+    _warm_up()
+    session = _Session(fd)
+    session.send(wire.READY, b"")
+    while session.run_one():
+        pass
+
+
+def _warm_up() -> None:
+    here, there = socket.socketpair()
+    compiled = b""
+    for _ in range(2):
+        header = json.dumps({"path": "warm", "env": {"WM_JOB_ID": "0"}, "reuse": False}).encode()
+        here.send(wire.pack_job(header, _WARM_UP_SOURCE, compiled, _WARM_UP_ARGUMENTS))
+        _Session(there.fileno()).run_one(wait_for_end=False)
+        for kind, payload in wire.FrameReader(b"CRE", 1 << 16).feed(here.recv(1 << 16)):
+            if kind == wire.CODE:
+                compiled = payload
+    sys.modules.pop("warm", None)
+    os.environ.clear()
+    here.close()
+    there.close()
+
+
+class _Session:
+    """The jobs of one child, all of the same script."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._module: types.ModuleType | None = None
+
+    def run_one(self, *, wait_for_end: bool = True) -> bool:
+        """Runs the next job. True if another one may come."""
+        header_json, source, compiled, arguments_json = wire.unpack_job(read_frame(self._fd))
+        header = json.loads(header_json)
+        os.environ.update(header["env"])
+        try:
+            arguments = json.loads(arguments_json)
+            if self._module is None:
+                self._module = self._load(header["path"], source, compiled)
+            kind, answer = wire.RESULT, encode_result(call_main(self._module, arguments))
+        except _ModuleFailed as failure:
+            self._exit_by(failure.__cause__)
+        except BaseException as error:  # noqa: BLE001 - whatever a script raises is its result
+            kind, answer = wire.ERROR, encode_error(error)
+        _flush()
+        self.send(kind, answer)
+        if header["reuse"]:
+            return True
+        if wait_for_end:
+            # The server ends this process after the answer is out: ending is work that nobody should wait for.
+            os.read(self._fd, 1)
+        return False
+
+    def _load(self, path: str, source: bytes, compiled: bytes) -> types.ModuleType:
+        name = module_name(path)
+        file_name = f"{path or 'main'}.py"
+        module = types.ModuleType(name)
+        module.__file__ = file_name
+        sys.modules[name] = module
+        _SOURCES[file_name] = source
+        try:
+            if compiled:
+                code = marshal.loads(compiled)  # noqa: S302 - made by this very function for this very script
+            else:
+                code = compile(source, file_name, "exec", dont_inherit=True)
+                self.send(wire.CODE, marshal.dumps(code))
+            exec(code, module.__dict__)  # noqa: S102 - the purpose of this process
+        except BaseException as error:
+            raise _ModuleFailed from error
+        return module
+
+    def _exit_by(self, error: BaseException | None) -> None:
+        """Ends like an interpreter whose script failed at import: traceback on stderr, exit code 1. Never returns."""
+        code = 1
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+            if isinstance(error.code, str):
+                print(error.code, file=sys.stderr)
+        elif error is not None:
+            _fill_line_cache()
+            stack = error.__traceback__.tb_next if error.__traceback__ else None
+            traceback.print_exception(type(error), error, stack)
+        _flush()
+        os._exit(code & 0xFF)
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        """Writes one frame whole."""
+        write_all(self._fd, wire.frame(kind, payload))
+
+
+#: Sources by file name, for tracebacks only.
+_SOURCES: Final[dict[str, bytes]] = {}
+
+
+def _fill_line_cache() -> None:
+    import linecache  # noqa: PLC0415 - only a failing script needs it
+
+    for name, source in _SOURCES.items():
+        text = source.decode("utf-8", "replace")
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # the script closed or replaced it
+
+
+def module_name(path: str) -> str:
+    """The import name of a script path: ``u/bot/my-script`` is ``u.bot.my_script``."""
+    segments = [segment.replace("-", "_") for segment in path.split("/")] if path else ["tmp"]
+    segments[-1] = segments[-1].lower()
+    return ".".join(f"_{segment}" if segment[:1].isdigit() else segment for segment in segments)
+
+
+def call_main(module: types.ModuleType, arguments: dict[str, Any]) -> Any:
+    """Calls ``main`` with the arguments it declares, awaits it if it is async, and gives its result."""
+    main = getattr(module, "main", None)
+    if not callable(main):
+        raise ValueError("main function is missing")
+    positional, keywords = bind(main, arguments)
+    result = main(*positional, **keywords)
+    if isinstance(result, types.CoroutineType):
+        import asyncio  # noqa: PLC0415 - dear, and only async scripts need it
+
+        result = asyncio.run(result)
+    if hasattr(result, "__iter__") and not isinstance(result, _CONTAINERS) and not _is_frame(result):
+        return _stream(result)
+    return result
+
+
+def bind(main: Callable[..., Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments of ``main``.
+
+    Missing or null arguments leave a default in place; without a default they are None. Undeclared ones are dropped
+    unless there is ``**kwargs``. Values are converted where the annotation says bytes, datetime or date.
+    """
+    function = main
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return [], dict(arguments)  # a callable object: it decides itself
+    names = code.co_varnames
+    declared = names[: code.co_argcount + code.co_kwonlyargcount]
+    defaults = function.__defaults__ or ()  # type: ignore[attr-defined]
+    with_default = set(names[code.co_argcount - len(defaults) : code.co_argcount]) | set(function.__kwdefaults__ or ())  # type: ignore[attr-defined]
+    annotations = getattr(function, "__annotations__", {})
+    takes_everything = bool(code.co_flags & 0x08)  # CO_VARKEYWORDS
+    keywords: dict[str, Any] = {}
+    if takes_everything:
+        keywords = {name: value for name, value in arguments.items() if name not in declared}
+    positional: list[Any] = []
+    for index, name in enumerate(declared):
+        value = arguments.get(name)
+        if value is None or (isinstance(value, str) and value == _FUNCTION_CALL):
+            if name in with_default:
+                continue
+            value = None
+        else:
+            value = convert(value, annotations.get(name))
+        if index < code.co_posonlyargcount:
+            positional.append(value)
+        else:
+            keywords[name] = value
+    return positional, keywords
+
+
+def convert(value: Any, annotation: Any) -> Any:
+    """``value`` as bytes, datetime or date where the annotation asks for it; ``Optional`` is looked through."""
+    if annotation is None or not isinstance(value, str):
+        return value
+    if isinstance(annotation, str):
+        annotation = annotation.removesuffix("| None").strip().removeprefix("datetime.")
+    else:
+        members = [member for member in getattr(annotation, "__args__", ()) if member is not type(None)]
+        if len(members) == 1 and type(None) in annotation.__args__:
+            annotation = members[0]
+    if annotation in (bytes, "bytes"):
+        return base64.b64decode(value)
+    if annotation in (datetime.datetime, "datetime"):
+        return datetime.datetime.fromisoformat(value)
+    if annotation in (datetime.date, "date"):
+        return _parse_date(value)
+    return value
+
+
+def _parse_date(text: str) -> datetime.date:
+    try:
+        return datetime.datetime.fromisoformat(text).date()
+    except ValueError:
+        for form in _DATE_FORMATS:
+            try:
+                return datetime.datetime.strptime(text, form).date()  # noqa: DTZ007 - a date has no zone
+            except ValueError:
+                continue
+        raise
+
+
+def _is_frame(value: Any) -> bool:
+    return type(value).__name__ == "DataFrame"
+
+
+def _stream(chunks: Any) -> None:
+    """Prints each chunk of a generator's text as a marked line; the server makes the result of them."""
+    for chunk in chunks:
+        if not isinstance(chunk, str):
+            raise TypeError(f"a streaming main must yield str, not {type(chunk).__name__}")
+        print(_STREAM_MARK + chunk.replace("\n", "\\n"), flush=True)
+
+
+def encode_result(value: Any) -> bytes:
+    """A result as compact JSON; what JSON does not know becomes its ``str()``, NaN and infinities become null."""
+    if _is_frame(value):
+        value = value.rows() if hasattr(value, "rows") else value.values.tolist()
+    elif isinstance(value, bytes):
+        value = base64.b64encode(value).decode()
+    elif type(value) is dict and any(isinstance(member, bytes) for member in value.values()):
+        value = {
+            key: base64.b64encode(member).decode() if isinstance(member, bytes) else member
+            for key, member in value.items()
+        }
+    try:
+        text = _dump(value)
+    except ValueError as error:
+        if "JSON compliant" not in str(error):
+            raise
+        text = _dump(_without_nan(value))
+    if "\\u0000" in text:
+        text = _NUL_ESCAPE.sub(r"\1", text)
+    return text.encode("utf-8", "replace")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: _without_nan(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(member) for member in value]
+    return value
+
+
+def encode_error(error: BaseException) -> bytes:
+    """The error object of an exception: message, name, stack below this file, and its attributes as ``extra``."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
+        message = "(the exception's text cannot be made)"
+    report: dict[str, Any] = {"message": message, "name": type(error).__name__}
+    try:
+        _fill_line_cache()
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        report["stack"] = "\n".join(line.rstrip("\n") for line in traceback.format_list(frames))
+        if extra := {key: member for key, member in vars(error).items() if not key.startswith("__")}:
+            report["extra"] = json.loads(encode_result(extra))
+    except Exception:  # noqa: BLE001 - as above: what is known is enough
+        report.setdefault("stack", "")
+    return encode_result(report)

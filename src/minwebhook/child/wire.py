@@ -1,0 +1,109 @@
+"""The frames between the server and a child. Pure.
+
+A frame is one kind byte, the payload's length as 4 bytes little-endian, and the payload::
+
+    child  -> server   READY   empty; the child is warm and waits for its job
+    server -> child    JOB     four sections, see pack_job
+    child  -> server   CODE    a cache of the compiled script (opaque to the server), sent before the script runs
+    child  -> server   RESULT  the result as JSON text
+    child  -> server   ERROR   the error object as JSON text: {"message", "name", "stack"?, "extra"?}
+    child  -> server   EXIT    JSON {"code": int, "signal": int?, "result_json": text?, "result_text": text?}: the script
+                               is a program, and ended; without a result the last line of its log is the result
+
+A child speaks on its own socket; its stdout and stderr are the job's log and never carry frames.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+READY: Final = b"Y"
+JOB: Final = b"J"
+CODE: Final = b"C"
+RESULT: Final = b"R"
+ERROR: Final = b"E"
+EXIT: Final = b"X"
+
+_HEAD: Final = struct.Struct("<cI")
+_SECTIONS: Final = struct.Struct("<IIII")
+
+HEAD_BYTES: Final = _HEAD.size
+
+
+class FrameError(Exception):
+    """The other side broke the frame format: unknown kind, or a payload over the limit."""
+
+
+def frame(kind: bytes, payload: bytes = b"") -> bytes:
+    """One frame as bytes."""
+    return _HEAD.pack(kind, len(payload)) + payload
+
+
+def payload_length(head: bytes) -> int:
+    """The payload's length that the first :data:`HEAD_BYTES` of a frame announce."""
+    length: int = _HEAD.unpack(head)[1]
+    return length
+
+
+def pack_job(header: bytes, source: bytes, compiled: bytes, arguments: bytes) -> bytes:
+    """A whole JOB frame.
+
+    ``header`` is JSON ``{"path": str, "env": {name: text}, "reuse": bool}``; ``source`` the script's text in UTF-8;
+    ``compiled`` what an earlier CODE frame of the same script carried, or empty; ``arguments`` a JSON object.
+    """
+    sections = _SECTIONS.pack(len(header), len(source), len(compiled), len(arguments))
+    length = len(sections) + len(header) + len(source) + len(compiled) + len(arguments)
+    return b"".join((_HEAD.pack(JOB, length), sections, header, source, compiled, arguments))
+
+
+def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """The sections of a JOB frame's payload: header, source, compiled, arguments."""
+    if len(payload) < _SECTIONS.size:
+        raise FrameError("job frame too short")
+    lengths = _SECTIONS.unpack_from(payload)
+    if _SECTIONS.size + sum(lengths) != len(payload):
+        raise FrameError("job frame sections do not add up")
+    parts = []
+    start = _SECTIONS.size
+    for length in lengths:
+        parts.append(payload[start : start + length])
+        start += length
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+class FrameReader:
+    """Cuts a byte stream into frames. Memory stays below the payload limit plus one read."""
+
+    __slots__ = ("_buffer", "_kinds", "_max_payload", "_wanted")
+
+    def __init__(self, kinds: bytes, max_payload: int) -> None:
+        """Accepts frames of the given ``kinds`` (one byte each) with at most ``max_payload`` bytes."""
+        self._kinds = kinds
+        self._max_payload = max_payload
+        self._buffer = bytearray()
+        self._wanted = HEAD_BYTES
+
+    def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """Takes bytes as they came and gives the frames that are now whole. Raises :class:`FrameError`."""
+        buffer = self._buffer
+        buffer += data
+        if len(buffer) < self._wanted:
+            return []
+        frames: list[tuple[bytes, bytes]] = []
+        start = 0
+        self._wanted = HEAD_BYTES
+        while len(buffer) - start >= HEAD_BYTES:
+            kind, length = _HEAD.unpack_from(buffer, start)
+            if kind not in self._kinds:
+                raise FrameError(f"unexpected frame kind {kind!r}")
+            if length > self._max_payload:
+                raise FrameError(f"frame of {length} bytes is over the limit of {self._max_payload}")
+            end = start + HEAD_BYTES + length
+            if len(buffer) < end:
+                self._wanted = HEAD_BYTES + length
+                break
+            frames.append((kind, bytes(memoryview(buffer)[start + HEAD_BYTES : end])))
+            start = end
+        del buffer[:start]
+        return frames

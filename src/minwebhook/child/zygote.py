@@ -1,0 +1,186 @@
+"""The fork server: one small single-threaded process that is confined once and forks children that are ready for a job.
+
+Started by the server as ``python -I -S -u -c START DIR FD`` with an empty environment (runtimes/zygote.py).
+``FD`` is a SOCK_SEQPACKET socket; every message is JSON.
+
+::
+
+    server -> zygote   the sandbox plan, once; then {"spawn": ID, "language": NAME} for each child wanted
+    zygote -> server   {"ready": true, "proc": bool, "python": "3.11.7"} or {"failed": TEXT}, once
+                       {"spawned": ID, "pid": PID} with three descriptors: job socket, log pipe, pidfd
+                       {"refused": ID, "reason": TEXT} when the system has no room for another process
+                       {"exited": ID, "code": N} or {"exited": ID, "signal": N}
+
+Processes: the outer process makes the namespaces and waits; the inner one, first process of the new PID namespace, is the
+fork server. When the server dies the kernel kills the outer process, then the inner one, and with it, as the end of a PID
+namespace, every child and descendant: nothing has to cooperate.
+
+No code of a script ever runs here, nor is it parsed here: children do that.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from minwebhook.child import bash, confine, kernel, python
+
+_MAX_MESSAGE = 1 << 16
+
+
+def main(module_path: str, control_fd: int) -> None:
+    """Runs the fork server until the server goes away."""
+    control = socket.socket(fileno=control_fd)
+    plan: dict[str, Any] = json.loads(control.recv(_MAX_MESSAGE))
+    confine.die_with_parent()
+    if os.getppid() != plan["server_pid"]:
+        return  # the server died before the line above
+    confine.hide_module_path(module_path)
+    try:
+        if plan["rung"] == "none":
+            confine.lock_down(plan)
+            fork_server = ForkServer(control, plan, namespace=None, proc=None, has_proc=False)
+        else:
+            confine.enter_namespaces(plan)
+            confine.die_with_parent()  # a user namespace changes credentials, which undoes the first
+            if pid := os.fork():
+                control.close()
+                _, status = os.waitpid(pid, 0)
+                os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+            confine.die_with_parent()
+            proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            namespace = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+            has_proc = confine.build_root(plan)
+            confine.seal_root()
+            confine.lock_down(plan)
+            fork_server = ForkServer(control, plan, namespace=namespace, proc=proc, has_proc=has_proc)
+    except OSError as error:
+        control.send(json.dumps({"failed": str(error)}).encode())
+        return
+    fork_server.run()
+
+
+class ForkServer:
+    """Forks children on request and reports their ends."""
+
+    def __init__(
+        self, control: socket.socket, plan: dict[str, Any], *, namespace: int | None, proc: int | None, has_proc: bool
+    ) -> None:
+        self._control = control
+        self._plan = plan
+        self._namespace = namespace
+        self._slots = confine.Slots(plan, proc)
+        self._has_proc = has_proc
+        self._children: dict[int, tuple[int, int]] = {}  # pid -> (id given by the server, slot)
+
+    def run(self) -> None:
+        """Serves until the control socket closes."""
+        wakeup_read, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
+        # A collection would touch, and so copy, every page the children share; nothing here makes cycles.
+        gc.collect()
+        gc.disable()
+        gc.freeze()
+        version = ".".join(str(part) for part in sys.version_info[:3])
+        self._send({"ready": True, "proc": self._has_proc, "python": version})
+        poller = select.poll()
+        poller.register(self._control.fileno(), select.POLLIN)
+        poller.register(wakeup_read, select.POLLIN)
+        while True:
+            for fd, _ in poller.poll():
+                if fd == wakeup_read:
+                    os.read(wakeup_read, 512)
+                else:
+                    message = self._control.recv(_MAX_MESSAGE)
+                    if not message:
+                        return  # the server is gone; the end of this process ends every child
+                    request = json.loads(message)
+                    self._spawn(request["spawn"], request["language"])
+            self._reap()
+
+    def _spawn(self, child_id: int, language: str) -> None:
+        try:
+            job_here, job_there = socket.socketpair()
+            log_read, log_write = os.pipe2(os.O_CLOEXEC)
+            slot = self._slots.take()
+            pid = self._fork()
+            if pid == 0:
+                self._become_child(language, slot, job_there.detach(), log_write)
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:  # no memory, processes or descriptors left
+            self._send({"refused": child_id, "reason": str(error)})
+            return
+        self._children[pid] = (child_id, slot)
+        self._send({"spawned": child_id, "pid": pid}, (job_here.fileno(), log_read, pidfd))
+        for fd in (log_read, log_write, pidfd):
+            os.close(fd)
+        job_here.close()
+        job_there.close()
+
+    def _fork(self) -> int:
+        """Forks; the child is the first process of a PID namespace of its own."""
+        if self._namespace is None:
+            return os.fork()
+        kernel.unshare(kernel.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:  # a second unshare is only allowed from the own namespace
+                kernel.setns(self._namespace, kernel.CLONE_NEWPID)
+        return pid
+
+    def _become_child(self, language: str, slot: int, job_fd: int, log_fd: int) -> None:
+        """Never returns."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.dup2(log_fd, 1)
+            os.dup2(log_fd, 2)
+            os.dup2(job_fd, 3, inheritable=False)
+            confine.close_all_but(3)
+            # In a user namespace the /proc of the whole sandbox is there already and must be covered.
+            own_proc = self._has_proc and (language != "python3" or self._plan["rung"] == "userns")
+            confine.confine_child(self._plan, slot, self._slots.scratch(slot), own_proc=own_proc)
+            if language == "bash":
+                bash.serve(3, self._plan["bash"])
+            else:
+                python.serve(3)
+            code = 0
+        except BaseException as error:  # noqa: BLE001 - the last frame of a process
+            os.write(2, f"child cannot start: {error!r}\n".encode())
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child_id, slot = self._children.pop(pid, (None, None))
+            if child_id is None or slot is None:
+                continue
+            self._slots.give_back(slot)
+            if os.WIFSIGNALED(status):
+                self._send({"exited": child_id, "signal": os.WTERMSIG(status)})
+            else:
+                self._send({"exited": child_id, "code": os.waitstatus_to_exitcode(status)})
+
+    def _send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        data = json.dumps(message, separators=(",", ":")).encode()
+        if fds:
+            self._control.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        else:
+            self._control.send(data)

@@ -1,0 +1,415 @@
+"""The database: one connection that writes, in the loop, with group commit; read-only connections for everything else.
+
+Rules of this file:
+
+1. Only the flusher task (:meth:`Database.run`) writes. Everything queued during one pass of the scheduler becomes one
+   transaction and one fsync; a thread would cost more in hand-offs than the fsync does.
+2. Writes happen in the order they were queued. A statement that fails undoes only itself; the others commit.
+3. ``await write()`` returns after COMMIT with ``synchronous=FULL``: the row survives a crash of the machine.
+4. A waiter that is cancelled stops waiting; its write **still happens**.
+5. When the world fails (disk full, I/O error, locked by another program), everyone in that transaction gets
+   :class:`~minwebhook.errors.Unavailable`, nothing of it is stored, and the next transaction is tried afresh.
+6. The queue is bounded (``MAX_PENDING``). A writer that finds it full commits the oldest transaction itself before it
+   queues its own: nothing is lost or refused, the one who writes too fast pays.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import trio
+
+from minwebhook.db.migrations import MIGRATIONS, Migration, migrate
+from minwebhook.errors import SettingsError, Unavailable
+
+T = TypeVar("T")
+
+#: Writes of one transaction at most; bounds how long one commit holds the loop (some 10 ms).
+MAX_BATCH: Final = 512
+
+#: Writes that may wait at once; see rule 6.
+MAX_PENDING: Final = 32 * MAX_BATCH
+
+#: How long a lock of another program is waited for. Short, because the loop waits too.
+BUSY_TIMEOUT_S: Final = 0.25
+
+#: How long the flusher goes on committing after it was cancelled; what is left then fails with ``Unavailable``.
+DRAIN_S: Final = 5.0
+
+#: List queries that run at the same time, and the longest run of one.
+READER_THREADS: Final = 4
+READ_TIMEOUT_S: Final = 10.0
+
+#: Called with the SQL text (never the values) and the error of a ``post`` that failed.
+OnError = Callable[[str, Exception], None]
+
+#: Primary result codes that are the world's fault, with the public text (https://sqlite.org/rescode.html).
+_WORLD: Final = {
+    sqlite3.SQLITE_FULL: "the server's disk is full",
+    sqlite3.SQLITE_BUSY: "the database is locked by another program",
+    sqlite3.SQLITE_LOCKED: "the database is locked",
+    sqlite3.SQLITE_IOERR: "the server's disk reports an error",
+    sqlite3.SQLITE_NOMEM: "the server is out of memory",
+    sqlite3.SQLITE_READONLY: "the database is read-only",
+    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
+    sqlite3.SQLITE_CORRUPT: "the database is damaged",
+    sqlite3.SQLITE_NOTADB: "the database is damaged",
+    sqlite3.SQLITE_PROTOCOL: "the database is locked",
+    sqlite3.SQLITE_INTERRUPT: "the query took too long; ask for less",
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Write:
+    """One queued write: a statement, or a function of the connection; then its outcome."""
+
+    sql: str
+    params: Sequence[Any] = ()
+    work: Callable[[sqlite3.Connection], Any] | None = None
+    is_waited_for: bool = True
+    result: Any = None
+    error: Exception | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """The writes of one transaction, and the event that says it ended."""
+
+    writes: list[_Write] = field(default_factory=list)
+    done: trio.Event = field(default_factory=trio.Event)
+    error: Exception | None = None
+
+
+class _TransactionLost(Exception):
+    """SQLite rolled the whole transaction back while one statement ran."""
+
+
+def _log_error(sql: str, error: Exception) -> None:
+    logging.getLogger(__name__).error("a queued write failed: %s", sql, exc_info=error)
+
+
+class Database:
+    """One SQLite file: queued and awaited writes, point reads in the loop, list reads in threads.
+
+    Made by :meth:`open`; :meth:`run` must be running in a nursery for awaited writes to return. All methods belong to
+    the loop's thread.
+    """
+
+    def __init__(self, path: Path, writer: sqlite3.Connection, lock_fd: int, on_error: OnError) -> None:
+        self._path = path
+        self._writer = writer
+        self._lock_fd = lock_fd
+        self._on_error = on_error
+        self._reader = _open_reader(path)
+        self._idle_readers: deque[sqlite3.Connection] = deque()
+        self._reader_limiter = trio.CapacityLimiter(READER_THREADS)
+        self._batches: deque[_Batch] = deque()
+        self._pending = 0
+        self._wake = trio.Event()
+        self._is_committing = False
+        self._has_ended = False
+        self._is_closed = False
+
+    @classmethod
+    def open(
+        cls, path: Path, migrations: Sequence[Migration] = MIGRATIONS, *, on_error: OnError = _log_error
+    ) -> Database:
+        """Open or create the database file (mode 0600) and bring its schema up to date.
+
+        ``on_error`` hears of every ``post`` that failed. Raises :class:`SettingsError` when the file cannot be used: no
+        access, another server has it, not a database of ours, or of a newer version of this program.
+        """
+        path = path.absolute()
+        lock_fd = -1
+        writer: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Two servers on one file would run each job twice and trust stale caches. The lock is a file of its own:
+            # closing a descriptor of the database itself would drop SQLite's locks (man 2 fcntl).
+            lock_fd = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # SQLite gives its -wal and -shm files the mode of the main file.
+            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                os.fchmod(fd, 0o600)
+            finally:
+                os.close(fd)
+            writer = _open_writer(path)
+            migrate(writer, migrations)
+            return cls(path, writer, lock_fd, on_error)
+        except BaseException as error:
+            if writer is not None:
+                writer.close()
+            if lock_fd >= 0:
+                os.close(lock_fd)
+            if isinstance(error, BlockingIOError):
+                raise SettingsError(f"the database {path} is in use by another server") from error
+            if isinstance(error, OSError):
+                raise SettingsError(f"cannot open the database {path}: {error.strerror}") from error
+            if isinstance(error, sqlite3.Error):
+                raise SettingsError(f"cannot open the database {path}: {error}") from error
+            raise
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The flusher: commits what is queued, one transaction per pass of the scheduler, until it is cancelled.
+
+        When cancelled it commits everything still queued, for at most ``DRAIN_S``. Writes that come later, until
+        :meth:`close`, are committed at once by whoever makes them.
+        """
+        task_status.started()
+        try:
+            while True:
+                await self._wake.wait()
+                if self._batches:
+                    self._commit_oldest()
+                if not self._batches:
+                    self._wake = trio.Event()
+        finally:
+            self._has_ended = True
+            self._drain()
+
+    def post(self, sql: str, params: Sequence[Any] = ()) -> None:
+        """Queue one statement that nobody waits for. A failure is told to ``on_error``."""
+        self._enqueue(_Write(sql, params, is_waited_for=False))
+
+    async def write(self, sql: str, params: Sequence[Any] = ()) -> None:
+        """Execute one statement; returns when it is on disk.
+
+        Raises the statement's own :class:`sqlite3.Error` (a constraint, say) or :class:`Unavailable`. If the caller is
+        cancelled, the write still happens.
+        """
+        write = _Write(sql, params)
+        await self._enqueue(write).done.wait()
+        if write.error is not None:
+            raise write.error
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Call ``work`` with the writing connection; returns its value when its changes are on disk.
+
+        ``work`` is plain, fast, does not end the transaction, and keeps no cursor. An exception from it undoes its
+        changes alone and is raised here. No task runs between the start of ``work`` and COMMIT, so ``work`` may also
+        evict what it makes stale from caches in memory, safe from the caller's cancellation. Like :meth:`write`, it
+        still happens when the caller is cancelled.
+        """
+        write = _Write("", work=work)
+        await self._enqueue(write).done.wait()
+        if write.error is not None:
+            raise write.error
+        result: T = write.result
+        return result
+
+    async def flush(self) -> None:
+        """Return when everything queued so far is on disk; raises :class:`Unavailable` if a transaction failed."""
+        batches = tuple(self._batches)
+        if not batches:
+            await trio.lowlevel.checkpoint()
+        for batch in batches:
+            await batch.done.wait()
+        for batch in batches:
+            if batch.error is not None:
+                raise _unavailable(batch.error)
+
+    def read(self, sql: str, params: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """The rows of a query, read in the loop: for look-ups by key only. Sees what is committed."""
+        if self._is_closed:
+            raise Unavailable("the database is closed")
+        try:
+            return self._reader.execute(sql, params).fetchall()
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+
+    async def read_in_thread(self, sql: str, params: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """The rows of a query that may take long, read in a thread of its own pool (``READER_THREADS``).
+
+        A query over ``READ_TIMEOUT_S`` is broken off with :class:`Unavailable`; a cancelled caller waits for its end.
+        """
+        if self._is_closed:
+            raise Unavailable("the database is closed")
+        return await trio.to_thread.run_sync(self._read_with_idle, sql, params, limiter=self._reader_limiter)
+
+    def close(self) -> None:
+        """Commit what is still queued and close all connections. May be called again."""
+        if self._is_closed:
+            return
+        self._drain()
+        self._is_closed = True
+        self._reader.close()
+        while self._idle_readers:
+            self._idle_readers.popleft().close()
+        self._writer.close()
+        os.close(self._lock_fd)
+
+    # The queue
+
+    def _enqueue(self, write: _Write) -> _Batch:
+        """Put ``write`` into the newest transaction that has room; the batch tells when it is over."""
+        if self._is_closed:
+            raise Unavailable("the database is closed")
+        # Not while committing: a `work` or `on_error` that posts must not start a transaction inside the other.
+        if self._pending >= MAX_PENDING and not self._is_committing:
+            self._commit_oldest()
+        if not self._batches or len(self._batches[-1].writes) >= MAX_BATCH:
+            self._batches.append(_Batch())
+        batch = self._batches[-1]
+        batch.writes.append(write)
+        self._pending += 1
+        if self._has_ended:
+            self._drain()
+        else:
+            self._wake.set()
+        return batch
+
+    def _drain(self) -> None:
+        """Commit all batches; those not begun within ``DRAIN_S`` fail."""
+        deadline = time.monotonic() + DRAIN_S
+        while self._batches and not self._is_committing:
+            if time.monotonic() < deadline:
+                self._commit_oldest()
+            else:
+                self._finish(self._batches.popleft(), TimeoutError("the store was not flushed in time"))
+
+    def _commit_oldest(self) -> None:
+        """Run the oldest batch as one transaction and tell its waiters."""
+        batch = self._batches.popleft()
+        lost: Exception | None = _TransactionLost("interrupted")
+        self._is_committing = True
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for write in batch.writes:
+                self._apply(write)
+            self._writer.execute("COMMIT")
+            lost = None
+        except _TransactionLost as error:
+            lost = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        except sqlite3.Error as error:
+            lost = error
+        finally:
+            if lost is not None:
+                self._roll_back()
+            self._is_committing = False
+            self._finish(batch, lost)
+
+    def _apply(self, write: _Write) -> None:
+        """Execute one write inside the transaction; its own error stays with it."""
+        try:
+            if write.work is None:
+                self._writer.execute(write.sql, write.params)
+            else:
+                write.result = self._apply_work(write.work)
+        except Exception as error:
+            # Disk full and I/O errors may end the whole transaction (https://sqlite.org/lang_transaction.html).
+            if not self._writer.in_transaction:
+                raise _TransactionLost from error
+            write.error = _translate(error)
+
+    def _apply_work(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Call ``work`` inside a savepoint."""
+        self._writer.execute("SAVEPOINT work")
+        try:
+            result = work(self._writer)
+            self._writer.execute("RELEASE work")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK TO work")
+                self._writer.execute("RELEASE work")
+            raise
+        return result
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            try:
+                self._writer.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                self._on_error("ROLLBACK", error)
+
+    def _finish(self, batch: _Batch, lost: Exception | None) -> None:
+        """Tell everyone who is interested in ``batch`` how it ended."""
+        self._pending -= len(batch.writes)
+        batch.error = lost
+        for write in batch.writes:
+            if lost is not None and write.error is None:
+                write.error = _unavailable(lost)
+            if write.error is not None and not write.is_waited_for:
+                self._on_error(write.sql, write.error)
+        batch.done.set()
+
+    # Reading in threads
+
+    def _read_with_idle(self, sql: str, params: Sequence[Any]) -> list[sqlite3.Row]:
+        """Run a query on an idle connection, or a new one; called in a thread."""
+        try:
+            connection = self._idle_readers.pop()
+        except IndexError:
+            connection = _open_reader(self._path)
+        deadline = time.monotonic() + READ_TIMEOUT_S
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
+        try:
+            return connection.execute(sql, params).fetchall()
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+        finally:
+            if self._is_closed:
+                connection.close()
+            else:
+                self._idle_readers.append(connection)
+
+
+def _open_writer(path: Path) -> sqlite3.Connection:
+    """The writing connection: WAL, an fsync per commit, transactions begun by us alone."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
+    try:
+        connection.row_factory = sqlite3.Row
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise SettingsError("the data directory cannot hold a WAL database; use a local file system")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # Without it the -wal file keeps the size of the busiest moment.
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    """A read-only connection that may move between threads, used by one at a time."""
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=ro",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _translate(error: Exception) -> Exception:
+    """The world's failures as :class:`Unavailable`; anything else as it is."""
+    if isinstance(error, sqlite3.Error) and _world_text(error) is not None:
+        return _unavailable(error)
+    return error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    """A new ``Unavailable`` chained from ``error``; each waiter gets its own, tracebacks must not mix."""
+    public = Unavailable(_world_text(error) or "the database cannot take this now")
+    public.__cause__ = error
+    return public
+
+
+def _world_text(error: Exception) -> str | None:
+    """The public text for an error that is the world's fault."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return _WORLD.get(code & 0xFF) if isinstance(code, int) else None

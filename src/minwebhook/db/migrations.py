@@ -1,0 +1,182 @@
+"""The schema as numbered steps, and applying them; the number of the last applied one is SQLite's ``user_version``.
+
+A migration is data: once released it never changes, a new need is a new number. Each is applied in one transaction
+together with the new version number, so an interrupted start leaves the old schema or the new one.
+
+Times are integers in milliseconds since 1970 (``_at``, ``expiration``, ``scheduled_for``), flags are 0 or 1, JSON is
+stored as the bytes or text it is answered with.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from minwebhook.errors import SettingsError
+
+#: Marks the file as ours (``file(1)`` shows it), so that another program's database is never migrated by mistake.
+APPLICATION_ID: Final = int.from_bytes(b"mwhk", "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema: its number (1, 2, 3 …), a name for people, and the SQL script."""
+
+    id: int
+    name: str
+    script: str
+
+
+_FIRST: Final = """
+CREATE TABLE workspace (
+    id TEXT PRIMARY KEY NOT NULL,
+    name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    archived INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE usr (
+    email TEXT PRIMARY KEY NOT NULL,
+    username TEXT NOT NULL UNIQUE,
+    super_admin INTEGER NOT NULL DEFAULT 0,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE member (
+    workspace_id TEXT NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    email TEXT NOT NULL REFERENCES usr (email) ON DELETE CASCADE,
+    username TEXT NOT NULL,
+    is_admin INTEGER NOT NULL DEFAULT 0,
+    operator INTEGER NOT NULL DEFAULT 0,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (workspace_id, email),
+    UNIQUE (workspace_id, username)
+) STRICT;
+
+CREATE TABLE token (
+    hash TEXT PRIMARY KEY NOT NULL,
+    prefix TEXT NOT NULL,
+    label TEXT,
+    expiration INTEGER,
+    workspace_id TEXT REFERENCES workspace (id) ON DELETE CASCADE,
+    email TEXT NOT NULL REFERENCES usr (email) ON DELETE CASCADE,
+    super_admin INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    last_used_at INTEGER,
+    scopes TEXT,
+    read_only INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX token_by_email ON token (email, created_at DESC);
+CREATE INDEX token_by_expiration ON token (expiration) WHERE expiration IS NOT NULL;
+
+CREATE TABLE script (
+    workspace_id TEXT NOT NULL,
+    hash INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    parent_hash INTEGER,
+    parent_hashes TEXT,
+    summary TEXT NOT NULL,
+    description TEXT NOT NULL,
+    content TEXT NOT NULL,
+    language TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    tag TEXT,
+    schema TEXT,
+    lock TEXT,
+    settings TEXT NOT NULL,
+    fingerprint INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    archived INTEGER NOT NULL DEFAULT 0,
+    deleted INTEGER NOT NULL DEFAULT 0,
+    no_main_func INTEGER,
+    has_preprocessor INTEGER,
+    PRIMARY KEY (workspace_id, hash)
+) STRICT;
+CREATE INDEX script_by_path ON script (workspace_id, path, created_at);
+CREATE UNIQUE INDEX script_live ON script (workspace_id, path) WHERE archived = 0 AND deleted = 0;
+CREATE UNIQUE INDEX script_lineage ON script (workspace_id, parent_hash) WHERE parent_hash IS NOT NULL;
+
+CREATE TABLE job (
+    id BLOB PRIMARY KEY NOT NULL,
+    workspace_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('queued', 'success', 'failure', 'canceled', 'skipped')),
+    script_path TEXT,
+    script_hash INTEGER,
+    language TEXT,
+    raw_code TEXT,
+    created_by TEXT NOT NULL,
+    email TEXT NOT NULL,
+    permissioned_as TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    scheduled_for INTEGER NOT NULL,
+    started_at INTEGER,
+    completed_at INTEGER,
+    duration_ms INTEGER,
+    args BLOB,
+    result BLOB,
+    canceled_by TEXT,
+    canceled_reason TEXT,
+    tag TEXT,
+    priority INTEGER,
+    timeout_s REAL,
+    parent_job BLOB,
+    root_job BLOB,
+    labels TEXT,
+    visible_to_owner INTEGER NOT NULL DEFAULT 1,
+    mem_peak INTEGER,
+    options TEXT
+) STRICT;
+CREATE INDEX job_queued ON job (scheduled_for) WHERE status = 'queued';
+CREATE INDEX job_by_time ON job (workspace_id, created_at DESC);
+CREATE INDEX job_by_script ON job (workspace_id, script_path, created_at);
+
+CREATE TABLE job_log (
+    job_id BLOB PRIMARY KEY NOT NULL,
+    log TEXT NOT NULL
+) STRICT;
+"""
+
+#: Every step, in order.
+MIGRATIONS: Final[tuple[Migration, ...]] = (Migration(1, "first schema", _FIRST),)
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+    """Bring the database behind ``connection`` (in autocommit mode) up to date; the number of steps applied.
+
+    Raises :class:`SettingsError` for a database of a newer version of this program and for one that is not ours.
+    """
+    if [step.id for step in migrations] != list(range(1, len(migrations) + 1)):
+        raise ValueError("migrations must be numbered 1, 2, 3 …")
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+    if application != APPLICATION_ID and not is_empty:
+        raise SettingsError("the data directory holds a database of another program; choose another with --data")
+    if version > len(migrations):
+        raise SettingsError(
+            f"the database has schema version {version}, this program knows up to {len(migrations)}: "
+            "start the newer program again, or restore a backup from before the upgrade"
+        )
+    for step in migrations[version:]:
+        _apply(connection, step)
+    return len(migrations) - version
+
+
+def _apply(connection: sqlite3.Connection, step: Migration) -> None:
+    """Run one step and note its number, both or neither."""
+    try:
+        # Both pragmas write to the file's header page, so they are part of the transaction.
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{step.script}\n;PRAGMA application_id = {APPLICATION_ID};"
+            f"\nPRAGMA user_version = {step.id};\nCOMMIT;"
+        )
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

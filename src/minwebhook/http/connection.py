@@ -1,0 +1,257 @@
+"""One connection, owned by one task: read a head, call the handler, send its answer, again.
+
+The loop spends no nursery and no cancel scope on a request that comes and goes without waiting. Deadlines while waiting
+for a head are kept by :class:`~minwebhook.http.deadlines.DeadlineQueue`, all others are armed when a wait begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from minwebhook.errors import ApiError
+from minwebhook.http.body import NO_BODY, RequestBody
+from minwebhook.http.deadlines import DeadlineQueue
+from minwebhook.http.disconnects import DisconnectWatcher
+from minwebhook.http.head import RequestHead
+from minwebhook.http.messages import Body, Handler, Headers, Request, Response
+from minwebhook.http.protocol import ServerProtocol
+from minwebhook.http.strict import Refusal
+from minwebhook.http.transport import Disconnected, Interrupted, Transport
+from minwebhook.settings import HttpSettings
+
+#: An unread body is received to its end, to keep the connection, if no more than this is missing.
+MAX_DISCARD_BYTES: Final = 64 * 1024
+#: After the last answer the peer's bytes are thrown away for so long and so far, then the connection is cut. Without
+#: this a peer that is still sending would get a reset, which can destroy the answer (RFC 9112 §9.6).
+LINGER_S: Final = 2.0
+LINGER_BYTES: Final = 1024 * 1024
+
+#: Told what a handler or stream raised, and the id of its request.
+ReportError = Callable[[Exception, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all connections of a server share."""
+
+    handler: Handler
+    limits: HttpSettings
+    report_error: ReportError
+    date: Callable[[], bytes]
+    idle: DeadlineQueue
+    heads: DeadlineQueue
+    disconnects: DisconnectWatcher
+
+
+class Connection:
+    """A connection to ``peer``. ``connection_id`` begins the ids of its requests."""
+
+    def __init__(self, service: Service, transport: Transport, *, connection_id: str, peer: str, scheme: str) -> None:
+        limits = service.limits
+        self._service = service
+        self._transport = transport
+        self._protocol = ServerProtocol(
+            max_head_bytes=limits.max_head_bytes, max_header_fields=limits.max_header_fields, date=service.date
+        )
+        self._id = connection_id
+        self._peer = peer
+        self._scheme = scheme
+        self._request_count = 0
+        self._is_draining = False
+        self._is_idle = False
+        self._is_watched = False
+        self._watch = self._watch_disconnect if transport.fileno() >= 0 else _never
+
+    def drain(self) -> None:
+        """Take no further request: leave now if idle, else after the answer under way."""
+        self._is_draining = True
+        if self._is_idle:
+            self._transport.interrupt()
+
+    def expire(self) -> None:
+        """The wait for a head has lasted too long. Called by the deadline queues."""
+        self._transport.interrupt()
+
+    async def serve(self) -> None:
+        """Answer requests until either side has enough, then close. Raises nothing but cancellation."""
+        try:
+            if await self._serve_requests():
+                await self._linger()
+        except Disconnected:
+            pass
+        finally:
+            service = self._service
+            service.idle.discard(self)
+            service.heads.discard(self)
+            if self._is_watched:
+                service.disconnects.forget(self._transport.fileno())
+            await self._transport.close()
+
+    async def _serve_requests(self) -> bool:
+        """True if the peer may still be sending when this ends."""
+        protocol = self._protocol
+        while True:
+            try:
+                head = protocol.next_head() or await self._receive_head()
+            except Refusal as refusal:
+                await self._refuse(refusal)
+                return True
+            if head is None:
+                return False
+            await self._serve_request(head)
+            if not protocol.reusable():
+                return protocol.has_bytes or not protocol.is_body_complete
+            protocol.start_next_cycle()
+            if protocol.has_bytes:
+                await trio.lowlevel.checkpoint()  # pipelined requests must not starve other connections
+
+    async def _receive_head(self) -> RequestHead | None:
+        """None if no further request will come. Raises :class:`Refusal`."""
+        protocol, transport, service = self._protocol, self._transport, self._service
+        while not protocol.is_closed:
+            is_idle = not protocol.has_bytes
+            if is_idle and self._is_draining:
+                return None
+            # A head has its time from the first byte on: later bytes leave the entry where it is.
+            queue = service.idle if is_idle else service.heads
+            queue.add(self)
+            self._is_idle = is_idle
+            try:
+                data = await transport.receive()
+            except Interrupted:
+                if is_idle:
+                    return None
+                raise Refusal(408, "The request head came too slowly") from None
+            finally:
+                self._is_idle = False
+                if is_idle:
+                    queue.discard(self)
+            protocol.receive_data(data)
+            if (head := protocol.next_head()) is not None:
+                if not is_idle:
+                    queue.discard(self)
+                return head
+        return None
+
+    async def _serve_request(self, head: RequestHead) -> None:
+        service = self._service
+        self._request_count += 1
+        request_id = f"{self._id}-{self._request_count}"
+        body: Body = NO_BODY
+        if head.body_length:
+            body = RequestBody(self._protocol, self._transport, service.limits)
+        request = Request(
+            head.method,
+            head.path,
+            head.query,
+            Headers(head.fields),
+            request_id,
+            self._peer,
+            self._scheme,
+            body,
+            self._watch,
+        )
+        try:
+            response = await service.handler(request)
+        except ApiError as error:
+            response = Response.text(error.text, error.status, error.headers)
+        except Disconnected:
+            raise
+        except Exception as error:
+            service.report_error(error, request_id)
+            response = _internal_error()
+        if self._is_watched:
+            self._is_watched = False
+            service.disconnects.forget(self._transport.fileno())
+        self._settle_body()
+        if response.stream is not None:
+            await self._send_stream(response, request_id)
+        else:
+            await self._transport.send(self._render(response, request_id))
+        if isinstance(body, RequestBody) and not self._protocol.is_closing:
+            await self._discard_body(body)
+
+    def _settle_body(self) -> None:
+        """Decide, before the answer goes out, whether the connection can outlive what is unread of the body."""
+        protocol = self._protocol
+        if self._is_draining:
+            protocol.close_after_response()
+        if protocol.is_body_complete:
+            return
+        try:
+            missing = protocol.skip_body()
+        except Refusal:
+            return
+        # A client that waits for 100 Continue may send the body or not: after another answer no one can tell.
+        if missing is None or missing > MAX_DISCARD_BYTES or protocol.needs_continue:
+            protocol.close_after_response()
+
+    async def _discard_body(self, body: RequestBody) -> None:
+        try:
+            while await body.read_chunk():
+                pass
+        except Refusal:
+            self._protocol.close_after_response()
+
+    def _render(self, response: Response, request_id: str) -> bytes:
+        try:
+            return self._protocol.respond(response)
+        except ValueError as error:
+            self._service.report_error(error, request_id)
+            return self._protocol.respond(_internal_error())
+
+    async def _send_stream(self, response: Response, request_id: str) -> None:
+        protocol, transport = self._protocol, self._transport
+        try:
+            start = protocol.start_stream(response)
+        except ValueError as error:
+            self._service.report_error(error, request_id)
+            await transport.send(protocol.respond(_internal_error()))
+            return
+        await transport.send(start)
+        if response.stream is None or protocol.is_stream_bodiless(response):
+            return
+
+        async def send_piece(data: bytes) -> None:
+            if not await transport.send(protocol.stream_piece(data)):
+                await trio.lowlevel.checkpoint()
+
+        try:
+            await response.stream(send_piece)
+        except Disconnected:
+            raise
+        except Exception as error:
+            # Too late for another status. The missing last chunk tells the client that the body is not whole.
+            self._service.report_error(error, request_id)
+            raise Disconnected from error
+        if ending := protocol.end_stream():
+            await transport.send(ending)
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        self._service.heads.discard(self)
+        self._protocol.close_after_response()
+        await self._transport.send(self._protocol.respond(Response.text(refusal.text, refusal.status, refusal.headers)))
+
+    async def _linger(self) -> None:
+        transport = self._transport
+        await transport.half_close()
+        seen = 0
+        with trio.move_on_after(LINGER_S):
+            while seen < LINGER_BYTES and (data := await transport.receive()):
+                seen += len(data)
+
+    def _watch_disconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._is_watched = True
+        return self._service.disconnects.watch(self._transport.fileno(), callback)
+
+
+def _internal_error() -> Response:
+    return Response.text("Internal Server Error", 500)
+
+
+def _never(callback: Callable[[], None]) -> Callable[[], None]:
+    return lambda: None

@@ -1,0 +1,153 @@
+"""Accepting connections, and letting them go: :func:`serve` runs a server until it is told to stop.
+
+Three nurseries, one in the other, make the order of shutdown: the innermost accepts, the middle one holds connections,
+the outermost the two deadline queues and the disconnect watcher that connections rely on.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import socket
+from collections.abc import Sequence
+from itertools import count
+from typing import Final
+
+import trio
+
+from minwebhook.http import tls
+from minwebhook.http.connection import Connection, ReportError, Service
+from minwebhook.http.deadlines import DeadlineQueue, HttpDate
+from minwebhook.http.disconnects import DisconnectWatcher
+from minwebhook.http.listeners import Listener
+from minwebhook.http.messages import Handler
+from minwebhook.http.transport import Disconnected, SocketTransport, Transport
+from minwebhook.settings import HttpSettings
+
+#: Pause after the process or the system ran out of descriptors or memory, in seconds (as trio.serve_listeners).
+ACCEPT_PAUSE_S: Final = 0.1
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+async def serve(
+    listeners: Sequence[Listener],
+    handler: Handler,
+    limits: HttpSettings,
+    *,
+    shutdown: trio.Event,
+    grace_s: float,
+    report_error: ReportError,
+    task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer requests with ``handler`` until ``shutdown`` is set, then drain; closes ``listeners`` in any case.
+
+    Started with the printable addresses. Draining: no more accepts, idle connections leave at once, requests under way
+    finish and close their connection, and whoever is left after ``grace_s`` seconds is cancelled. What a handler raises
+    goes to ``report_error`` with the request's id, and nothing of it ends the server.
+    """
+    server = _Server(handler, limits, report_error)
+    try:
+        async with trio.open_nursery() as services:
+            service = server.service
+            for run in (service.idle.run, service.heads.run, service.disconnects.run):
+                services.start_soon(run)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(server.accept_from, listener, connections, name=listener.address)
+                    task_status.started(tuple(listener.address for listener in listeners))
+                    await shutdown.wait()
+                    accepting.cancel_scope.cancel(reason="shutdown")
+                _close(listeners)
+                connections.cancel_scope.deadline = trio.current_time() + grace_s
+                server.drain()
+            services.cancel_scope.cancel(reason="shutdown")
+    finally:
+        _close(listeners)
+
+
+def _close(listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        listener.close()
+
+
+class _Server:
+    """The connections of one :func:`serve`."""
+
+    def __init__(self, handler: Handler, limits: HttpSettings, report_error: ReportError) -> None:
+        self._limits = limits
+        self._report_error = report_error
+        self._slots = trio.Semaphore(limits.max_connections)
+        self._connections: set[Connection] = set()
+        self._is_draining = False
+        # Request ids must not repeat in the logs of a restarted server.
+        self._ids = (f"{secrets.token_hex(4)}-{number:x}" for number in count(1))
+        self.service = Service(
+            handler=handler,
+            limits=limits,
+            report_error=report_error,
+            date=HttpDate(),
+            idle=DeadlineQueue(limits.idle_timeout_s),
+            heads=DeadlineQueue(limits.head_timeout_s),
+            disconnects=DisconnectWatcher(lambda error: report_error(error, "")),
+        )
+
+    def drain(self) -> None:
+        """Let idle connections go; the others close after their answer."""
+        self._is_draining = True
+        for connection in self._connections:
+            connection.drain()
+
+    async def accept_from(self, listener: Listener, connections: trio.Nursery) -> None:
+        """Accept until cancelled. A client waits in the kernel's backlog while all connection slots are taken."""
+        while True:
+            await trio.lowlevel.wait_readable(listener.socket)
+            # Only a client that is there takes a slot, so listeners without clients hold none.
+            await self._slots.acquire()
+            try:
+                sock, address = listener.socket.accept()
+            except OSError as error:
+                self._slots.release()
+                if error.errno in _EXHAUSTED:
+                    self._report_error(error, "")
+                    await trio.sleep(ACCEPT_PAUSE_S)
+                # Anything else is the trouble of a client that has left already (man 2 accept, "Error handling").
+                continue
+            connections.start_soon(self._serve_socket, sock, _peer_name(address), listener)
+
+    async def _serve_socket(self, sock: socket.socket, peer: str, listener: Listener) -> None:
+        try:
+            transport = await self._open_transport(sock, listener)
+            scheme = "http" if listener.tls is None else "https"
+            connection = Connection(self.service, transport, connection_id=next(self._ids), peer=peer, scheme=scheme)
+            if self._is_draining:
+                connection.drain()
+            self._connections.add(connection)
+            try:
+                await connection.serve()
+            finally:
+                self._connections.discard(connection)
+        except Disconnected:
+            pass
+        except Exception as error:
+            # A fault of ours in one connection must not take the others along.
+            self._report_error(error, "")
+        finally:
+            sock.close()
+            self._slots.release()
+
+    async def _open_transport(self, sock: socket.socket, listener: Listener) -> Transport:
+        sock.setblocking(False)
+        if listener.path is None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if listener.tls is not None:
+            return await tls.accept(sock, listener.tls, self._limits)
+        return SocketTransport(sock, write_timeout_s=self._limits.write_timeout_s)
+
+
+def _peer_name(address: object) -> str:
+    match address:
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case _:
+            return "unix"

@@ -1,0 +1,49 @@
+"""The environment of a job: the names that scripts and the official clients read, all present even when empty. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from minwebhook.jobs.model import Job
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -> dict[str, str]:
+    """Name to value. Nothing of the server's own environment is passed on; ``token`` acts for the job's user."""
+    spec = job.spec
+    job_id = str(job.id)
+    root_job = str(spec.root_job or spec.parent_job or job.id)
+    username = spec.username
+    environment = {
+        "WM_WORKSPACE": spec.workspace,
+        "WM_TOKEN": token,
+        "WM_EMAIL": spec.email,
+        "WM_USERNAME": username,
+        "WM_BASE_URL": base_url,
+        "BASE_URL": base_url,
+        "BASE_INTERNAL_URL": internal_url,
+        "WM_JOB_ID": job_id,
+        "WM_JOB_PATH": spec.path,
+        "WM_FLOW_JOB_ID": "",
+        "WM_ROOT_FLOW_JOB_ID": "",
+        "WM_ROOT_JOB_ID": root_job,
+        "WM_FLOW_PATH": "",
+        "WM_FLOW_STEP_ID": "",
+        "WM_SCHEDULE_PATH": "",
+        "WM_SCHEDULED_FOR": datetime.fromtimestamp(job.scheduled_for_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "WM_PERMISSIONED_AS": spec.permissioned_as,
+        "WM_STATE_PATH": f"{spec.path}/user" if spec.path else f"u/{username}/tmp_state",
+        "WM_OBJECT_PATH": f"{spec.path.replace('/', '_')}/manual/{job.created_at_ms}_{job_id}",
+        "WM_WORKER_GROUP": "default",
+        "WM_RUNNABLE_ID": "" if spec.script_hash is None else f"{spec.script_hash & (1 << 64) - 1:016x}",
+        "WM_END_USER_EMAIL": "",
+        "PATH": _PATH,
+        "HOME": "/tmp",  # noqa: S108 - the job's own
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+    }
+    for entry in spec.environment:
+        name, _, value = entry.partition("=")
+        environment[name] = value
+    return environment

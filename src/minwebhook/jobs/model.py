@@ -1,0 +1,159 @@
+"""What a job is: its states and transitions as one table, what was asked for, and how it ended. Pure.
+
+::
+
+    QUEUED --start--> RUNNING --succeed--> SUCCESS
+       |                 |------fail-----> FAILURE
+       |---cancel--------|-----cancel----> CANCELED
+       ^                 |
+       +----requeue------+   (the server stops; the job did not run to its end and is not counted)
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from minwebhook.errors import MinwebhookError
+from minwebhook.jobs.log import JobLog
+
+
+class JobState(enum.Enum):
+    """Where a job is. The values of final states are the ``status`` of the database."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELED = "canceled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self in _FINAL
+
+
+class JobEvent(enum.Enum):
+    """What happens to a job."""
+
+    START = "start"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    CANCEL = "cancel"
+    REQUEUE = "requeue"
+
+
+_FINAL: Final = frozenset({JobState.SUCCESS, JobState.FAILURE, JobState.CANCELED})
+
+#: Every legal change. What is not here does not happen: :func:`next_state` raises.
+TRANSITIONS: Final[dict[tuple[JobState, JobEvent], JobState]] = {
+    (JobState.QUEUED, JobEvent.START): JobState.RUNNING,
+    (JobState.QUEUED, JobEvent.CANCEL): JobState.CANCELED,
+    (JobState.RUNNING, JobEvent.SUCCEED): JobState.SUCCESS,
+    (JobState.RUNNING, JobEvent.FAIL): JobState.FAILURE,
+    (JobState.RUNNING, JobEvent.CANCEL): JobState.CANCELED,
+    (JobState.RUNNING, JobEvent.REQUEUE): JobState.QUEUED,
+}
+
+#: The event that leads to each way of ending.
+ENDING_EVENT: Final = {
+    JobState.SUCCESS: JobEvent.SUCCEED,
+    JobState.FAILURE: JobEvent.FAIL,
+    JobState.CANCELED: JobEvent.CANCEL,
+}
+
+
+class IllegalTransition(MinwebhookError):
+    """An event that is not possible in the job's state: a bug of the caller."""
+
+
+def next_state(state: JobState, event: JobEvent) -> JobState:
+    """The state after ``event``. Raises :class:`IllegalTransition`."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition(f"{event.value} is not possible in state {state.value}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What was asked for: the code, its arguments, on whose behalf."""
+
+    workspace: str
+    #: ``script`` or ``preview`` (upstream's ``job_kind``).
+    kind: str
+    language: str
+    source: bytes
+    #: The arguments as the text of a JSON object.
+    arguments: bytes
+    #: What jobs show as their creator: a username, or a token's label.
+    created_by: str
+    username: str
+    email: str
+    permissioned_as: str
+    path: str = ""
+    script_hash: int | None = None
+    tag: str = ""
+    priority: int | None = None
+    #: The script's own limit in seconds; the instance's applies as well.
+    timeout_s: float | None = None
+    parent_job: UUID | None = None
+    root_job: UUID | None = None
+    visible_to_owner: bool = True
+    #: Whether processes stay for further jobs of this script version.
+    dedicated: bool = False
+    #: Environment variables of the script's own, ``NAME=value``.
+    environment: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """Who cancelled a job and why."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended. ``result`` is JSON text; for failures ``{"error": {...}}``."""
+
+    state: JobState
+    result: bytes
+    labels: tuple[str, ...] = ()
+    #: Set for cancelled jobs, and for timeouts (by ``timeout``).
+    cancellation: Cancellation | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the job succeeded."""
+        return self.state is JobState.SUCCESS
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One job that lives in the table. Times are Unix milliseconds. Only ``jobs/table.py`` changes ``state``."""
+
+    id: UUID
+    spec: JobSpec
+    created_at_ms: int
+    scheduled_for_ms: int
+    #: Whether a row of it is on disk already, so that it runs again after a crash.
+    is_stored: bool = False
+    state: JobState = JobState.QUEUED
+    started_at_ms: int | None = None
+    completed_at_ms: int | None = None
+    duration_ms: int | None = None
+    outcome: Outcome | None = None
+    #: Asked for while it runs; the executor ends it.
+    cancellation: Cancellation | None = None
+    #: Set by the executor while the job runs: ends the run.
+    stop: Callable[[], None] | None = None
+    log: JobLog | None = None
+
+    def log_text(self) -> str:
+        """The log so far."""
+        return self.log.text() if self.log is not None else ""

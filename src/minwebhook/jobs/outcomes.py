@@ -1,0 +1,136 @@
+"""From what a child reported to how its job ended: results, error objects, labels. Pure.
+
+Error objects follow Windmill: a failed job's result is ``{"error": {...}}`` with at least ``message`` and ``name``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from minwebhook.jobs.log import JobLog
+from minwebhook.jobs.model import Cancellation, JobState, Outcome
+from minwebhook.runtimes.child import Broken, Report, Vanished
+from minwebhook.child import wire
+
+
+def failure(error: dict[str, Any], cancellation: Cancellation | None = None) -> Outcome:
+    """A failed job with this error object."""
+    return Outcome(JobState.FAILURE, orjson.dumps({"error": error}), cancellation=cancellation)
+
+
+def execution_error(text: str, cancellation: Cancellation | None = None) -> Outcome:
+    """A failure that is not the script's own: a limit, a missing process."""
+    return failure({"message": f"execution error:\n{text}", "name": "ExecutionErr"}, cancellation)
+
+
+def exit_error(program: str, code: int, log: JobLog) -> Outcome:
+    """A program that ended without a result."""
+    message = f'exit code for "{program}": {code}, last log lines:\n{log.tail()}'
+    return failure({"message": message, "name": "ExecutionErr", "exit_code": code})
+
+
+def signal_error(program: str, number: int, log: JobLog) -> Outcome:
+    """A program that a signal ended."""
+    message = f'"{program}" was ended by signal {number}, last log lines:\n{log.tail()}'
+    return failure({"message": message, "name": "ExecutionErr", "exit_code": 128 + number, "signal": number})
+
+
+def canceled(cancellation: Cancellation) -> Outcome:
+    """A job that someone cancelled, before or while it ran."""
+    error = {
+        "message": f"Job canceled: {cancellation.reason} by {cancellation.by}",
+        "name": "Canceled",
+        "reason": cancellation.reason,
+        "canceler": cancellation.by,
+    }
+    return Outcome(JobState.CANCELED, orjson.dumps({"error": error}), cancellation=cancellation)
+
+
+def timed_out(limit_s: float, *, is_own_limit: bool) -> Outcome:
+    """A job that ran longer than its own limit or the instance's."""
+    whose = "job-specific" if is_own_limit else "instance-wide"
+    return execution_error(
+        f"job process terminated due to timeout after exceeding {whose} duration limit",
+        Cancellation("timeout", f"duration > {limit_s:g}"),
+    )
+
+
+def judge(end: Report | Vanished | Broken, log: JobLog, program: str) -> Outcome:
+    """The outcome of a run that nobody ended from outside."""
+    if isinstance(end, Broken):
+        if end.reason == "log":
+            return execution_error("job process terminated due to a log above max_log_bytes")
+        return execution_error(f"job process terminated due to a broken answer: {end.reason}")
+    if isinstance(end, Vanished):
+        if end.code is not None:
+            return exit_error(program, end.code, log)
+        if end.signal is not None:
+            return signal_error(program, end.signal, log)
+        return execution_error("job process was lost together with its sandbox")
+    if end.kind == wire.RESULT:
+        return _result(end.payload, log)
+    if end.kind == wire.ERROR:
+        return _error(end.payload)
+    return _exit(end.payload, log, program)
+
+
+def _result(payload: bytes, log: JobLog) -> Outcome:
+    """The script returned. Its JSON is checked, because a hostile process may write anything, and kept as it is."""
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        return execution_error(f"the result is not valid JSON: {error}")
+    stream = log.take_stream()
+    if stream is not None:
+        if value is None:
+            return Outcome(JobState.SUCCESS, orjson.dumps(stream))
+        if isinstance(value, dict):
+            value["wm_stream"] = stream
+            payload = orjson.dumps(value)
+    if not isinstance(value, dict):
+        return Outcome(JobState.SUCCESS, payload)
+    labels = value.get("wm_labels")
+    names: tuple[str, ...] = ()
+    if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
+        names = tuple(sorted(set(labels)))
+    message = value.get("wm_failure")
+    if isinstance(message, str):
+        failed = {**value, "error": {"name": "ManualFailure", "message": message}}
+        return Outcome(JobState.FAILURE, orjson.dumps(failed), names)
+    return Outcome(JobState.SUCCESS, payload, names)
+
+
+def _error(payload: bytes) -> Outcome:
+    try:
+        error = orjson.loads(payload)
+    except orjson.JSONDecodeError as broken:
+        return execution_error(f"the error is not valid JSON: {broken}")
+    if not isinstance(error, dict):
+        return execution_error("the error is not a JSON object")
+    return failure(error)
+
+
+def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:
+    """A program ended: the rules for ``result.json``, ``result.out`` and the last line."""
+    try:
+        report = orjson.loads(payload)
+        code, signal = int(report["code"]), report.get("signal")
+        result_json, result_text = report.get("result_json"), report.get("result_text")
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+        return execution_error("the process ended with an unreadable report")
+    if isinstance(result_json, str):
+        try:
+            value = orjson.loads(result_json)
+        except orjson.JSONDecodeError as error:
+            return execution_error(f"result.json is not valid JSON: {error}")
+        if code == 0:
+            return _result(result_json.strip().encode(), log)
+        return failure(value if isinstance(value, dict) else {"message": result_json.strip(), "name": "ExecutionErr"})
+    if isinstance(signal, int):
+        return signal_error(program, signal, log)
+    if code != 0:
+        return exit_error(program, code, log)
+    text = result_text if isinstance(result_text, str) else log.last_line()
+    return _result(orjson.dumps(text), log)

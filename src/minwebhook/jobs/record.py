@@ -1,0 +1,152 @@
+"""A job as the API shows it, whether it lives in the table or lies in the database. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from minwebhook.jobs.model import Job, JobState
+from minwebhook.scripts.model import hash_to_hex
+from minwebhook.times import rfc3339
+
+#: Arguments and results above this are not shown inside a job object; they have endpoints of their own.
+MAX_SHOWN_BYTES: Final = 90_000
+MAX_SHOWN_LOG_CHARACTERS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """Everything known of a job. Times are Unix milliseconds; ``arguments`` and ``result`` are JSON text."""
+
+    id: UUID
+    workspace: str
+    kind: str
+    state: JobState
+    path: str | None
+    script_hash: int | None
+    language: str
+    raw_code: str | None
+    created_by: str
+    email: str
+    permissioned_as: str
+    created_at_ms: int
+    scheduled_for_ms: int
+    started_at_ms: int | None
+    completed_at_ms: int | None
+    duration_ms: int | None
+    arguments: bytes | None
+    result: bytes | None
+    canceled_by: str | None
+    canceled_reason: str | None
+    tag: str
+    priority: int | None
+    timeout_s: float | None
+    parent_job: UUID | None
+    root_job: UUID | None
+    labels: tuple[str, ...]
+    visible_to_owner: bool
+
+    @classmethod
+    def of(cls, job: Job) -> JobRecord:
+        """The record of a live job."""
+        spec, outcome = job.spec, job.outcome
+        cancellation = outcome.cancellation if outcome else job.cancellation
+        return cls(
+            id=job.id,
+            workspace=spec.workspace,
+            kind=spec.kind,
+            state=job.state,
+            path=spec.path or None,
+            script_hash=spec.script_hash,
+            language=spec.language,
+            raw_code=spec.source.decode("utf-8", "replace") if spec.kind == "preview" else None,
+            created_by=spec.created_by,
+            email=spec.email,
+            permissioned_as=spec.permissioned_as,
+            created_at_ms=job.created_at_ms,
+            scheduled_for_ms=job.scheduled_for_ms,
+            started_at_ms=job.started_at_ms,
+            completed_at_ms=job.completed_at_ms,
+            duration_ms=job.duration_ms,
+            arguments=spec.arguments,
+            result=outcome.result if outcome else None,
+            canceled_by=cancellation.by if cancellation else None,
+            canceled_reason=cancellation.reason if cancellation else None,
+            tag=spec.tag,
+            priority=spec.priority,
+            timeout_s=spec.timeout_s,
+            parent_job=spec.parent_job,
+            root_job=spec.root_job,
+            labels=outcome.labels if outcome else (),
+            visible_to_owner=spec.visible_to_owner,
+        )
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the job ended well."""
+        return self.state is JobState.SUCCESS
+
+    def to_json(self, *, log: str | None = None, with_code: bool = True, with_data: bool = True) -> dict[str, Any]:
+        """The object of ``jobs_u/get``. ``log`` is shown when given; lists leave arguments and result out."""
+        shown: dict[str, Any] = {
+            "workspace_id": self.workspace,
+            "id": str(self.id),
+            "created_by": self.created_by,
+            "created_at": rfc3339(self.created_at_ms),
+            "canceled": self.canceled_by is not None,
+            "job_kind": self.kind,
+            "permissioned_as": self.permissioned_as,
+            "is_flow_step": False,
+            "email": self.email,
+            "visible_to_owner": self.visible_to_owner,
+            "tag": self.tag,
+            "language": self.language,
+        }
+        optional = {
+            "parent_job": str(self.parent_job) if self.parent_job else None,
+            "root_job": str(self.root_job) if self.root_job else None,
+            "script_hash": hash_to_hex(self.script_hash) if self.script_hash is not None else None,
+            "script_path": self.path,
+            "logs": log[-MAX_SHOWN_LOG_CHARACTERS:] if log is not None else None,
+            "canceled_by": self.canceled_by,
+            "canceled_reason": self.canceled_reason,
+            "priority": self.priority,
+            "labels": list(self.labels) or None,
+            "raw_code": self.raw_code if with_code else None,
+        }
+        shown.update({key: value for key, value in optional.items() if value is not None})
+        if with_data:
+            shown["args"] = _data(self.arguments, {"reason": "WINDMILL_TOO_BIG"})
+        if self.state.is_final:
+            shown["type"] = "CompletedJob"
+            shown["started_at"] = rfc3339(self.started_at_ms)
+            shown["completed_at"] = rfc3339(self.completed_at_ms)
+            shown["duration_ms"] = self.duration_ms or 0
+            shown["success"] = self.is_success
+            shown["result_columns"] = None
+            shown["deleted"] = False
+            shown["is_skipped"] = False
+            if with_data:
+                shown["result"] = _data(self.result, "WINDMILL_TOO_BIG")
+        else:
+            shown["type"] = "QueuedJob"
+            shown["scheduled_for"] = rfc3339(self.scheduled_for_ms)
+            shown["running"] = self.state is JobState.RUNNING
+            shown["same_worker"] = False
+            shown["script_entrypoint_override"] = None
+            if self.started_at_ms is not None:
+                shown["started_at"] = rfc3339(self.started_at_ms)
+            if self.timeout_s is not None:
+                shown["timeout"] = self.timeout_s
+        return shown
+
+
+def _data(text: bytes | None, too_big: Any) -> Any:
+    """JSON text as it is inside a larger object: not parsed again, keys keep their order."""
+    if text is None:
+        return None
+    return too_big if len(text) > MAX_SHOWN_BYTES else orjson.Fragment(text)
+

@@ -1,0 +1,149 @@
+"""Jobs on disk. A row is written before an async id is answered, and again when the job has ended."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from minwebhook.db.database import Database
+from minwebhook.errors import BadRequest
+from minwebhook.jobs.filters import JobFilter
+from minwebhook.jobs.model import Job, JobState
+from minwebhook.jobs.record import JobRecord
+
+#: Columns of the job table, in the order of :func:`_row`. The second half is what changes when a job ends.
+_FIXED: Final = (
+    "id", "workspace_id", "kind", "script_path", "script_hash", "language", "raw_code", "created_by", "email",
+    "permissioned_as", "created_at", "scheduled_for", "args", "tag", "priority", "timeout_s", "parent_job", "root_job",
+    "visible_to_owner",
+)  # fmt: skip
+_CHANGING: Final = (
+    "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason", "labels",
+)  # fmt: skip
+_COLUMNS: Final = (*_FIXED, *_CHANGING)
+_INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_SAVE: Final = f"{_INSERT} ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _CHANGING)
+_SAVE_LOG: Final = "INSERT INTO job_log (job_id, log) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET log = excluded.log"
+
+
+class JobStore:
+    """Rows of jobs and their logs."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def insert(self, job: Job) -> None:
+        """Stores a queued job; it is on disk when this returns. Raises :class:`BadRequest` if its id is taken."""
+        try:
+            await self._db.write(_INSERT, _row(job))
+        except sqlite3.IntegrityError:
+            raise BadRequest(f"a job with id {job.id} exists already; leave job_id out or send a new one") from None
+        job.is_stored = True
+
+    async def save(self, jobs: Sequence[Job]) -> None:
+        """Stores ended jobs with their results and logs; they are on disk when this returns."""
+        for job in jobs:
+            self._db.post(_SAVE, _row(job))
+            if text := job.log_text():
+                self._db.post(_SAVE_LOG, (job.id.bytes, text))
+        await self._db.flush()
+
+    def exists(self, job_id: UUID) -> bool:
+        """Whether there is a row with this id, in whatever workspace."""
+        return bool(self._db.read("SELECT 1 FROM job WHERE id = ?", (job_id.bytes,)))
+
+    def get(self, workspace: str, job_id: UUID) -> JobRecord | None:
+        """The job, or None."""
+        rows = self._db.read("SELECT * FROM job WHERE id = ? AND workspace_id = ?", (job_id.bytes, workspace))
+        return _record(rows[0]) if rows else None
+
+    def log(self, job_id: UUID) -> str:
+        """The stored log; "" if there is none."""
+        rows = self._db.read("SELECT log FROM job_log WHERE job_id = ?", (job_id.bytes,))
+        return str(rows[0][0]) if rows else ""
+
+    async def list_ended(self, workspace: str, filter: JobFilter) -> list[JobRecord]:
+        """Ended jobs that match, newest first, one page."""
+        where, values = filter.where(workspace)
+        order = "DESC" if filter.order_desc else "ASC"
+        rows = await self._db.read_in_thread(
+            f"SELECT * FROM job WHERE status != 'queued' AND {where} "  # noqa: S608 - built from constants
+            f"ORDER BY created_at {order}, id {order} LIMIT ? OFFSET ?",
+            (*values, filter.per_page, filter.offset),
+        )
+        return [_record(row) for row in rows]
+
+    def queued(self) -> list[JobRecord]:
+        """Every job that did not end before the server did, oldest first."""
+        rows = self._db.read("SELECT * FROM job WHERE status = 'queued' ORDER BY created_at, id")
+        return [_record(row) for row in rows]
+
+
+def _row(job: Job) -> tuple[Any, ...]:
+    record = JobRecord.of(job)
+    status = record.state if record.state.is_final else JobState.QUEUED
+    return (
+        record.id.bytes,
+        record.workspace,
+        record.kind,
+        record.path,
+        record.script_hash,
+        record.language,
+        record.raw_code,
+        record.created_by,
+        record.email,
+        record.permissioned_as,
+        record.created_at_ms,
+        record.scheduled_for_ms,
+        record.arguments,
+        record.tag,
+        record.priority,
+        record.timeout_s,
+        record.parent_job.bytes if record.parent_job else None,
+        record.root_job.bytes if record.root_job else None,
+        int(record.visible_to_owner),
+        status.value,
+        record.started_at_ms,
+        record.completed_at_ms,
+        record.duration_ms,
+        record.result,
+        record.canceled_by,
+        record.canceled_reason,
+        orjson.dumps(record.labels).decode() if record.labels else None,
+    )
+
+
+def _record(row: sqlite3.Row) -> JobRecord:
+    return JobRecord(
+        id=UUID(bytes=row["id"]),
+        workspace=row["workspace_id"],
+        kind=row["kind"],
+        state=JobState(row["status"]),
+        path=row["script_path"],
+        script_hash=row["script_hash"],
+        language=row["language"],
+        raw_code=row["raw_code"],
+        created_by=row["created_by"],
+        email=row["email"],
+        permissioned_as=row["permissioned_as"],
+        created_at_ms=row["created_at"],
+        scheduled_for_ms=row["scheduled_for"],
+        started_at_ms=row["started_at"],
+        completed_at_ms=row["completed_at"],
+        duration_ms=row["duration_ms"],
+        arguments=row["args"],
+        result=row["result"],
+        canceled_by=row["canceled_by"],
+        canceled_reason=row["canceled_reason"],
+        tag=row["tag"] or "",
+        priority=row["priority"],
+        timeout_s=row["timeout_s"],
+        parent_job=UUID(bytes=row["parent_job"]) if row["parent_job"] else None,
+        root_job=UUID(bytes=row["root_job"]) if row["root_job"] else None,
+        labels=tuple(orjson.loads(row["labels"])) if row["labels"] else (),
+        visible_to_owner=bool(row["visible_to_owner"]),
+    )

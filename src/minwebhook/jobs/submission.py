@@ -1,0 +1,98 @@
+"""From a script and a caller to a job's spec, and from a stored row back to one after a restart. Pure."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from minwebhook.auth.principal import Principal
+from minwebhook.jobs.model import JobSpec
+from minwebhook.jobs.record import JobRecord
+from minwebhook.scripts.model import Language
+from minwebhook.scripts.script import Script
+
+
+def script_spec(
+    script: Script,
+    principal: Principal,
+    arguments: bytes,
+    *,
+    parent_job: UUID | None = None,
+    root_job: UUID | None = None,
+) -> JobSpec:
+    """The spec of a run of a deployed script."""
+    return JobSpec(
+        workspace=script.workspace_id,
+        kind="script",
+        language=script.language.value,
+        source=script.content.encode(),
+        arguments=arguments,
+        created_by=principal.display_name,
+        username=principal.username,
+        email=principal.email,
+        permissioned_as=principal.permissioned_as,
+        path=script.path,
+        script_hash=script.hash,
+        tag=script.tag or script.language.value,
+        priority=script.priority,
+        timeout_s=script.timeout_s,
+        parent_job=parent_job,
+        root_job=root_job,
+        visible_to_owner=not script.visible_to_runner_only,
+        dedicated=script.dedicated_worker,
+        environment=tuple(script.settings.get("envs") or ()),
+    )
+
+
+def preview_spec(
+    workspace: str,
+    principal: Principal,
+    *,
+    language: Language,
+    content: str,
+    path: str,
+    arguments: bytes,
+    tag: str | None,
+    timeout_s: float | None,
+) -> JobSpec:
+    """The spec of a run of code that came with the request."""
+    return JobSpec(
+        workspace=workspace,
+        kind="preview",
+        language=language.value,
+        source=content.encode(),
+        arguments=arguments,
+        created_by=principal.display_name,
+        username=principal.username,
+        email=principal.email,
+        permissioned_as=principal.permissioned_as,
+        path=path,
+        tag=tag or language.value,
+        timeout_s=timeout_s,
+    )
+
+
+def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
+    """The spec of a job that outlived the server; None if its code is gone."""
+    if script is None and record.raw_code is None:
+        return None
+    return JobSpec(
+        workspace=record.workspace,
+        kind=record.kind,
+        language=record.language,
+        source=(script.content if script is not None else record.raw_code or "").encode(),
+        arguments=record.arguments or b"{}",
+        created_by=record.created_by,
+        username=record.permissioned_as.removeprefix("u/"),
+        email=record.email,
+        permissioned_as=record.permissioned_as,
+        path=record.path or "",
+        script_hash=record.script_hash,
+        tag=record.tag,
+        priority=record.priority,
+        timeout_s=record.timeout_s,
+        parent_job=record.parent_job,
+        root_job=record.root_job,
+        visible_to_owner=record.visible_to_owner,
+        dedicated=script is not None and script.dedicated_worker,
+        environment=tuple(script.settings.get("envs") or ()) if script is not None else (),
+    )

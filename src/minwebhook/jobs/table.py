@@ -1,0 +1,216 @@
+"""The job table: every job that has not ended, and ended ones until their rows are on disk. The only place that changes
+the state of a job.
+
+Sync jobs live here alone until they end; async jobs have a row before their id is answered (:meth:`JobTable.submit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+import trio
+
+from minwebhook.errors import BadRequest, Unavailable
+from minwebhook.jobs import outcomes
+from minwebhook.jobs.ids import IdMaker
+from minwebhook.jobs.model import ENDING_EVENT, Cancellation, Job, JobEvent, JobSpec, JobState, Outcome, next_state
+from minwebhook.jobs.queue import JobQueue
+from minwebhook.jobs.store import JobStore
+from minwebhook.times import now_ms
+
+#: Results of sync jobs are nobody's promise: their rows are written together, at most this late.
+_SAVE_DELAY_S = 0.05
+_SAVE_RETRY_S = 1.0
+
+
+class JobTable:
+    """Live jobs by id, their queue, and who waits for them."""
+
+    def __init__(self, store: JobStore, *, max_queued: int, clock: Callable[[], int] = now_ms) -> None:
+        self._store = store
+        self._max_queued = max_queued
+        self._clock = clock
+        self._ids = IdMaker()
+        self._jobs: dict[UUID, Job] = {}
+        self._queue = JobQueue()
+        self._ended: list[Job] = []
+        self._done: dict[UUID, trio.Event] = {}
+        self._idle_workers = trio.lowlevel.ParkingLot()
+        self._alarm = trio.Event()
+        self._saver = trio.Event()
+        self._is_stopping = False
+        self._nothing_runs = trio.Event()
+        self.queued_count = 0
+        self.running_count = 0
+
+    # --- submitting -------------------------------------------------------------------------------------------------
+
+    def submit_sync(self, spec: JobSpec, *, job_id: UUID | None = None) -> Job:
+        """A job that someone waits for: queued at once, on disk when it has ended."""
+        job = self._make(spec, job_id, None)
+        if job_id is not None and self._store.exists(job_id):
+            raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
+        self._jobs[job.id] = job
+        self._enqueue(job)
+        return job
+
+    async def submit(self, spec: JobSpec, *, job_id: UUID | None = None, scheduled_for_ms: int | None = None) -> Job:
+        """A job whose id may be acknowledged: its row is on disk when this returns."""
+        job = self._make(spec, job_id, scheduled_for_ms)
+        # Known from now on, so that a second one with the same id is refused; not started before it is stored.
+        self._jobs[job.id] = job
+        try:
+            await self._store.insert(job)
+        except BaseException:
+            del self._jobs[job.id]
+            raise
+        self._enqueue(job)
+        return job
+
+    def restore(self, job_id: UUID, spec: JobSpec, created_at_ms: int, scheduled_for_ms: int) -> Job:
+        """A job that an earlier run of the server acknowledged and did not end."""
+        job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True)
+        self._jobs[job.id] = job
+        self._enqueue(job)
+        return job
+
+    def _make(self, spec: JobSpec, job_id: UUID | None, scheduled_for_ms: int | None) -> Job:
+        if self.queued_count >= self._max_queued:
+            raise Unavailable(f"{self.queued_count} jobs are queued, the limit is {self._max_queued} (max_queued_jobs)")
+        now = self._clock()
+        if job_id is None:
+            job_id = self._ids.make(now)
+        elif job_id in self._jobs:
+            raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
+        return Job(job_id, spec, now, now if scheduled_for_ms is None else scheduled_for_ms)
+
+    def _enqueue(self, job: Job) -> None:
+        now = self._clock()
+        self.queued_count += 1
+        self._queue.push(job, now)
+        if job.scheduled_for_ms <= now:
+            self._idle_workers.unpark()
+        else:
+            self._alarm.set()
+
+    # --- running: for the executor ------------------------------------------------------------------------------------
+
+    async def take(self) -> Job:
+        """The next job, now running. Waits until there is one."""
+        while True:
+            now = self._clock()
+            job = None if self._is_stopping else self._queue.pop(now)
+            if job is not None:
+                job.state = next_state(job.state, JobEvent.START)
+                job.started_at_ms = now
+                self.queued_count -= 1
+                self.running_count += 1
+                return job
+            await self._idle_workers.park()
+
+    def finish(self, job: Job, outcome: Outcome, duration_ms: int) -> None:
+        """The job has ended; everyone who waits is told."""
+        was_running = job.state is JobState.RUNNING
+        job.state = next_state(job.state, ENDING_EVENT[outcome.state])
+        if was_running:
+            self.running_count -= 1
+        else:
+            self.queued_count -= 1
+        job.outcome = outcome
+        job.completed_at_ms = self._clock()
+        job.duration_ms = duration_ms
+        if (done := self._done.pop(job.id, None)) is not None:
+            done.set()
+        self._ended.append(job)
+        self._saver.set()
+        self._tell_if_nothing_runs()
+
+    def requeue(self, job: Job) -> None:
+        """A running job was interrupted by the end of the server: it starts again later, from its beginning."""
+        job.state = next_state(job.state, JobEvent.REQUEUE)
+        job.started_at_ms = None
+        self.running_count -= 1
+        self._enqueue(job)
+
+    def stop_starting(self) -> None:
+        """Queued jobs stay queued from now on; those on disk run after the next start."""
+        self._is_stopping = True
+        self._tell_if_nothing_runs()
+
+    async def wait_until_nothing_runs(self) -> None:
+        """After :meth:`stop_starting`: until the last running job has ended."""
+        await self._nothing_runs.wait()
+
+    def _tell_if_nothing_runs(self) -> None:
+        if self._is_stopping and self.running_count == 0:
+            self._nothing_runs.set()
+
+    async def run_clock(self) -> None:
+        """Wakes workers when jobs scheduled for later become due."""
+        while True:
+            self._alarm = trio.Event()
+            due = self._queue.next_due_ms()
+            pause = trio.CancelScope() if due is None else trio.move_on_after(max(due - self._clock(), 0) / 1000)
+            with pause:
+                await self._alarm.wait()
+            self._idle_workers.unpark()
+
+    async def run_saver(self) -> None:
+        """Writes ended jobs to disk and lets them go. On cancellation it writes what is left."""
+        try:
+            while True:
+                await self._saver.wait()
+                if not any(job.is_stored for job in self._ended):
+                    await trio.sleep(_SAVE_DELAY_S)
+                await self._save_ended()
+        finally:
+            with trio.move_on_after(5, shield=True):
+                await self._save_ended()
+
+    async def _save_ended(self) -> None:
+        jobs, self._ended = self._ended, []
+        self._saver = trio.Event()
+        try:
+            await self._store.save(jobs)
+        except Unavailable:
+            # The disk is full or the database locked: the results stay in memory and are tried again.
+            self._ended = jobs + self._ended
+            await trio.sleep(_SAVE_RETRY_S)
+            self._saver.set()
+            return
+        for job in jobs:
+            del self._jobs[job.id]
+
+    # --- cancelling and looking ---------------------------------------------------------------------------------------
+
+    def cancel(self, job: Job, cancellation: Cancellation) -> bool:
+        """Ends a queued job at once, and tells the executor to end a running one. False if it has ended already."""
+        if job.state.is_final:
+            return False
+        if job.cancellation is None:
+            job.cancellation = cancellation
+            if job.state is JobState.RUNNING:
+                if job.stop is not None:
+                    job.stop()
+            else:
+                self.finish(job, outcomes.canceled(cancellation), 0)
+        return True
+
+    async def wait(self, job: Job) -> Outcome:
+        """The outcome, once the job has ended."""
+        if job.outcome is None:
+            done = self._done.get(job.id)
+            if done is None:
+                done = self._done[job.id] = trio.Event()
+            await done.wait()
+        assert job.outcome is not None  # noqa: S101 - finish sets it before the event
+        return job.outcome
+
+    def get(self, job_id: UUID) -> Job | None:
+        """The live job, or one that has just ended."""
+        return self._jobs.get(job_id)
+
+    def live(self, workspace: str) -> Iterator[Job]:
+        """Jobs of a workspace that are in the table, oldest first."""
+        return (job for job in self._jobs.values() if job.spec.workspace == workspace)

@@ -1,0 +1,56 @@
+"""The log: one JSON object a line on stderr, with the ids of request and job; never a token.
+
+``logging`` stays the interface; :func:`configure` installs the formatter and :func:`redact` runs over every line.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+#: Credentials as they appear in targets and fields. What is secret is decided here, for every output.
+_SECRETS: Final = re.compile(
+    r"(?P<keep>[?&](?:token|payload)=|\bBearer\s+|\btoken=)[^\s&\"';,]+",
+    re.IGNORECASE,
+)
+_FIELDS: Final = ("request_id", "job_id", "method", "path", "status", "duration_ms", "peer", "workspace")
+
+
+def redact(text: str) -> str:
+    """``text`` without credentials: the values of ``token=`` and ``payload=`` and of Bearer fields."""
+    return _SECRETS.sub(r"\g<keep>[hidden]", text)
+
+
+class JsonFormatter(logging.Formatter):
+    """One line per record: ``time, level, message``, the fields given as ``extra``, and the traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without a line end."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name.removeprefix("minwebhook."),
+            "message": redact(record.getMessage()),
+        }
+        for name in _FIELDS:
+            value = getattr(record, name, None)
+            if value is not None:
+                line[name] = redact(value) if isinstance(value, str) else value
+        if record.exc_info:
+            line["traceback"] = redact(self.formatException(record.exc_info))
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure(level: str) -> None:
+    """Sends every log of the program to stderr from ``level`` up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger("minwebhook")
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    root.propagate = False

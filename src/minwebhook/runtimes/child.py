@@ -1,0 +1,236 @@
+"""The server's end of one sandboxed process: its job socket, its log pipe, its pidfd.
+
+A child is owned by exactly one of: its zygote (until it said READY), a pool (while it waits), a job (while it runs one).
+Whoever owns it last calls :meth:`Child.end`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from minwebhook.child import wire
+
+_LOG_READ_BYTES: Final = 64 * 1024
+_SOCKET_READ_BYTES: Final = 256 * 1024
+#: A killed process that does not disappear in this time is stuck in the kernel; its job is not kept waiting longer.
+_EXIT_WAIT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a child said at the end of a job: a frame kind of ``child/wire.py`` and its payload."""
+
+    kind: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """The child closed its socket without a report. One of ``code`` and ``signal`` is known, unless the zygote died."""
+
+    code: int | None = None
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The child broke a limit or the wire format, and was killed. ``reason`` is for the job's error text."""
+
+    reason: str
+
+
+class Child:
+    """One process. All descriptors are non-blocking."""
+
+    __slots__ = (
+        "_epoll",
+        "_log_open",
+        "_pidfd",
+        "_socket",
+        "ended",
+        "exit",
+        "has_group",
+        "id",
+        "language",
+        "log_fd",
+        "on_exit",
+        "pid",
+    )
+
+    def __init__(self, child_id: int, language: str, pid: int, fds: list[int], *, has_group: bool) -> None:
+        """Takes ownership of ``fds``: job socket, log pipe, pidfd. ``has_group``: it leads a process group (rung none)."""
+        self.id = child_id
+        self.language = language
+        self.pid = pid
+        self.has_group = has_group
+        self._socket = socket.socket(fileno=fds[0])
+        self._socket.setblocking(False)
+        self.log_fd = fds[1]
+        os.set_blocking(self.log_fd, False)
+        self._pidfd = fds[2]
+        self._epoll = select.epoll(2)
+        self._epoll.register(fds[0], select.EPOLLIN)
+        self._epoll.register(self.log_fd, select.EPOLLIN)
+        self._log_open = True
+        self.ended = False
+        #: How it exited, once the zygote said so.
+        self.exit: Vanished | None = None
+        #: Told once when the process is gone.
+        self.on_exit: Callable[[], None] | None = None
+
+    @property
+    def socket_fd(self) -> int:
+        """The job socket's descriptor."""
+        return self._socket.fileno()
+
+    def exited(self, how: Vanished) -> None:
+        """The zygote reaped the process: all of its descendants are gone too."""
+        self.exit = how
+        if self.on_exit is not None:
+            self.on_exit()
+
+    def kill(self) -> None:
+        """Ends the process and everything it started. The job, if any, sees its socket close."""
+        if self.ended or self.exit is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self.has_group:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kills the process and closes the descriptors. May be called again."""
+        if self.ended:
+            return
+        self.kill()
+        self.ended = True
+        trio.lowlevel.notify_closing(self._epoll.fileno())
+        self._epoll.close()
+        self._socket.close()
+        os.close(self.log_fd)
+        os.close(self._pidfd)
+
+    def is_silent(self) -> bool:
+        """True if nothing unread waits on the job socket: a child that speaks unasked must not get another job."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def read_ready(self) -> bool | None:
+        """Whether the child said READY; None while nothing came. Used by the zygote before the child is handed out."""
+        try:
+            data = self._socket.recv(wire.HEAD_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return False
+        return data == wire.frame(wire.READY)
+
+    async def run(
+        self,
+        job: bytes,
+        *,
+        max_payload: int,
+        on_log: Callable[[bytes], bool],
+        on_code: Callable[[bytes], None],
+    ) -> Report | Vanished | Broken:
+        """Sends a JOB frame and reads until the report.
+
+        ``on_log`` gets pieces of the log as they come and says whether there may be more; ``on_code`` gets the compiled
+        script. On cancellation the child must be ended by the caller.
+        """
+        await self._send(job)
+        reader = wire.FrameReader(wire.CODE + wire.RESULT + wire.ERROR + wire.EXIT, max_payload)
+        epoll_fd, socket_fd = self._epoll.fileno(), self._socket.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(epoll_fd)
+            for fd, _ in self._epoll.poll(0, 2):
+                if fd != socket_fd:
+                    if not self._read_log(on_log):
+                        return Broken("log")
+                    continue
+                try:
+                    data = self._socket.recv(_SOCKET_READ_BYTES)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    data = b""
+                if not data:
+                    self._drain_log(on_log)
+                    return await self._vanish()
+                try:
+                    frames = reader.feed(data)
+                except wire.FrameError as error:
+                    return Broken(str(error))
+                for kind, payload in frames:
+                    if kind == wire.CODE:
+                        on_code(payload)
+                    elif not self._drain_log(on_log):
+                        return Broken("log")
+                    else:
+                        return Report(kind, payload)
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # it is gone; reading says how
+        view = memoryview(data)[sent:]
+        while view:
+            await trio.lowlevel.wait_writable(self._socket)
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+
+    def _read_log(self, on_log: Callable[[bytes], bool]) -> bool:
+        try:
+            data = os.read(self.log_fd, _LOG_READ_BYTES)
+        except BlockingIOError:
+            return True
+        if not data:  # every writer closed it
+            self._epoll.unregister(self.log_fd)
+            self._log_open = False
+            return True
+        return on_log(data)
+
+    def _drain_log(self, on_log: Callable[[bytes], bool]) -> bool:
+        """Takes what the pipe holds now: everything the script wrote before its report."""
+        while self._log_open:
+            try:
+                data = os.read(self.log_fd, _LOG_READ_BYTES)
+            except BlockingIOError:
+                return True
+            if not data:
+                return True
+            if not on_log(data):
+                return False
+        return True
+
+    async def _vanish(self) -> Vanished:
+        """Waits for the exit status. A process that only closed its socket is killed."""
+        if self.exit is None:
+            gone = trio.Event()
+            self.on_exit = gone.set
+            self.kill()
+            with trio.move_on_after(_EXIT_WAIT_S):
+                await gone.wait()
+        return self.exit or Vanished()

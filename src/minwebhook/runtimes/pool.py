@@ -1,0 +1,149 @@
+"""Waiting children of one language, and children that stay with one script.
+
+A :class:`ChildPool` keeps some children ready; a job takes one and the pool asks for the next only when told to
+(:meth:`ChildPool.refill`): forking competes with the job for the processor, so the caller does it after the answer is out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+import trio
+
+from minwebhook.errors import SandboxError
+from minwebhook.runtimes.child import Child
+from minwebhook.runtimes.zygote import Zygote
+
+#: So many starts in a row must fail before waiting jobs fail; a lone failure (a fork refused) is tried again.
+_MAX_FAILURES: Final = 3
+
+
+class ChildPool:
+    """Children of one language that wait for any script."""
+
+    def __init__(self, zygote: Zygote, language: str, *, idle_target: int, target: int) -> None:
+        """Keeps ``target`` children once the language was used, before that ``idle_target``."""
+        self._zygote = zygote
+        self._language = language
+        self._target = target
+        self._idle_target = idle_target
+        self._used = False
+        self._ready: deque[Child] = deque()
+        self._starting = 0
+        self._failures = 0
+        self._waiting: deque[_Waiter] = deque()
+
+    @property
+    def ready_count(self) -> int:
+        """Children that wait for a job."""
+        return len(self._ready)
+
+    def refill(self) -> None:
+        """Asks for as many children as are missing."""
+        wanted = (self._target if self._used else self._idle_target) + len(self._waiting)
+        for _ in range(wanted - len(self._ready) - self._starting):
+            self._starting += 1
+            self._zygote.spawn(self._language, self._deliver)
+
+    async def take(self) -> Child:
+        """A ready child, waiting for one if there is none. Raises :class:`SandboxError` if none can be started."""
+        self._used = True
+        while self._ready:
+            child = self._ready.popleft()
+            if child.exit is None:
+                return child
+            child.end()
+        waiter = _Waiter()
+        self._waiting.append(waiter)
+        self._failures = 0
+        self.refill()
+        try:
+            await waiter.event.wait()
+        except trio.Cancelled:
+            if waiter.child is not None:
+                self._ready.append(waiter.child)
+            else:
+                self._waiting.remove(waiter)
+            raise
+        if waiter.child is None:
+            raise SandboxError(f"cannot start a {self._language} process: {waiter.reason}")
+        return waiter.child
+
+    def close(self) -> None:
+        """Ends the waiting children."""
+        while self._ready:
+            self._ready.popleft().end()
+
+    def _deliver(self, child: Child | None, reason: str) -> None:
+        self._starting -= 1
+        if child is None:
+            self._failures += 1
+            if self._failures < _MAX_FAILURES:
+                self.refill()
+            elif self._waiting:
+                waiter = self._waiting.popleft()
+                waiter.reason = reason
+                waiter.event.set()
+            return
+        self._failures = 0
+        if self._waiting:
+            waiter = self._waiting.popleft()
+            waiter.child = child
+            waiter.event.set()
+        else:
+            self._ready.append(child)
+
+
+class _Waiter:
+    __slots__ = ("child", "event", "reason")
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+        self.child: Child | None = None
+        self.reason = ""
+
+
+class ReusePool:
+    """Children that have run a script with ``dedicated_worker`` and wait for its next job.
+
+    Keyed by script version, so a new version never meets an old process. Bounded: the one unused for longest is ended.
+    """
+
+    def __init__(self, max_idle: int) -> None:
+        self._max_idle = max_idle
+        self._idle: OrderedDict[Child, str] = OrderedDict()
+        self._by_key: dict[str, list[Child]] = {}
+
+    def take(self, key: str) -> Child | None:
+        """A waiting child of this script version, the one used last; None if there is none."""
+        while children := self._by_key.get(key):
+            child = children.pop()
+            self._forget(child, key, children)
+            if child.exit is None and child.is_silent():
+                return child
+            child.end()
+        return None
+
+    def give_back(self, key: str, child: Child) -> None:
+        """The child ended its job well and may run another one of the same script version."""
+        self._idle[child] = key
+        self._by_key.setdefault(key, []).append(child)
+        if len(self._idle) > self._max_idle:
+            oldest, its_key = next(iter(self._idle.items()))
+            children = self._by_key[its_key]
+            children.remove(oldest)
+            self._forget(oldest, its_key, children)
+            oldest.end()
+
+    def _forget(self, child: Child, key: str, rest: list[Child]) -> None:
+        del self._idle[child]
+        if not rest:
+            del self._by_key[key]
+
+    def close(self) -> None:
+        """Ends all."""
+        for child in self._idle:
+            child.end()
+        self._idle.clear()
+        self._by_key.clear()

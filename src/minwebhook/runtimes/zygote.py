@@ -1,0 +1,238 @@
+"""The server's end of a fork server: starts it, asks it for children, learns of their ends, starts it again when it dies.
+
+One task reads the control socket and the sockets of children that are not ready yet, through one epoll.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import trio
+
+import minwebhook
+from minwebhook.errors import SandboxError
+from minwebhook.runtimes.child import Child, Vanished
+from minwebhook.sandbox.plan import SandboxPlan
+
+_MAX_MESSAGE: Final = 1 << 16
+_START: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from minwebhook.child.zygote import main; "
+    "main(sys.argv[1], int(sys.argv[2]))"
+)
+_START_TIMEOUT_S: Final = 20.0
+_RESTART_PAUSE_S: Final = 0.5
+
+logger = logging.getLogger(__name__)
+
+#: Gets a child that is ready, or None with the reason why there is none.
+Deliver = Callable[[Child | None, str], None]
+
+
+class Zygote:
+    """One fork server for one sandbox plan."""
+
+    def __init__(self, plan: SandboxPlan, interpreter: str) -> None:
+        """``interpreter`` is the real Python binary, not a launcher script: starting one costs 100 ms and more."""
+        self._plan = plan
+        self._interpreter = interpreter
+        self._ids = itertools.count(1)
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked: dict[int, tuple[str, Deliver]] = {}
+        self._starting: dict[int, tuple[Child, Deliver]] = {}  # by job socket descriptor
+        self._children: dict[int, Child] = {}
+        self._unsent: list[bytes] = []
+        self._stopping = False
+        #: The interpreter's version, known after the start.
+        self.version = ""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running fork server's outer process."""
+        return self._process.pid if self._process is not None else None
+
+    def spawn(self, language: str, deliver: Deliver) -> None:
+        """Asks for a child; ``deliver`` is called from the loop when it is ready or cannot be had."""
+        child_id = next(self._ids)
+        self._asked[child_id] = (language, deliver)
+        self._send(orjson.dumps({"spawn": child_id, "language": language}))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keeps the fork server running until cancelled. Raises :class:`SandboxError` if the first start fails."""
+        started = False
+        try:
+            while not self._stopping:
+                try:
+                    control = await self._start()
+                except SandboxError as error:
+                    if not started:
+                        raise
+                    logger.error("zygote cannot start again: %s", error)
+                else:
+                    if not started:
+                        started = True
+                        task_status.started()
+                    self._send_again()
+                    await self._serve(control)
+                    self._end_process()
+                    self._lose_children()
+                if not self._stopping:
+                    logger.error("the fork server ended unexpectedly, starting another one")
+                    await trio.sleep(_RESTART_PAUSE_S)
+        finally:
+            self._end_process()
+            self._lose_children()
+
+    async def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        module_path = str(Path(minwebhook.__file__).resolve().parent.parent)
+        with theirs:
+            try:
+                self._process = subprocess.Popen(  # noqa: ASYNC220 - vfork and exec: a few hundred microseconds
+                    [self._interpreter, "-I", "-S", "-u", "-c", _START, module_path, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={},  # a process keeps its first environment readable for ever: there must be nothing in it
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for the server, which then drains
+                    cwd="/",
+                )
+            except OSError as error:
+                ours.close()
+                raise SandboxError(f"cannot start the interpreter {self._interpreter}: {error.strerror}") from error
+        ours.setblocking(False)
+        ours.send(orjson.dumps({**self._plan.to_json(), "server_pid": os.getpid()}))
+        reply: dict[str, Any] = {"failed": "the process ended without a word"}
+        with trio.move_on_after(_START_TIMEOUT_S) as waiting:
+            await trio.lowlevel.wait_readable(ours)
+            data = ours.recv(_MAX_MESSAGE)
+            if data:
+                reply = orjson.loads(data)
+        if waiting.cancelled_caught:
+            reply = {"failed": f"no answer within {_START_TIMEOUT_S:g} s"}
+        if "failed" in reply:
+            ours.close()
+            self._end_process()
+            raise SandboxError(reply["failed"])
+        self.version = reply["python"]
+        self._control = ours
+        return ours
+
+    async def _serve(self, control: socket.socket) -> None:
+        """Reads messages until the fork server dies."""
+        with select.epoll() as epoll:
+            epoll.register(control.fileno(), select.EPOLLIN)
+            while True:
+                await trio.lowlevel.wait_readable(epoll.fileno())
+                for fd, _ in epoll.poll(0):
+                    if fd != control.fileno():
+                        self._hear_starting(epoll, fd)
+                    elif not self._read_messages(control, epoll):
+                        trio.lowlevel.notify_closing(epoll.fileno())
+                        return
+
+    def _read_messages(self, control: socket.socket, epoll: select.epoll) -> bool:
+        """Handles every waiting message. False when the other side is gone."""
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(control, _MAX_MESSAGE, 3)
+            except BlockingIOError:
+                self._send_again()
+                return True
+            except OSError:
+                return False
+            if not data:
+                return False
+            message = orjson.loads(data)
+            if "spawned" in message:
+                language, deliver = self._asked.pop(message["spawned"])
+                child = Child(
+                    message["spawned"], language, message["pid"], fds, has_group=self._plan.rung == "none"
+                )
+                self._children[child.id] = child
+                self._starting[child.socket_fd] = (child, deliver)
+                epoll.register(child.socket_fd, select.EPOLLIN)
+            elif "exited" in message:
+                if (gone := self._children.pop(message["exited"], None)) is not None:
+                    gone.exited(Vanished(message.get("code"), message.get("signal")))
+            else:
+                _, deliver = self._asked.pop(message["refused"])
+                deliver(None, message["reason"])
+
+    def _hear_starting(self, epoll: select.epoll, fd: int) -> None:
+        child, deliver = self._starting[fd]
+        ready = child.read_ready()
+        if ready is None:
+            return
+        epoll.unregister(fd)
+        del self._starting[fd]
+        if ready:
+            deliver(child, "")
+            return
+        reason = "the process ended while it was starting"
+        with contextlib.suppress(OSError):
+            reason = os.read(child.log_fd, 4096).decode("utf-8", "replace").strip() or reason
+        child.end()
+        deliver(None, reason)
+
+    def _send(self, message: bytes) -> None:
+        if self._control is None:
+            self._unsent.append(message)
+            return
+        try:
+            self._control.send(message)
+        except BlockingIOError:
+            # Hundreds of unread requests: it is busy forking. Kept until it answers, so that nothing waits here.
+            self._unsent.append(message)
+        except OSError:
+            self._unsent.append(message)  # it died; the task of run() starts another one
+
+    def _send_again(self) -> None:
+        """Sends what did not fit into the control socket before: the other side has made progress."""
+        waiting, self._unsent = self._unsent, []
+        for message in waiting:
+            self._send(message)
+
+    def _lose_children(self) -> None:
+        """The fork server died, and with it, by the kernel, every child."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        children, self._children = self._children, {}
+        for child in children.values():
+            child.exited(Vanished())
+        starting, self._starting = self._starting, {}
+        asked, self._asked = self._asked, {}
+        self._unsent.clear()
+        for child, deliver in starting.values():
+            child.end()
+            deliver(None, "the fork server ended")
+        for _, deliver in asked.values():
+            deliver(None, "the fork server ended")
+
+    def stop(self) -> None:
+        """Ends the fork server, and with it every child, for good: :meth:`run` returns."""
+        self._stopping = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
+
+    def _end_process(self) -> None:
+        self._kill()
+        if self._process is not None:
+            self._process.wait()  # returns at once after SIGKILL
+            self._process = None

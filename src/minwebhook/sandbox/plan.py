@@ -1,0 +1,135 @@
+"""What a script gets, as data. Pure: the fork server applies it (child/confine.py).
+
+Rungs, best first (docs/sandbox.md): ``root`` uses namespaces made by root and gives every job a uid of its own;
+``userns`` makes the same namespaces inside an unprivileged user namespace; ``none`` has only resource limits and a
+process group, and must be asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from minwebhook.sandbox import seccomp
+from minwebhook.settings import SandboxSettings
+
+Rung = Literal["root", "userns", "none"]
+RUNGS: Final[tuple[Rung, ...]] = ("root", "userns", "none")
+Network = Literal["host", "none"]
+
+#: What each rung means for a user, for logs and errors.
+DESCRIPTIONS: Final[dict[Rung, str]] = {
+    "root": "namespaces, read-only root, own uid per job, no capabilities, system call filter, resource limits",
+    "userns": "namespaces in a user namespace, read-only root, no capabilities, system call filter, resource limits",
+    "none": "NO ISOLATION: resource limits and a process group only",
+}
+
+#: Host paths that scripts see, read-only, where they exist: programs and libraries, and what name and certificate
+#: look-ups need. Nothing of /home, /root, /var, /run or the server's own directories.
+PROGRAM_PATHS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+LOOKUP_PATHS: Final = (
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/pki",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl",
+)
+DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+#: Shared memory and temporary files live in the job's own /tmp; /dev/fd serves shells.
+SYMLINKS: Final = (
+    ("/dev/shm", "/tmp"),
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/var/tmp", "/tmp"),
+)
+#: First uid of jobs on the root rung; each job at a time has its own, so that process limits count per job.
+FIRST_UID: Final = 1_879_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rlimits:
+    """Limits of each process of a job (getrlimit(2)); ``processes`` counts per uid."""
+
+    memory_bytes: int
+    processes: int
+    open_files: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPlan:
+    """Everything the fork server needs to know to confine its children."""
+
+    rung: Rung
+    network: Network
+    #: Paths bound read-only at the same place, if they exist.
+    read_only: tuple[str, ...]
+    #: An existing empty directory of the server's, over which the root of jobs is mounted.
+    root_directory: str
+    #: Where jobs keep files when there is no private /tmp (rung none).
+    scratch_directory: str
+    rlimits: Rlimits
+    tmp_bytes: int
+    #: The system call filter (sandbox/seccomp.py); empty on rung none.
+    seccomp: bytes
+    bash: str = "/bin/bash"
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values, as ``child/confine.py`` reads it."""
+        return {
+            "rung": self.rung,
+            "network": self.network,
+            "read_only": list(self.read_only),
+            "devices": list(DEVICES),
+            "symlinks": [list(pair) for pair in SYMLINKS],
+            "root_directory": self.root_directory,
+            "scratch_directory": self.scratch_directory,
+            "memory_bytes": self.rlimits.memory_bytes,
+            "processes": self.rlimits.processes,
+            "open_files": self.rlimits.open_files,
+            "file_bytes": self.rlimits.file_bytes,
+            "tmp_bytes": self.tmp_bytes,
+            "first_uid": FIRST_UID,
+            "seccomp": base64.b64encode(self.seccomp).decode(),
+            "bash": self.bash,
+        }
+
+
+def make_plan(
+    settings: SandboxSettings,
+    rung: Rung,
+    *,
+    machine: str,
+    python_prefix: str,
+    root_directory: str,
+    scratch_directory: str,
+) -> SandboxPlan:
+    """The plan of ``rung`` from the settings. ``python_prefix`` is where the interpreter of scripts is installed."""
+    network = cast(Network, settings.sandbox_network)
+    read_only = [*PROGRAM_PATHS, *LOOKUP_PATHS]
+    if not python_prefix.startswith("/usr"):
+        read_only.append(python_prefix)
+    return SandboxPlan(
+        rung=rung,
+        network=network,
+        read_only=tuple(read_only),
+        root_directory=root_directory,
+        scratch_directory=scratch_directory,
+        rlimits=Rlimits(
+            settings.job_memory_bytes, settings.job_processes, settings.job_open_files, settings.job_file_bytes
+        ),
+        tmp_bytes=settings.job_tmp_bytes,
+        seccomp=b"" if rung == "none" else seccomp.assemble(machine, network=network == "host"),
+        bash=settings.bash,
+    )

@@ -1,0 +1,192 @@
+"""The system call filter of scripts, assembled to BPF. Pure.
+
+A deny-list on top of dropped capabilities: it closes what an unprivileged process may still call and must not (new user
+namespaces, ptrace, keyrings, io_uring, BPF, System V IPC, which one zygote's jobs would share, foreign socket families).
+``mount``, ``umount2``, ``setns`` and ``unshare`` of other namespaces stay open, because the fork server is under the same
+filter and needs them; children have no capability for them. Sources: seccomp(2), the kernel's system call tables.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+# linux/audit.h
+_ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+#: Number of each denied call: (x86_64, aarch64); None where the machine has no such call.
+DENIED: Final[Mapping[str, tuple[int | None, int]]] = {
+    "acct": (163, 89),
+    "add_key": (248, 217),
+    "adjtimex": (159, 171),
+    "bpf": (321, 280),
+    "chroot": (161, 51),
+    "clock_adjtime": (305, 266),
+    "clock_settime": (227, 112),
+    "delete_module": (176, 106),
+    "fanotify_init": (300, 262),
+    "finit_module": (313, 273),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fsopen": (430, 430),
+    "fspick": (433, 433),
+    "init_module": (175, 105),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "io_uring_setup": (425, 425),
+    "kcmp": (312, 272),
+    "kexec_file_load": (320, 294),
+    "kexec_load": (246, 104),
+    "keyctl": (250, 219),
+    "lookup_dcookie": (212, 18),
+    "mbind": (237, 235),
+    "migrate_pages": (256, 238),
+    "mount_setattr": (442, 442),
+    "move_mount": (429, 429),
+    "move_pages": (279, 239),
+    "mq_open": (240, 180),
+    "msgget": (68, 186),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "open_tree": (428, 428),
+    "perf_event_open": (298, 241),
+    "personality": (135, 92),
+    "pidfd_getfd": (438, 438),
+    "pivot_root": (155, 41),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "ptrace": (101, 117),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "reboot": (169, 142),
+    "request_key": (249, 218),
+    "semget": (64, 190),
+    "set_mempolicy": (238, 237),
+    "setdomainname": (171, 162),
+    "sethostname": (170, 161),
+    "settimeofday": (164, 170),
+    "shmat": (30, 196),
+    "shmget": (29, 194),
+    "swapoff": (168, 225),
+    "swapon": (167, 224),
+    "syslog": (103, 116),
+    "userfaultfd": (323, 282),
+    "vhangup": (153, 58),
+    "vmsplice": (278, 75),
+}
+_ONLY_X86: Final = {"ioperm": 173, "iopl": 172, "modify_ldt": 154}
+
+_CLONE: Final = (56, 220)
+_CLONE3: Final = (435, 435)
+_UNSHARE: Final = (272, 97)
+_SOCKET: Final = (41, 198)
+_IOCTL: Final = (16, 29)
+
+_NEW_NAMESPACES: Final = 0x7E020000  # every CLONE_NEW* that clone(2) takes
+_NEW_USER: Final = 0x10000000
+_TERMINAL_INJECTION: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_X32_BIT: Final = 0x40000000
+
+# linux/bpf_common.h: load word, jump if equal / greater-or-equal / bits set, return
+_LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW: Final = 0x7FFF0000
+_KILL: Final = 0x80000000
+_DENY: Final = 0x00050000 | errno.EPERM
+_ABSENT: Final = 0x00050000 | errno.ENOSYS
+
+# offsets in struct seccomp_data
+_NR, _ARCH = 0, 4
+
+
+def _argument(index: int) -> int:
+    return 16 + 8 * index
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One BPF instruction: code, jumps when true and false, operand."""
+
+    code: int
+    jump_true: int
+    jump_false: int
+    operand: int
+
+    def pack(self) -> bytes:
+        """The 8 bytes of struct sock_filter."""
+        return struct.pack("=HBBI", self.code, self.jump_true, self.jump_false, self.operand)
+
+
+def _for_call(number: int, body: list[Instruction]) -> list[Instruction]:
+    """``body`` for one call number; it may load arguments, the number is loaded again behind it."""
+    block = [*body, Instruction(_LD, 0, 0, _NR)]
+    return [Instruction(_JEQ, 0, len(block), number), *block]
+
+
+def filter_instructions(machine: str, *, network: bool) -> list[Instruction]:
+    """The filter for ``machine`` (``x86_64`` or ``aarch64``); without ``network`` only AF_UNIX sockets can be made."""
+    column = list(_ARCHITECTURES).index(machine)
+    program = [
+        Instruction(_LD, 0, 0, _ARCH),
+        Instruction(_JEQ, 1, 0, _ARCHITECTURES[machine]),
+        Instruction(_RET, 0, 0, _KILL),
+        Instruction(_LD, 0, 0, _NR),
+    ]
+    if machine == "x86_64":
+        program += [Instruction(_JGE, 0, 1, _X32_BIT), Instruction(_RET, 0, 0, _KILL)]
+    # libc falls back to clone(2), whose flags a filter can see
+    program += [Instruction(_JEQ, 0, 1, _CLONE3[column]), Instruction(_RET, 0, 0, _ABSENT)]
+    for call, flags in ((_CLONE, _NEW_NAMESPACES), (_UNSHARE, _NEW_USER)):
+        program += _for_call(
+            call[column],
+            [
+                Instruction(_LD, 0, 0, _argument(0)),
+                Instruction(_JSET, 0, 1, flags),
+                Instruction(_RET, 0, 0, _DENY),
+            ],
+        )
+    program += _for_call(
+        _IOCTL[column],
+        [
+            Instruction(_LD, 0, 0, _argument(1)),
+            *(
+                instruction
+                for request in _TERMINAL_INJECTION
+                for instruction in (Instruction(_JEQ, 0, 1, request), Instruction(_RET, 0, 0, _DENY))
+            ),
+        ],
+    )
+    program += _for_call(_SOCKET[column], _socket_rules(network))
+    numbers = {number for pair in DENIED.values() if (number := pair[column]) is not None}
+    if machine == "x86_64":
+        numbers |= set(_ONLY_X86.values())
+    for number in sorted(numbers):
+        program += [Instruction(_JEQ, 0, 1, number), Instruction(_RET, 0, 0, _DENY)]
+    program.append(Instruction(_RET, 0, 0, _ALLOW))
+    return program
+
+
+def _socket_rules(network: bool) -> list[Instruction]:
+    """Families that scripts may open: local ones, with ``network`` also TCP/UDP and route look-ups (getaddrinfo)."""
+    families = [_AF_UNIX, _AF_INET, _AF_INET6] if network else [_AF_UNIX]
+    rules = [Instruction(_LD, 0, 0, _argument(0))]
+    # A match jumps behind the block of the call: to the reload of the number that _for_call adds.
+    tail = [Instruction(_RET, 0, 0, _DENY)]
+    if network:  # netlink with protocol 0 (route) only
+        tail = [
+            Instruction(_JEQ, 0, 2, _AF_NETLINK),
+            Instruction(_LD, 0, 0, _argument(2)),
+            Instruction(_JEQ, 1, 0, 0),
+            Instruction(_RET, 0, 0, _DENY),
+        ]
+    for index, family in enumerate(families):
+        rules.append(Instruction(_JEQ, len(families) - index - 1 + len(tail), 0, family))
+    return rules + tail
+
+
+def assemble(machine: str, *, network: bool) -> bytes:
+    """The filter as the bytes that seccomp(2) takes."""
+    return b"".join(instruction.pack() for instruction in filter_instructions(machine, network=network))

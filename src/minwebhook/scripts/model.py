@@ -1,0 +1,274 @@
+"""What a script is: paths, languages, the payload that creates a version, and its hash. Pure.
+
+A script is addressed by its path, each version of it by a hash. The hash is a signed 64-bit integer over everything the
+creator sent; on the wire it is 16 lower-case hex digits, its big-endian bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, NewType
+
+import orjson
+
+from minwebhook.errors import BadRequest
+from minwebhook.scripts.fields import (
+    MAX_TEXT_BYTES,
+    Check,
+    array,
+    boolean,
+    encoded_json,
+    integer,
+    json_array,
+    json_object,
+    text,
+    word,
+)
+
+#: Bytes of a script's code.
+MAX_CONTENT_BYTES: Final = MAX_TEXT_BYTES
+MAX_PATH_LENGTH: Final = 255
+
+#: A checked path such as ``u/alice/hello`` or ``f/team/tools/report``.
+ScriptPath = NewType("ScriptPath", str)
+
+_PATH: Final = re.compile(r"[ufg](?:/[A-Za-z0-9_-]+){2,}")
+_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2}){8,}")
+_PYTHON_FUNCTION: Final = re.compile(r"^(?:async[ \t]+)?def[ \t]+(main|preprocessor)[ \t]*\(", re.MULTILINE)
+
+
+class Language(Enum):
+    """A language this version runs."""
+
+    PYTHON3 = "python3"
+    BASH = "bash"
+
+
+#: The endings of script files, with the dot.
+EXTENSIONS: Final[Mapping[str, Language]] = {".py": Language.PYTHON3, ".sh": Language.BASH}
+
+
+class ScriptKind(Enum):
+    """What a script is used as; only flows tell them apart."""
+
+    SCRIPT = "script"
+    TRIGGER = "trigger"
+    FAILURE = "failure"
+    APPROVAL = "approval"
+    PREPROCESSOR = "preprocessor"
+
+
+#: Every language name of Windmill, so that "not run here" and "no such thing" are different answers.
+KNOWN_LANGUAGES: Final = frozenset(
+    {"ansible", "bash", "bigquery", "bun", "bunnative", "csharp", "dbt", "deno", "duckdb", "go", "graphql", "java"}
+    | {"mssql", "mysql", "nativets", "nu", "oracledb", "php", "postgresql", "powershell", "python3", "r", "ruby"}
+    | {"rust", "snowflake"}
+)
+
+
+def is_script_path(value: str) -> bool:
+    """Whether ``value`` is a well-formed path."""
+    return len(value) <= MAX_PATH_LENGTH and _PATH.fullmatch(value) is not None
+
+
+def parse_script_path(value: object, field: str = "path") -> ScriptPath:
+    """``value`` as a path; raises :class:`BadRequest` naming ``field``."""
+    if not isinstance(value, str) or not is_script_path(value):
+        raise BadRequest(
+            f"{field} must be u/<user>/<name> or f/<folder>/<name>, each part of letters, digits, - and _, "
+            f"at most {MAX_PATH_LENGTH} characters"
+        )
+    return ScriptPath(value)
+
+
+def hash_to_hex(value: int) -> str:
+    """A script hash as on the wire."""
+    return value.to_bytes(8, "big", signed=True).hex()
+
+
+def hash_from_hex(value: object, field: str = "hash") -> int:
+    """A script hash from the wire: hex of at least eight bytes, of which the first eight count."""
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        raise BadRequest(f"{field} must be 16 hex digits")
+    return int.from_bytes(bytes.fromhex(value[:16]), "big", signed=True)
+
+
+_SMALL: Final = integer(0, 2**31 - 1)
+
+#: The optional fields that are only kept and given back (most act on the job); each with its check.
+SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
+    "is_template": boolean,
+    "draft_only": boolean,
+    "envs": array(text),
+    "concurrency_key": text,
+    "concurrent_limit": _SMALL,
+    "concurrency_time_window_s": _SMALL,
+    "debounce_key": text,
+    "debounce_delay_s": _SMALL,
+    "max_total_debouncing_time": _SMALL,
+    "max_total_debounces_amount": _SMALL,
+    "debounce_args_to_accumulate": array(text),
+    "cache_ttl": _SMALL,
+    "cache_ignore_s3_path": boolean,
+    "dedicated_worker": boolean,
+    "ws_error_handler_muted": boolean,
+    "priority": integer(-(2**15), 2**15 - 1),
+    "timeout": _SMALL,
+    "delete_after_use": boolean,
+    "delete_after_secs": _SMALL,
+    "restart_unless_cancelled": boolean,
+    "deployment_message": text,
+    "visible_to_runner_only": boolean,
+    "codebase": text,
+    "on_behalf_of_email": text,
+    "assets": json_array,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewScript:
+    """The payload of ``scripts/create``."""
+
+    path: ScriptPath
+    summary: str
+    description: str
+    content: str
+    language: Language
+    parent_hash: int | None = None
+    kind: ScriptKind = ScriptKind.SCRIPT
+    tag: str | None = None
+    #: The JSON Schema of the arguments; it comes from the client, the server derives none.
+    schema: Mapping[str, Any] | None = None
+    #: Pinned requirements; empty for none.
+    lock: str = ""
+    #: True when the code has no ``main`` function; otherwise None, as on the wire.
+    no_main_func: bool | None = None
+    has_preprocessor: bool | None = None
+    #: The fields of ``SETTINGS_FIELDS`` that were sent and are not null.
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: The newest live version at the path is the parent, whatever ``parent_hash`` says.
+    auto_parent: bool = False
+    #: An admin's wish to keep ``on_behalf_of_email``; acted on by the endpoint.
+    preserve_on_behalf_of: bool = False
+
+    @classmethod
+    def parse(cls, obj: Any) -> NewScript:
+        """Check a decoded JSON body. Unknown fields are ignored: clients send what newer servers know.
+
+        Raises :class:`BadRequest` naming the field; nothing else, whatever ``obj`` is.
+        """
+        if not isinstance(obj, dict):
+            raise BadRequest("the body must be a JSON object")
+        language = parse_language(_required(obj, "language"))
+        content = text("content", _required(obj, "content"))
+        no_main_func, has_preprocessor = _entry_points(language, content, obj)
+        parent = _optional(obj, "parent_hash", word)
+        settings = {
+            name: check(name, obj[name]) for name, check in SETTINGS_FIELDS.items() if obj.get(name) is not None
+        }
+        if "debounce_key" not in settings and obj.get("custom_debounce_key") is not None:
+            settings["debounce_key"] = text("custom_debounce_key", obj["custom_debounce_key"])
+        encoded_json("the settings of the script", settings)
+        return cls(
+            path=parse_script_path(_required(obj, "path")),
+            summary=text("summary", _required(obj, "summary")),
+            description=text("description", _required(obj, "description")),
+            content=content,
+            language=language,
+            parent_hash=None if parent is None else hash_from_hex(parent, "parent_hash"),
+            kind=_kind(obj.get("kind")),
+            tag=_optional(obj, "tag", text) or None,
+            schema=_optional(obj, "schema", json_object),
+            lock=_lock(obj.get("lock")),
+            no_main_func=no_main_func,
+            has_preprocessor=has_preprocessor,
+            settings=settings,
+            auto_parent=bool(_optional(obj, "auto_parent", boolean)),
+            preserve_on_behalf_of=bool(_optional(obj, "preserve_on_behalf_of", boolean)),
+        )
+
+    @property
+    def is_draft_only(self) -> bool:
+        """Whether this is a placeholder that a real version may replace."""
+        return bool(self.settings.get("draft_only"))
+
+
+def script_hash(new: NewScript, workspace: str) -> int:
+    """The hash of a version: changes when any field does, the same everywhere."""
+    return _digest(new, workspace, {"parent_hash": new.parent_hash})
+
+
+def script_fingerprint(new: NewScript) -> int:
+    """A hash of what a version *is*, without its parent and deployment message: equal means nothing would change."""
+    settings = {name: value for name, value in new.settings.items() if name != "deployment_message"}
+    return _digest(new, "", {"parent_hash": None, "settings": settings})
+
+
+def _digest(new: NewScript, workspace: str, changes: Mapping[str, Any]) -> int:
+    fields = {
+        field.name: getattr(new, field.name)
+        for field in dataclasses.fields(new)
+        if field.name not in ("auto_parent", "preserve_on_behalf_of")
+    }
+    canonical = orjson.dumps(
+        {"workspace": workspace, **fields, **changes}, option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
+    )
+    return int.from_bytes(hashlib.blake2b(canonical, digest_size=8).digest(), "big", signed=True)
+
+
+def _required(obj: dict[Any, Any], name: str) -> Any:
+    if obj.get(name) is None:
+        raise BadRequest(f"{name} is missing")
+    return obj[name]
+
+
+def _optional(obj: dict[Any, Any], name: str, check: Check) -> Any:
+    value = obj.get(name)
+    return None if value is None else check(name, value)
+
+
+def parse_language(value: object) -> Language:
+    """A language this version runs; raises :class:`BadRequest`."""
+    runnable = " and ".join(language.value for language in Language)
+    if not isinstance(value, str) or value not in KNOWN_LANGUAGES:
+        raise BadRequest(f"language must be the name of a language; this version runs {runnable}")
+    try:
+        return Language(value)
+    except ValueError:
+        raise BadRequest(f"language {value} is not run by this version; it runs {runnable}") from None
+
+
+def _kind(value: object) -> ScriptKind:
+    if value is None:
+        return ScriptKind.SCRIPT
+    try:
+        return ScriptKind(value)
+    except ValueError:
+        raise BadRequest(f"kind must be one of {', '.join(kind.value for kind in ScriptKind)}") from None
+
+
+def _lock(value: object) -> str:
+    """Text, or an array of lines."""
+    if isinstance(value, list):
+        return text("lock", "\n".join(array(text)("lock", value)))
+    return "" if value is None else text("lock", value)
+
+
+def _entry_points(language: Language, content: str, obj: dict[Any, Any]) -> tuple[bool | None, bool | None]:
+    """``no_main_func`` and ``has_preprocessor``: read off Python code, otherwise as the client says.
+
+    A search by pattern, not a parse: code may be a mebibyte of anything, and the loop waits. At worst a ``def main(``
+    at the start of a line of a long string literal is taken for the function.
+    """
+    if language is Language.PYTHON3:
+        found = set(_PYTHON_FUNCTION.findall(content))
+        return ("main" not in found) or None, ("preprocessor" in found) or None
+    return (
+        _optional(obj, "no_main_func", boolean) or None,
+        _optional(obj, "has_preprocessor", boolean) or None,
+    )

@@ -1,0 +1,174 @@
+"""One stored version of a script, and its shapes on the wire. Pure but for reading a database row."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from minwebhook.scripts.model import Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
+from minwebhook.times import rfc3339
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A version of a script as stored."""
+
+    workspace_id: str
+    hash: int
+    path: ScriptPath
+    #: Earlier versions this one follows, newest first, at most ``MAX_LINEAGE``.
+    parent_hashes: tuple[int, ...]
+    summary: str
+    description: str
+    content: str
+    language: Language
+    kind: ScriptKind
+    tag: str | None
+    schema: Mapping[str, Any] | None
+    lock: str
+    #: The other optional fields of the payload, those that were sent (``SETTINGS_FIELDS``).
+    settings: Mapping[str, Any]
+    #: What the version is, apart from its place in the history (``script_fingerprint``).
+    fingerprint: int
+    created_by: str
+    created_at_ms: int
+    archived: bool
+    deleted: bool
+    no_main_func: bool | None
+    has_preprocessor: bool | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is the deployed version of its path."""
+        return not (self.archived or self.deleted)
+
+    @property
+    def timeout_s(self) -> int | None:
+        """The script's own limit on a run, in seconds."""
+        return self.settings.get("timeout")
+
+    @property
+    def priority(self) -> int | None:
+        """The priority of its jobs."""
+        return self.settings.get("priority")
+
+    @property
+    def delete_after_use(self) -> bool:
+        """Whether arguments, result and log are blanked when a job ends."""
+        return bool(self.settings.get("delete_after_use"))
+
+    @property
+    def visible_to_runner_only(self) -> bool:
+        """Whether its jobs are shown to the caller alone."""
+        return bool(self.settings.get("visible_to_runner_only"))
+
+    @property
+    def dedicated_worker(self) -> bool:
+        """Whether one process stays and runs many of its jobs."""
+        return bool(self.settings.get("dedicated_worker"))
+
+    @classmethod
+    def from_row(cls, row: sqlite3.Row) -> Script:
+        """A full row of the table ``script``."""
+        parents = orjson.loads(row["parent_hashes"]) if row["parent_hashes"] is not None else []
+        return cls(
+            workspace_id=row["workspace_id"],
+            hash=row["hash"],
+            path=ScriptPath(row["path"]),
+            parent_hashes=tuple(int.from_bytes(bytes.fromhex(parent), "big", signed=True) for parent in parents),
+            summary=row["summary"],
+            description=row["description"],
+            content=row["content"],
+            language=Language(row["language"]),
+            kind=ScriptKind(row["kind"]),
+            tag=row["tag"],
+            schema=None if row["schema"] is None else orjson.loads(row["schema"]),
+            lock=row["lock"] or "",
+            settings=orjson.loads(row["settings"]),
+            fingerprint=row["fingerprint"],
+            created_by=row["created_by"],
+            created_at_ms=row["created_at"],
+            archived=bool(row["archived"]),
+            deleted=bool(row["deleted"]),
+            no_main_func=True if row["no_main_func"] else None,
+            has_preprocessor=True if row["has_preprocessor"] else None,
+        )
+
+    def to_new(self) -> NewScript:
+        """The payload that would follow this version with nothing changed."""
+        return NewScript(
+            path=self.path,
+            summary=self.summary,
+            description=self.description,
+            content=self.content,
+            language=self.language,
+            parent_hash=self.hash,
+            kind=self.kind,
+            tag=self.tag,
+            schema=self.schema,
+            lock=self.lock,
+            no_main_func=self.no_main_func,
+            has_preprocessor=self.has_preprocessor,
+            settings=self.settings,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``scripts/get``; optional fields are left out when they are not set."""
+        shown = {
+            "workspace_id": self.workspace_id,
+            "hash": hash_to_hex(self.hash),
+            "path": self.path,
+            "parent_hashes": [hash_to_hex(parent) for parent in self.parent_hashes] or None,
+            "summary": self.summary,
+            "description": self.description,
+            "content": self.content,
+            "created_by": self.created_by,
+            "created_at": rfc3339(self.created_at_ms),
+            "archived": self.archived,
+            "schema": self.schema,
+            "deleted": self.deleted,
+            "extra_perms": {},
+            "lock": self.lock,
+            "lock_error_logs": None,
+            "language": self.language.value,
+            "kind": self.kind.value,
+            "tag": self.tag,
+        }
+        shown.update({name: value for name, value in self.settings.items() if name != "deployment_message"})
+        if self.no_main_func:
+            shown["no_main_func"] = True
+        if self.has_preprocessor:
+            shown["has_preprocessor"] = True
+        return shown
+
+    def to_list_item(self, *, with_description: bool = True, with_deployment_msg: bool = False) -> dict[str, Any]:
+        """The object of ``scripts/list``."""
+        item: dict[str, Any] = {
+            "hash": hash_to_hex(self.hash),
+            "path": self.path,
+            "summary": self.summary,
+            "created_at": rfc3339(self.created_at_ms),
+            "archived": self.archived,
+            "extra_perms": {},
+            "language": self.language.value,
+            "starred": False,
+            "tag": self.tag,
+            "has_deploy_errors": False,
+            "ws_error_handler_muted": bool(self.settings.get("ws_error_handler_muted")),
+            "kind": self.kind.value,
+        }
+        if with_description:
+            item["description"] = self.description
+        if with_deployment_msg and "deployment_message" in self.settings:
+            item["deployment_msg"] = self.settings["deployment_message"]
+        if self.settings.get("draft_only"):
+            item["draft_only"] = True
+        if self.no_main_func:
+            item["no_main_func"] = True
+        if self.settings.get("codebase"):
+            item["use_codebase"] = True
+        return item

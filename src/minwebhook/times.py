@@ -1,0 +1,25 @@
+"""Time as the program counts and shows it: Unix milliseconds inside, RFC 3339 in UTC outside."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final, overload
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now_ms() -> int:
+    """The wall clock as Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@overload
+def rfc3339(time_ms: int) -> str: ...
+@overload
+def rfc3339(time_ms: None) -> None: ...
+def rfc3339(time_ms: int | None) -> str | None:
+    """A time as on the wire: UTC, microseconds, ``Z``; None stays None."""
+    if time_ms is None:
+        return None
+    return (_EPOCH + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

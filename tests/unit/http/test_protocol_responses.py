@@ -1,0 +1,213 @@
+"""Responses → bytes, and the state between requests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minwebhook.http.messages import Response
+from minwebhook.http.protocol import ServerProtocol
+
+DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+async def no_stream(send: Callable[[bytes], Awaitable[None]]) -> None:
+    """A stream that is never run: these tests only look at bytes."""
+
+
+def protocol_after(raw: bytes) -> ServerProtocol:
+    """A protocol that has read the head (and what there is of the body) in ``raw``."""
+    protocol = ServerProtocol(max_head_bytes=1024, max_header_fields=16, date=lambda: DATE)
+    protocol.receive_data(raw)
+    assert protocol.next_head() is not None
+    protocol.skip_body()
+    return protocol
+
+
+def answer(response: Response, method: str = "GET", version: str = "1.1") -> tuple[list[bytes], bytes]:
+    """The head lines and the body."""
+    protocol = protocol_after(f"{method} / HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+    head, _, body = protocol.respond(response).partition(b"\r\n\r\n")
+    return head.split(b"\r\n"), body
+
+
+def test_a_whole_answer() -> None:
+    lines, body = answer(Response(200, b"ok", "text/plain", (("X-A", "1"), ("X-A", "\xe4"))))
+    assert lines == [
+        b"HTTP/1.1 200 OK",
+        b"Date: " + DATE,
+        b"X-A: 1",
+        b"X-A: \xe4",
+        b"Content-Type: text/plain",
+        b"Content-Length: 2",
+    ]
+    assert body == b"ok"
+
+
+def test_head_has_the_length_but_no_body() -> None:
+    lines, body = answer(Response.text("hello"), "HEAD")
+    assert b"Content-Length: 5" in lines
+    assert b"Content-Type: text/plain; charset=utf-8" in lines
+    assert body == b""
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_bodiless_statuses(status: int) -> None:
+    lines, body = answer(Response(status, b"ignored"))
+    assert not [line for line in lines if line.startswith((b"Content-Length", b"Content-Type", b"Transfer"))]
+    assert body == b""
+
+
+def test_a_body_always_has_a_type_and_an_empty_answer_a_length() -> None:
+    assert b"Content-Type: application/octet-stream" in answer(Response(200, b"x"))[0]
+    assert answer(Response(201))[0][1:] == [b"Date: " + DATE, b"Content-Length: 0"]
+
+
+def test_unregistered_status() -> None:
+    assert answer(Response(299))[0][0] == b"HTTP/1.1 299 "
+
+
+def test_http_1_0_closes() -> None:
+    assert b"Connection: close" in answer(Response(200), version="1.0")[0]
+    assert b"Connection: close" not in answer(Response(200))[0]
+
+
+def test_framing_fields_of_a_response_are_ours() -> None:
+    given_fields = (("Content-Length", "99"), ("transfer-encoding", "gzip"), ("Date", "x"), ("Keep-Alive", "1"))
+    lines, _ = answer(Response(200, b"ok", None, given_fields))
+    assert len(lines) == 4
+    assert b"Content-Length: 2" in lines
+
+
+def test_a_response_may_close_the_connection() -> None:
+    protocol = protocol_after(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"\r\nConnection: close\r\n" in protocol.respond(Response(200, headers=(("connection", "Close"),)))
+    assert not protocol.reusable()
+    with pytest.raises(RuntimeError):
+        protocol.start_next_cycle()
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        Response(200, headers=(("X", "a\r\nSet-Cookie: b"),)),
+        Response(200, headers=(("X", "a\nb"),)),
+        Response(200, headers=(("X", "a\0b"),)),
+        Response(200, headers=(("X: y\r\nZ", "a"),)),
+        Response(200, headers=(("", "a"),)),
+        Response(200, headers=(("X", "€"),)),
+        Response(200, b"", "text/plain\r\nX: y"),
+        Response(100),
+        Response(101),
+        Response(0),
+        Response(600),
+        Response(99999),
+    ],
+)
+def test_responses_that_must_not_go_out(response: Response) -> None:
+    with pytest.raises(ValueError):
+        answer(response)
+
+
+def test_chunked_stream() -> None:
+    protocol = protocol_after(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    response = Response(200, content_type="text/plain", stream=no_stream)
+    head = protocol.start_stream(response)
+    assert b"\r\nTransfer-Encoding: chunked\r\n" in head
+    assert b"Content-Length" not in head
+    pieces = [protocol.stream_piece(b"hello"), protocol.stream_piece(b""), protocol.stream_piece(b"x" * 26)]
+    assert pieces == [b"5\r\nhello\r\n", b"", b"1a\r\n" + b"x" * 26 + b"\r\n"]
+    assert protocol.end_stream() == b"0\r\n\r\n"
+    assert protocol.reusable()
+
+
+def test_stream_to_http_1_0_ends_with_the_connection() -> None:
+    protocol = protocol_after(b"GET / HTTP/1.0\r\n\r\n")
+    head = protocol.start_stream(Response(200, stream=no_stream))
+    assert b"Transfer-Encoding" not in head
+    assert b"\r\nConnection: close\r\n" in head
+    assert protocol.stream_piece(b"hello") == b"hello"
+    assert protocol.end_stream() == b""
+    assert not protocol.reusable()
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_streams_without_a_body(method: str, status: int) -> None:
+    protocol = protocol_after(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    response = Response(status, stream=no_stream)
+    head = protocol.start_stream(response)
+    assert (b"Transfer-Encoding" in head) == (status == 200)
+    assert protocol.is_stream_bodiless(response)
+    assert protocol.end_stream() == b""
+    assert protocol.reusable()
+
+
+def test_an_unfinished_body_prevents_reuse() -> None:
+    protocol = protocol_after(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel")
+    assert protocol.skip_body() == 2
+    assert not protocol.reusable()
+    protocol.receive_data(b"loGET")
+    assert protocol.skip_body() == 0
+    assert protocol.reusable()
+    assert protocol.trailing_data() == b"GET"
+    assert not protocol.has_bytes
+
+
+def test_how_much_of_a_chunked_body_is_missing_is_unknown() -> None:
+    protocol = protocol_after(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    assert protocol.skip_body() is None
+    protocol.receive_data(b"0\r\n\r\n")
+    assert protocol.skip_body() == 0
+
+
+def test_continue_is_wanted_until_body_bytes_come() -> None:
+    protocol = protocol_after(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert protocol.needs_continue
+    protocol.receive_data(b"h")
+    assert protocol.next_data() == b"h"
+    assert not protocol.needs_continue
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+    ],
+)
+def test_continue_is_not_for_http_1_0_nor_without_body(raw: bytes) -> None:
+    assert not protocol_after(raw).needs_continue
+
+
+_names = st.from_regex(r"X-[A-Za-z0-9]{1,8}", fullmatch=True)
+_values = st.from_regex(r"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?", fullmatch=True)
+
+
+@given(
+    st.integers(200, 599),
+    st.binary(max_size=99),
+    st.lists(st.tuples(_names, _values), max_size=4),
+    st.sampled_from(["GET", "HEAD"]),
+)
+def test_h11_reads_what_we_write(status: int, body: bytes, fields: list[tuple[str, str]], method: str) -> None:
+    protocol = protocol_after(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    raw = protocol.respond(Response(status, body, None, tuple(fields)))
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(raw)
+    event = client.next_event()
+    assert type(event) is h11.Response
+    assert event.status_code == status
+    got = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
+    assert [pair for pair in got if pair[0].startswith("x-")] == [(name.lower(), value) for name, value in fields]
+    received = b""
+    while type(event := client.next_event()) is h11.Data:
+        received += event.data
+    assert type(event) is h11.EndOfMessage
+    assert received == (body if method == "GET" and status not in (204, 304) else b"")
+    assert client.trailing_data == (b"", False)
