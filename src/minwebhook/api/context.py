@@ -72,6 +72,8 @@ class Context:
     services: Services
     #: None only on public routes.
     caller: Principal | None
+    #: The job that the request started, for the log.
+    started_job: UUID | None = None
     _query: Query | None = field(default=None)
 
     @property

@@ -141,6 +141,7 @@ def _id_parameter(context: Context, name: str) -> UUID | None:
 
 async def _queue(context: Context, spec: JobSpec) -> Response:
     job = await context.services.jobs.submit(spec, job_id=_id_parameter(context, "job_id"))
+    context.started_job = job.id
     return Response.text(str(job.id), 201)
 
 
@@ -148,6 +149,7 @@ async def _wait(context: Context, spec: JobSpec) -> Response:
     """The result. When the caller goes away or waits too long the job is cancelled."""
     table, settings = context.services.jobs, context.services.settings.jobs
     job = table.submit_sync(spec, job_id=_id_parameter(context, "job_id"))
+    context.started_job = job.id
     cancellation = Cancellation(context.principal.username, _CONNECTION_BROKE)
     forget = context.request.on_disconnect(lambda: table.cancel(job, cancellation))
     try:

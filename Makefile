@@ -1,0 +1,39 @@
+# Everything a developer or a machine needs: demo, test, check, bench. Each target makes what it needs first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format bench bench-setup clean
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## start a server, deploy examples/, make the calls of the README, stop
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)  ## the whole suite
+	$(BIN)/python tests/install_programs.py
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff check src tests bench examples
+	$(BIN)/flake8 --select ASYNC --extend-ignore ASYNC109,ASYNC910,ASYNC911 src
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format src tests bench examples
+	$(BIN)/ruff check --fix src tests bench examples
+
+bench-setup: $(STAMP)  ## install the peers that the benchmark compares with
+	$(BIN)/python bench/setup_peers.py
+
+bench: $(STAMP)  ## latency side by side with the peers
+	$(BIN)/python bench/latency.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.peers bench/results
