@@ -156,9 +156,7 @@ class _Program:
         if not self._settings.server.scripts:
             return
         root = Path(self._settings.server.scripts)
-        for script in await deploy_directory(
-            self._services.scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms()
-        ):
+        for script in await deploy_directory(self._services.scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms()):
             if script.is_new:
                 logger.info("deployed %s", script.path)
 

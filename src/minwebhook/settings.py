@@ -10,6 +10,7 @@ The values live in frozen dataclasses by topic; nothing else in the program read
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -25,7 +26,9 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
 
-def _setting(default: Any, sentence: str, *, low: float | None = None, choices: tuple[str, ...] = (), **extra: Any) -> Any:
+def _setting(
+    default: Any, sentence: str, *, low: float | None = None, choices: tuple[str, ...] = (), **extra: Any
+) -> Any:
     """A field with its sentence, the lowest value it takes, and the words it takes."""
     return dataclasses.field(default=default, metadata={"help": sentence, "low": low, "choices": choices, **extra})
 
@@ -60,7 +63,9 @@ class HttpSettings:
     max_body_bytes: int = _setting(32 * MIB, "Bytes of a request body that is read into memory.", low=0)
     head_timeout_s: float = _setting(10.0, "Seconds from the first byte of a request head to its end.", low=0.01)
     idle_timeout_s: float = _setting(75.0, "Seconds a connection may wait for its next request.", low=0.01)
-    body_idle_timeout_s: float = _setting(10.0, "Seconds without a byte after which a request body is given up.", low=0.01)
+    body_idle_timeout_s: float = _setting(
+        10.0, "Seconds without a byte after which a request body is given up.", low=0.01
+    )
     min_body_bytes_per_s: int = _setting(
         1024, "Slowest average rate of a request body, counted after body_idle_timeout_s.", low=0
     )
@@ -78,7 +83,9 @@ class JobSettings:
     wait_result_timeout_s: float = _setting(
         600.0, "Seconds a sync caller waits; then it gets 500 and the job is cancelled.", low=0.01
     )
-    sync_failure_status: int = _setting(200, "Status of a sync answer whose job failed: 200 or 422.", choices=("200", "422"))
+    sync_failure_status: int = _setting(
+        200, "Status of a sync answer whose job failed: 200 or 422.", choices=("200", "422")
+    )
     max_log_bytes: int = _setting(8 * MIB, "Bytes of log of one job; a job that writes more is ended.", low=KIB)
     max_result_bytes: int = _setting(32 * MIB, "Bytes of one result; a larger one fails the job.", low=KIB)
     warm_children: int = _setting(
@@ -91,7 +98,9 @@ class SandboxSettings:
     """What scripts may use."""
 
     sandbox: str = _setting(
-        "auto", "Isolation to use: the best that works, or exactly this one.", choices=("auto", "root", "userns", "none")
+        "auto",
+        "Isolation to use: the best that works, or exactly this one.",
+        choices=("auto", "root", "userns", "none"),
     )
     insecure: bool = _setting(False, "Allow running scripts without namespaces (sandbox = none).")
     sandbox_network: str = _setting("host", "Network of scripts.", choices=("host", "none"))
@@ -159,18 +168,18 @@ class SettingInfo:
         return ""
 
 
+_TOPICS: Final = {"server": ServerSettings, "http": HttpSettings, "jobs": JobSettings, "sandbox": SandboxSettings}
+
+
 def _catalogue() -> dict[str, SettingInfo]:
     infos: dict[str, SettingInfo] = {}
-    for topic in dataclasses.fields(Settings):
-        if topic.name == "origins":
-            continue
-        group = type(topic.default)
+    for topic, group in _TOPICS.items():
         hints = get_type_hints(group)
         for field in dataclasses.fields(group):
             hint = hints[field.name]
             infos[field.name] = SettingInfo(
                 name=field.name,
-                topic=topic.name,
+                topic=topic,
                 type=tuple if hint == tuple[str, ...] else hint,
                 default=field.default,
                 sentence=field.metadata["help"],
@@ -187,14 +196,17 @@ CATALOGUE: Final[Mapping[str, SettingInfo]] = _catalogue()
 
 
 def load_settings(
-    *, flags: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None, config: str | None = None
+    *,
+    flags: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+    config: str | None = None,
 ) -> Settings:
     """The settings from their four sources. ``flags`` and the TOML file ``config`` are keyed by setting name.
 
     Raises :class:`SettingsError` naming the key and its origin.
     """
     values: dict[str, Any] = {}
-    origins: dict[str, str] = {name: "default" for name in CATALOGUE}
+    origins: dict[str, str] = dict.fromkeys(CATALOGUE, "default")
 
     def take(name: str, raw: object, origin: str) -> None:
         info = CATALOGUE.get(name)
@@ -212,10 +224,9 @@ def load_settings(
     for name, raw in (flags or {}).items():
         take(name, raw, f"flag --{name.replace('_', '-')}")
 
-    groups = {
-        topic.name: type(topic.default)(**{n: v for n, v in values.items() if CATALOGUE[n].topic == topic.name})
-        for topic in dataclasses.fields(Settings)
-        if topic.name != "origins"
+    groups: dict[str, Any] = {
+        topic: group(**{name: value for name, value in values.items() if CATALOGUE[name].topic == topic})
+        for topic, group in _TOPICS.items()
     }
     settings = Settings(**groups, origins=origins)
     if bool(settings.server.tls_cert) != bool(settings.server.tls_key):
@@ -263,7 +274,7 @@ def _convert(info: SettingInfo, raw: object, origin: str) -> Any:
                 raise ValueError
         except (ValueError, OverflowError):
             raise refuse("a whole number" if info.type is int else "a number") from None
-        if value != value or (info.low is not None and value < info.low):
+        if math.isnan(value) or (info.low is not None and value < info.low):
             raise refuse(f"at least {info.low:g}" if info.low is not None else "a number")
     elif not isinstance(raw, str):
         raise refuse("a text")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from minwebhook.http.connection import MAX_DISCARD_BYTES
 from minwebhook.http.listeners import open_listeners
@@ -70,9 +71,7 @@ class StartServer(Protocol):
 
 
 @pytest.fixture
-async def start(
-    tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> AsyncIterator[Callable[..., Awaitable[ServerUnderTest]]]:
+async def start(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[ServerUnderTest]]]:
     servers: list[ServerUnderTest] = []
 
     async def start_server(handler: Handler, *, grace_s: float = 5, **limits: Any) -> ServerUnderTest:
@@ -125,7 +124,7 @@ async def echo(request: Request) -> Response:
 # The nine of the house style
 
 
-async def test_idle_connection_leaves_at_once(start: StartServer) -> None:
+async def test_idle_connection_leaves_at_once(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello, grace_s=50)
     fresh, used = await server.connect(), await server.connect()
     await used.send(GET)
@@ -138,7 +137,7 @@ async def test_idle_connection_leaves_at_once(start: StartServer) -> None:
     assert trio.current_time() == before
 
 
-async def test_running_request_finishes(start: StartServer) -> None:
+async def test_running_request_finishes(start: StartServer, autojump_clock: MockClock) -> None:
     async def slow(request: Request) -> Response:
         await trio.sleep(3)
         return Response.text("done")
@@ -154,7 +153,7 @@ async def test_running_request_finishes(start: StartServer) -> None:
     assert b"\r\nConnection: close\r\n" in answer
 
 
-async def test_slow_reader_cannot_outlive_the_grace(start: StartServer) -> None:
+async def test_slow_reader_cannot_outlive_the_grace(start: StartServer, autojump_clock: MockClock) -> None:
     async def endless(send: SendChunk) -> None:
         while True:
             await send(BIG)
@@ -173,7 +172,7 @@ async def test_slow_reader_cannot_outlive_the_grace(start: StartServer) -> None:
     assert server.errors == []
 
 
-async def test_slow_reader_meets_the_write_deadline(start: StartServer) -> None:
+async def test_slow_reader_meets_the_write_deadline(start: StartServer, autojump_clock: MockClock) -> None:
     async def big(request: Request) -> Response:
         return Response(200, BIG)
 
@@ -186,7 +185,7 @@ async def test_slow_reader_meets_the_write_deadline(start: StartServer) -> None:
     assert trio.current_time() - before == 31
 
 
-async def test_steady_slow_reader_is_served(start: StartServer) -> None:
+async def test_steady_slow_reader_is_served(start: StartServer, autojump_clock: MockClock) -> None:
     async def big(request: Request) -> Response:
         return Response(200, BIG)
 
@@ -200,7 +199,7 @@ async def test_steady_slow_reader_is_served(start: StartServer) -> None:
     assert seen > len(BIG)
 
 
-async def test_half_a_head_meets_the_head_deadline(start: StartServer) -> None:
+async def test_half_a_head_meets_the_head_deadline(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello, head_timeout_s=10, idle_timeout_s=75)
     client = await server.connect()
     before = trio.current_time()
@@ -213,7 +212,7 @@ async def test_half_a_head_meets_the_head_deadline(start: StartServer) -> None:
     assert trio.current_time() - before == 10
 
 
-async def test_connection_limit_holds_the_next_accept(start: StartServer) -> None:
+async def test_connection_limit_holds_the_next_accept(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello, max_connections=2)
     first, second, third = [await server.connect() for _ in range(3)]
     for client in (first, second, third):
@@ -227,7 +226,7 @@ async def test_connection_limit_holds_the_next_accept(start: StartServer) -> Non
     assert (await third.receive(b"hello /\n")).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_garbage_gets_400_and_the_server_lives(start: StartServer) -> None:
+async def test_garbage_gets_400_and_the_server_lives(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     for garbage in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\n", b"\0" * 70_000, b"GET / HTTP/1.1\r\n\r\n"):
         client = await server.connect()
@@ -239,7 +238,7 @@ async def test_garbage_gets_400_and_the_server_lives(start: StartServer) -> None
     assert server.errors == []
 
 
-async def test_keep_alive_serves_two(start: StartServer) -> None:
+async def test_keep_alive_serves_two(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     client = await server.connect()
     for _ in range(2):
@@ -248,7 +247,7 @@ async def test_keep_alive_serves_two(start: StartServer) -> None:
         await trio.sleep(60)
 
 
-async def test_an_error_out_of_a_nursery_is_500(start: StartServer) -> None:
+async def test_an_error_out_of_a_nursery_is_500(start: StartServer, autojump_clock: MockClock) -> None:
     async def fail() -> None:
         raise OSError("secret")
 
@@ -271,7 +270,7 @@ async def test_an_error_out_of_a_nursery_is_500(start: StartServer) -> None:
 # Waiting for heads
 
 
-async def test_idle_deadline_closes_without_a_word(start: StartServer) -> None:
+async def test_idle_deadline_closes_without_a_word(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello, idle_timeout_s=75)
     client = await server.connect()
     before = trio.current_time()
@@ -282,14 +281,14 @@ async def test_idle_deadline_closes_without_a_word(start: StartServer) -> None:
     assert trio.current_time() - before == 125
 
 
-async def test_a_forgiven_empty_line_is_still_idle(start: StartServer) -> None:
+async def test_a_forgiven_empty_line_is_still_idle(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello, idle_timeout_s=75, head_timeout_s=10)
     client = await server.connect()
     await client.send(b"\r\n")
     assert await client.receive_all() == b""
 
 
-async def test_half_a_head_and_gone(start: StartServer) -> None:
+async def test_half_a_head_and_gone(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     client = await server.connect()
     await client.send(b"GET / HT")
@@ -297,7 +296,7 @@ async def test_half_a_head_and_gone(start: StartServer) -> None:
     assert (await client.receive_all()).startswith(b"HTTP/1.1 400 ")
 
 
-async def test_a_client_that_half_closes_gets_its_answers(start: StartServer) -> None:
+async def test_a_client_that_half_closes_gets_its_answers(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     client = await server.connect()
     await client.send(GET + GET)
@@ -305,7 +304,7 @@ async def test_a_client_that_half_closes_gets_its_answers(start: StartServer) ->
     assert (await client.receive_all()).count(b"HTTP/1.1 200 OK") == 2
 
 
-async def test_drain_lets_a_head_under_way_come_in(start: StartServer) -> None:
+async def test_drain_lets_a_head_under_way_come_in(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     client = await server.connect()
     await client.send(GET[:-4])
@@ -319,7 +318,7 @@ async def test_drain_lets_a_head_under_way_come_in(start: StartServer) -> None:
 # Bodies
 
 
-async def test_late_body_is_408(start: StartServer) -> None:
+async def test_late_body_is_408(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(echo, body_idle_timeout_s=10)
     client = await server.connect()
     before = trio.current_time()
@@ -330,7 +329,7 @@ async def test_late_body_is_408(start: StartServer) -> None:
     assert trio.current_time() - before == 10
 
 
-async def test_dripping_body_is_408(start: StartServer) -> None:
+async def test_dripping_body_is_408(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(echo, body_idle_timeout_s=10, min_body_bytes_per_s=100)
     client = await server.connect()
     await client.send(post(1000))
@@ -340,7 +339,7 @@ async def test_dripping_body_is_408(start: StartServer) -> None:
     assert (await client.receive_all()).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_slow_handler_is_not_the_clients_fault(start: StartServer) -> None:
+async def test_a_slow_handler_is_not_the_clients_fault(start: StartServer, autojump_clock: MockClock) -> None:
     async def slow(request: Request) -> Response:
         size = 0
         while chunk := await request.body.read_chunk():
@@ -356,7 +355,7 @@ async def test_a_slow_handler_is_not_the_clients_fault(start: StartServer) -> No
     assert b"\r\n\r\n10\n" in await client.receive(b"10\n")
 
 
-async def test_continue_comes_when_the_handler_reads(start: StartServer) -> None:
+async def test_continue_comes_when_the_handler_reads(start: StartServer, autojump_clock: MockClock) -> None:
     async def late(request: Request) -> Response:
         await trio.sleep(5)
         return await echo(request)
@@ -372,7 +371,7 @@ async def test_continue_comes_when_the_handler_reads(start: StartServer) -> None
     assert (await client.receive(b"hello\n")).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_no_continue_when_the_handler_does_not_read(start: StartServer) -> None:
+async def test_no_continue_when_the_handler_does_not_read(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     client = await server.connect()
     await client.send(post(5, b"Expect: 100-continue"))
@@ -381,14 +380,14 @@ async def test_no_continue_when_the_handler_does_not_read(start: StartServer) ->
     assert b"\r\nConnection: close\r\n" in answer
 
 
-async def test_no_continue_for_a_body_that_is_too_large(start: StartServer) -> None:
+async def test_no_continue_for_a_body_that_is_too_large(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(echo)
     client = await server.connect()
     await client.send(post(100_001, b"Expect: 100-continue"))
     assert (await client.receive_all()).startswith(b"HTTP/1.1 413 ")
 
 
-async def test_413_by_announcement_of_a_chunk(start: StartServer) -> None:
+async def test_413_by_announcement_of_a_chunk(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(echo)
     client = await server.connect()
     await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nffffffffffff\r\n")
@@ -397,14 +396,14 @@ async def test_413_by_announcement_of_a_chunk(start: StartServer) -> None:
     assert b"\r\nConnection: close\r\n" in answer
 
 
-async def test_a_body_of_exactly_the_limit_is_read(start: StartServer) -> None:
+async def test_a_body_of_exactly_the_limit_is_read(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(echo)
     client = await server.connect()
     await client.send(post(100_000) + b"x" * 100_000)
     assert (await client.receive(b"x\n")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_small_unread_body_is_thrown_away(start: StartServer) -> None:
+async def test_a_small_unread_body_is_thrown_away(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     client = await server.connect()
     await client.send(post(MAX_DISCARD_BYTES) + b"abc")
@@ -413,14 +412,16 @@ async def test_a_small_unread_body_is_thrown_away(start: StartServer) -> None:
     assert (await client.receive(b"hello /\n")).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_a_large_unread_body_closes_the_connection(start: StartServer) -> None:
+async def test_a_large_unread_body_closes_the_connection(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     client = await server.connect()
     await client.send(post(MAX_DISCARD_BYTES + 1))
     assert b"\r\nConnection: close\r\n" in await client.receive(b"hello /\n")
 
 
-async def test_a_chunked_unread_body_that_is_there_keeps_the_connection(start: StartServer) -> None:
+async def test_a_chunked_unread_body_that_is_there_keeps_the_connection(
+    start: StartServer, autojump_clock: MockClock
+) -> None:
     server = await start(hello)
     client = await server.connect()
     start_of_body = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
@@ -429,7 +430,7 @@ async def test_a_chunked_unread_body_that_is_there_keeps_the_connection(start: S
     assert b"\r\nConnection: close\r\n" in await client.receive(b"hello /\n")
 
 
-async def test_a_broken_unread_body_does_not_cost_the_answer(start: StartServer) -> None:
+async def test_a_broken_unread_body_does_not_cost_the_answer(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello)
     client = await server.connect()
     await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n" + GET)
@@ -438,7 +439,7 @@ async def test_a_broken_unread_body_does_not_cost_the_answer(start: StartServer)
     assert b"\r\nConnection: close\r\n" in answer
 
 
-async def test_refused_clients_can_finish_sending(start: StartServer) -> None:
+async def test_refused_clients_can_finish_sending(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(echo)
     client = await server.connect()
     await client.send(post(500_000))
@@ -447,7 +448,7 @@ async def test_refused_clients_can_finish_sending(start: StartServer) -> None:
         assert (await client.receive_all()).startswith(b"HTTP/1.1 413 ")
 
 
-async def test_lingering_ends(start: StartServer) -> None:
+async def test_lingering_ends(start: StartServer, autojump_clock: MockClock) -> None:
     server = await start(hello, max_connections=1)
     stuck = await server.connect()
     await stuck.send(b"garbage\r\n\r\n")  # and never closes
@@ -461,7 +462,7 @@ async def test_lingering_ends(start: StartServer) -> None:
 # Answers
 
 
-async def test_a_response_that_cannot_be_sent_is_500(start: StartServer) -> None:
+async def test_a_response_that_cannot_be_sent_is_500(start: StartServer, autojump_clock: MockClock) -> None:
     async def split(request: Request) -> Response:
         if request.path == "/stream":
             return Response(9, stream=never)
@@ -478,7 +479,7 @@ async def test_a_response_that_cannot_be_sent_is_500(start: StartServer) -> None
     assert [type(error) for error in server.errors] == [ValueError, ValueError]
 
 
-async def test_a_stream_that_fails_is_cut_off(start: StartServer) -> None:
+async def test_a_stream_that_fails_is_cut_off(start: StartServer, autojump_clock: MockClock) -> None:
     async def failing(send: SendChunk) -> None:
         await send(b"some")
         raise KeyError
@@ -493,7 +494,7 @@ async def test_a_stream_that_fails_is_cut_off(start: StartServer) -> None:
     assert [type(error) for error in server.errors] == [KeyError]
 
 
-async def test_a_client_that_leaves_is_no_error(start: StartServer) -> None:
+async def test_a_client_that_leaves_is_no_error(start: StartServer, autojump_clock: MockClock) -> None:
     ended = trio.Event()
 
     async def endless(send: SendChunk) -> None:
@@ -515,7 +516,7 @@ async def test_a_client_that_leaves_is_no_error(start: StartServer) -> None:
     assert server.errors == []
 
 
-async def test_pieces_let_other_tasks_run(start: StartServer) -> None:
+async def test_pieces_let_other_tasks_run(start: StartServer, autojump_clock: MockClock) -> None:
     """A stream whose client takes everything at once must not keep the loop to itself."""
     steps = 0
 
@@ -538,7 +539,7 @@ async def test_pieces_let_other_tasks_run(start: StartServer) -> None:
 # Disconnects
 
 
-async def test_disconnect_is_reported_once_and_can_be_taken_back(start: StartServer) -> None:
+async def test_disconnect_is_reported_once_and_can_be_taken_back(start: StartServer, autojump_clock: MockClock) -> None:
     calls: list[str] = []
     finished = trio.Event()
 
@@ -564,7 +565,7 @@ async def test_disconnect_is_reported_once_and_can_be_taken_back(start: StartSer
     assert calls == ["called"]
 
 
-async def test_no_disconnect_is_reported_after_the_answer(start: StartServer) -> None:
+async def test_no_disconnect_is_reported_after_the_answer(start: StartServer, autojump_clock: MockClock) -> None:
     calls: list[str] = []
 
     async def watching(request: Request) -> Response:
@@ -583,7 +584,7 @@ async def test_no_disconnect_is_reported_after_the_answer(start: StartServer) ->
     assert calls == []
 
 
-async def test_pipelined_bytes_are_no_disconnect(start: StartServer) -> None:
+async def test_pipelined_bytes_are_no_disconnect(start: StartServer, autojump_clock: MockClock) -> None:
     calls: list[str] = []
 
     async def watching(request: Request) -> Response:
@@ -601,7 +602,9 @@ async def test_pipelined_bytes_are_no_disconnect(start: StartServer) -> None:
     assert calls == []
 
 
-async def test_a_callback_that_fails_is_reported_and_the_others_are_called(start: StartServer) -> None:
+async def test_a_callback_that_fails_is_reported_and_the_others_are_called(
+    start: StartServer, autojump_clock: MockClock
+) -> None:
     gone = trio.Event()
 
     def fail() -> None:

@@ -151,15 +151,17 @@ async def _wait(context: Context, spec: JobSpec) -> Response:
     job = table.submit_sync(spec, job_id=_id_parameter(context, "job_id"))
     context.started_job = job.id
     cancellation = Cancellation(context.principal.username, _CONNECTION_BROKE)
-    forget = context.request.on_disconnect(lambda: table.cancel(job, cancellation))
+
+    def cancel() -> None:
+        table.cancel(job, cancellation)  # does nothing once the job has ended
+
+    forget = context.request.on_disconnect(cancel)
     try:
         with trio.move_on_after(settings.wait_result_timeout_s) as waiting:
             outcome = await table.wait(job)
     finally:
         forget()
-        table.cancel(job, cancellation)  # does nothing if it has ended
+        cancel()
     if waiting.cancelled_caught:
         raise WaitTimeout(f"timeout after {settings.wait_result_timeout_s:g}s")
-    return sync_response(
-        outcome.result, is_success=outcome.is_success, failure_status=settings.sync_failure_status
-    )
+    return sync_response(outcome.result, is_success=outcome.is_success, failure_status=settings.sync_failure_status)

@@ -112,4 +112,3 @@ def _read_file(name: str) -> str:
         return Path(name).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-

@@ -56,7 +56,7 @@ def build_root(plan: dict[str, Any]) -> bool:
     for path, target in plan["symlinks"]:
         Path(root + path).parent.mkdir(parents=True, exist_ok=True)
         Path(root + path).symlink_to(target)
-    for path in ("/tmp", "/proc", _OLD_ROOT):  # noqa: S108 - a mount point of our own
+    for path in ("/tmp", "/proc", _OLD_ROOT):
         Path(root + path).mkdir()
     has_proc = True
     if plan["rung"] == "userns":
@@ -151,8 +151,8 @@ class Slots:
             slot = self._free.pop()
             if self._proc is not None:
                 kernel.setns(self._namespaces[slot], kernel.CLONE_NEWNS)
-                if os.listdir("/tmp"):  # noqa: S108, PTH208 - the job's own; a plain list is cheapest
-                    kernel.unmount("/tmp")  # noqa: S108
+                if os.listdir("/tmp"):  # noqa: PTH208 - the job's own; a plain list is cheapest
+                    kernel.unmount("/tmp")
                     self._mount_tmp()
             return slot
         slot = len(self._namespaces)
@@ -161,7 +161,7 @@ class Slots:
             return slot
         if self._namespaces:  # what this namespace copies is the slot we stand in: its /tmp must go
             kernel.unshare(kernel.CLONE_NEWNS)
-            kernel.unmount("/tmp")  # noqa: S108
+            kernel.unmount("/tmp")
         else:
             kernel.unshare(kernel.CLONE_NEWNS)
         self._mount_tmp()
@@ -176,12 +176,16 @@ class Slots:
 
     def scratch(self, slot: int) -> str:
         """The working directory of jobs in this slot."""
-        return f"{self._plan['scratch_directory']}/{slot}" if self._proc is None else "/tmp"  # noqa: S108
+        return f"{self._plan['scratch_directory']}/{slot}" if self._proc is None else "/tmp"
 
     def _mount_tmp(self) -> None:
         size = self._plan["tmp_bytes"]
         kernel.mount(
-            "tmp", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"size={size},nr_inodes=16384,mode=1777"  # noqa: S108
+            "tmp",
+            "/tmp",
+            "tmpfs",
+            kernel.MS_NOSUID | kernel.MS_NODEV,
+            f"size={size},nr_inodes=16384,mode=1777",
         )
 
 

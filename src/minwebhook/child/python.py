@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import gc
 import json
 import marshal
 import os
@@ -38,14 +39,25 @@ class _ModuleFailed(Exception):
     """The script failed before ``main`` could be called: a syntax error, an import, module-level code."""
 
 
-def serve(fd: int) -> None:
-    """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says ``reuse``, many."""
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
+_WARM_UP_HEADER: Final = b'{"path": "warm", "env": {"WM_JOB_ID": "0"}, "reuse": false}'
+_WARM_UP_CODE: Final = marshal.dumps(compile(_WARM_UP_SOURCE, "warm.py", "exec", dont_inherit=True))
+
+
+def prepare() -> None:
+    """What can be done once for all children, before they are forked: every page not touched later is one shared."""
+    # Descriptors 1 and 2 become the job's log in the child; the objects on top of them stay.
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(write_through=True)  # type: ignore[attr-defined] # live logs, nothing lost when killed
+        stream.reconfigure(write_through=True)  # live logs, nothing lost when killed
     os.environ.clear()
     _warm_up()
+
+
+def serve(fd: int) -> None:
+    """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says ``reuse``, many."""
+    _warm_up()
+    gc.enable()  # the fork server runs without; a script may need it
     session = _Session(fd)
     session.send(wire.READY, b"")
     while session.run_one():
@@ -54,16 +66,11 @@ def serve(fd: int) -> None:
 
 def _warm_up() -> None:
     here, there = socket.socketpair()
-    compiled = b""
-    for _ in range(2):
-        header = json.dumps({"path": "warm", "env": {"WM_JOB_ID": "0"}, "reuse": False}).encode()
-        here.send(wire.pack_job(header, _WARM_UP_SOURCE, compiled, _WARM_UP_ARGUMENTS))
-        _Session(there.fileno()).run_one(wait_for_end=False)
-        for kind, payload in wire.FrameReader(b"CRE", 1 << 16).feed(here.recv(1 << 16)):
-            if kind == wire.CODE:
-                compiled = payload
-    sys.modules.pop("warm", None)
-    os.environ.clear()
+    here.send(wire.pack_job(_WARM_UP_HEADER, _WARM_UP_SOURCE, _WARM_UP_CODE, _WARM_UP_ARGUMENTS))
+    _Session(there.fileno()).run_one(wait_for_end=False)
+    here.recv(1 << 16)
+    del sys.modules["warm"], os.environ["WM_JOB_ID"]
+    _SOURCES.clear()
     here.close()
     there.close()
 
@@ -87,7 +94,7 @@ class _Session:
             kind, answer = wire.RESULT, encode_result(call_main(self._module, arguments))
         except _ModuleFailed as failure:
             self._exit_by(failure.__cause__)
-        except BaseException as error:  # noqa: BLE001 - whatever a script raises is its result
+        except BaseException as error:
             kind, answer = wire.ERROR, encode_error(error)
         _flush()
         self.send(kind, answer)
@@ -192,8 +199,8 @@ def bind(main: Callable[..., Any], arguments: dict[str, Any]) -> tuple[list[Any]
         return [], dict(arguments)  # a callable object: it decides itself
     names = code.co_varnames
     declared = names[: code.co_argcount + code.co_kwonlyargcount]
-    defaults = function.__defaults__ or ()  # type: ignore[attr-defined]
-    with_default = set(names[code.co_argcount - len(defaults) : code.co_argcount]) | set(function.__kwdefaults__ or ())  # type: ignore[attr-defined]
+    defaults = function.__defaults__ or ()
+    with_default = set(names[code.co_argcount - len(defaults) : code.co_argcount]) | set(function.__kwdefaults__ or ())
     annotations = getattr(function, "__annotations__", {})
     takes_everything = bool(code.co_flags & 0x08)  # CO_VARKEYWORDS
     keywords: dict[str, Any] = {}
@@ -240,7 +247,7 @@ def _parse_date(text: str) -> datetime.date:
     except ValueError:
         for form in _DATE_FORMATS:
             try:
-                return datetime.datetime.strptime(text, form).date()  # noqa: DTZ007 - a date has no zone
+                return datetime.datetime.strptime(text, form).date()
             except ValueError:
                 continue
         raise
@@ -298,7 +305,7 @@ def encode_error(error: BaseException) -> bytes:
     """The error object of an exception: message, name, stack below this file, and its attributes as ``extra``."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
+    except Exception:
         message = "(the exception's text cannot be made)"
     report: dict[str, Any] = {"message": message, "name": type(error).__name__}
     try:
@@ -307,6 +314,6 @@ def encode_error(error: BaseException) -> bytes:
         report["stack"] = "\n".join(line.rstrip("\n") for line in traceback.format_list(frames))
         if extra := {key: member for key, member in vars(error).items() if not key.startswith("__")}:
             report["extra"] = json.loads(encode_result(extra))
-    except Exception:  # noqa: BLE001 - as above: what is known is enough
+    except Exception:
         report.setdefault("stack", "")
     return encode_result(report)

@@ -85,6 +85,7 @@ class ForkServer:
         wakeup_read, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
+        python.prepare()
         # A collection would touch, and so copy, every page the children share; nothing here makes cycles.
         gc.collect()
         gc.disable()
@@ -156,7 +157,7 @@ class ForkServer:
             else:
                 python.serve(3)
             code = 0
-        except BaseException as error:  # noqa: BLE001 - the last frame of a process
+        except BaseException as error:
             os.write(2, f"child cannot start: {error!r}\n".encode())
         finally:
             os._exit(code)

@@ -23,15 +23,24 @@ def _add_flag(parser: argparse.ArgumentParser, info: SettingInfo) -> None:
         )
     elif info.type is tuple:
         parser.add_argument(
-            info.flag, dest=info.name, default=None, action="append", metavar="ADDR", help=sentence + " May be repeated."
+            info.flag,
+            dest=info.name,
+            default=None,
+            action="append",
+            metavar="ADDR",
+            help=sentence + " May be repeated.",
         )
     else:
-        parser.add_argument(info.flag, dest=info.name, default=None, metavar=info.unit.upper() or "VALUE", help=sentence)
+        parser.add_argument(
+            info.flag, dest=info.name, default=None, metavar=info.unit.upper() or "VALUE", help=sentence
+        )
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
     """The settings with the flags that were given. Raises :class:`~minwebhook.errors.SettingsError`."""
     given = {
-        name: value for name, info in CATALOGUE.items() if info.has_flag and (value := getattr(options, name)) is not None
+        name: value
+        for name, info in CATALOGUE.items()
+        if info.has_flag and (value := getattr(options, name)) is not None
     }
     return load_settings(flags=given, config=options.config)

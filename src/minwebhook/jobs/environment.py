@@ -39,7 +39,7 @@ def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -
         "WM_RUNNABLE_ID": "" if spec.script_hash is None else f"{spec.script_hash & (1 << 64) - 1:016x}",
         "WM_END_USER_EMAIL": "",
         "PATH": _PATH,
-        "HOME": "/tmp",  # noqa: S108 - the job's own
+        "HOME": "/tmp",
         "LANG": "C.UTF-8",
         "TZ": "UTC",
     }

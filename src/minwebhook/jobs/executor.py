@@ -20,7 +20,7 @@ from minwebhook.errors import SandboxError
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.environment import job_environment
 from minwebhook.jobs.log import JobLog
-from minwebhook.jobs.model import Job, Outcome
+from minwebhook.jobs.model import Job
 from minwebhook.jobs.table import JobTable
 from minwebhook.runtimes.child import Broken, Child, Report, Vanished
 from minwebhook.runtimes.language import RUNTIMES, Runtime

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
+from minwebhook.child import wire
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Cancellation, JobState, Outcome
 from minwebhook.runtimes.child import Broken, Report, Vanished
-from minwebhook.child import wire
 
 
 def failure(error: dict[str, Any], cancellation: Cancellation | None = None) -> Outcome:

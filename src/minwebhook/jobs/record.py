@@ -149,4 +149,3 @@ def _data(text: bytes | None, too_big: Any) -> Any:
     if text is None:
         return None
     return too_big if len(text) > MAX_SHOWN_BYTES else orjson.Fragment(text)
-

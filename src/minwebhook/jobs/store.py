@@ -26,8 +26,12 @@ _CHANGING: Final = (
 )  # fmt: skip
 _COLUMNS: Final = (*_FIXED, *_CHANGING)
 _INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
-_SAVE: Final = f"{_INSERT} ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _CHANGING)
-_SAVE_LOG: Final = "INSERT INTO job_log (job_id, log) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET log = excluded.log"
+_SAVE: Final = f"{_INSERT} ON CONFLICT (id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in _CHANGING
+)
+_SAVE_LOG: Final = (
+    "INSERT INTO job_log (job_id, log) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET log = excluded.log"
+)
 
 
 class JobStore:

@@ -44,9 +44,7 @@ class Reached:
         return DESCRIPTIONS[self.rung]
 
 
-async def start_best(
-    nursery: trio.Nursery, settings: SandboxSettings, directory: Path
-) -> tuple[Zygote, Reached]:
+async def start_best(nursery: trio.Nursery, settings: SandboxSettings, directory: Path) -> tuple[Zygote, Reached]:
     """A running fork server on the best rung. ``directory`` is for the sandbox's own mount point and scratch files.
 
     Raises :class:`SandboxError` that says what was tried if none works, or only ``none`` and that was not asked for.
@@ -113,7 +111,9 @@ def find_interpreter(configured: str) -> Interpreter:
         return Interpreter(str(Path(sys.executable).resolve()), sys.base_prefix)
     ask = "import sys; print(*sys.version_info[:2]); print(sys.base_prefix); print(sys._base_executable)"
     try:
-        answer = subprocess.run([configured, "-I", "-S", "-c", ask], capture_output=True, text=True, check=True, timeout=20)
+        answer = subprocess.run(
+            [configured, "-I", "-S", "-c", ask], capture_output=True, text=True, check=True, timeout=20
+        )
         version, prefix, binary = answer.stdout.splitlines()
         major, minor = (int(part) for part in version.split())
     except (OSError, subprocess.SubprocessError, ValueError) as error:

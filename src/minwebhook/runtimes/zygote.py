@@ -30,6 +30,8 @@ _START: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); from minwebhook.child.zygote import main; "
     "main(sys.argv[1], int(sys.argv[2]))"
 )
+#: Where the child package is imported from.
+_MODULE_PATH: Final = str(Path(minwebhook.__file__).resolve().parent.parent)
 _START_TIMEOUT_S: Final = 20.0
 _RESTART_PAUSE_S: Final = 0.5
 
@@ -96,11 +98,10 @@ class Zygote:
 
     async def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        module_path = str(Path(minwebhook.__file__).resolve().parent.parent)
         with theirs:
             try:
                 self._process = subprocess.Popen(  # noqa: ASYNC220 - vfork and exec: a few hundred microseconds
-                    [self._interpreter, "-I", "-S", "-u", "-c", _START, module_path, str(theirs.fileno())],
+                    [self._interpreter, "-I", "-S", "-u", "-c", _START, _MODULE_PATH, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     env={},  # a process keeps its first environment readable for ever: there must be nothing in it
                     stdin=subprocess.DEVNULL,
@@ -157,9 +158,7 @@ class Zygote:
             message = orjson.loads(data)
             if "spawned" in message:
                 language, deliver = self._asked.pop(message["spawned"])
-                child = Child(
-                    message["spawned"], language, message["pid"], fds, has_group=self._plan.rung == "none"
-                )
+                child = Child(message["spawned"], language, message["pid"], fds, has_group=self._plan.rung == "none")
                 self._children[child.id] = child
                 self._starting[child.socket_fd] = (child, deliver)
                 epoll.register(child.socket_fd, select.EPOLLIN)

@@ -119,9 +119,7 @@ def _text(body: bytes) -> str:
 
 def _form(body: bytes) -> dict[str, str]:
     try:
-        pairs = parse_qsl(
-            _text(body), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS
-        )
+        pairs = parse_qsl(_text(body), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS)
     except UnicodeDecodeError:
         raise BadRequest("invalid urlencoded data: not percent-encoded UTF-8") from None
     except ValueError:
