@@ -30,6 +30,7 @@ from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
 from minwebhook.db.database import Database
 from minwebhook.errors import SettingsError
+from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.listeners import Listener, open_listeners
 from minwebhook.http.server import serve
 from minwebhook.http.tls import make_context
@@ -84,6 +85,7 @@ class _Program:
             scripts=ScriptStore(database),
             jobs=JobTable(job_store, max_queued=settings.jobs.max_queued_jobs),
             job_store=job_store,
+            sync_waits=DeadlineQueue(settings.jobs.wait_result_timeout_s),
         )
         self._shutdown = trio.Event()
 
@@ -97,6 +99,7 @@ class _Program:
             zygote, reached = await start_best(services, self._settings.sandbox, self._data / "sandbox")
             _log_rung(reached)
             services.start_soon(self._services.jobs.run_clock)
+            services.start_soon(self._services.sync_waits.run)
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._services.jobs.run_saver)
                 async with trio.open_nursery() as workers:

@@ -70,6 +70,11 @@ class HttpSettings:
         1024, "Slowest average rate of a request body, counted after body_idle_timeout_s.", low=0
     )
     write_timeout_s: float = _setting(30.0, "Seconds a peer may take to accept one piece of an answer.", low=0.01)
+    http_parser: str = _setting(
+        "auto",
+        "Who parses request heads: plain ones a recognizer and h11 the rest, or h11 all.",
+        choices=("auto", "h11"),
+    )
     tls_handshake_timeout_s: float = _setting(10.0, "Seconds a TLS handshake may take.", low=0.01)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,7 +26,7 @@ class Waiter:
 
 def socket_pair() -> tuple[SocketTransport, trio.socket.SocketType]:
     """A transport and its peer."""
-    ours, theirs = trio.socket.stdlib_socketpair()
+    ours, theirs = socket.socketpair()
     ours.setblocking(False)
     return SocketTransport(ours, write_timeout_s=30), trio.socket.from_stdlib_socket(theirs)
 

@@ -20,6 +20,7 @@ from minwebhook.auth.principal import Principal
 from minwebhook.auth.store import AuthStore
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, UnsupportedMediaType
+from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request, Response
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
@@ -60,6 +61,8 @@ class Services:
     scripts: ScriptStore
     jobs: JobTable
     job_store: JobStore
+    #: Sync callers, each for at most ``wait_result_timeout_s``.
+    sync_waits: DeadlineQueue
     is_draining: bool = False
 
 

@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-import trio
 
 from minwebhook.api.context import Context, parse_uuid
 from minwebhook.errors import BadRequest, NotFound, WaitTimeout
 from minwebhook.http.messages import Response
-from minwebhook.jobs.model import Cancellation, JobSpec
+from minwebhook.jobs.model import Cancellation, Job, JobSpec
 from minwebhook.jobs.submission import preview_spec, script_spec
+from minwebhook.jobs.table import JobTable
 from minwebhook.scripts.model import Language, hash_from_hex, parse_language
 from minwebhook.scripts.script import Script
 from minwebhook.webhooks.arguments import get_arguments, post_arguments
@@ -147,21 +147,42 @@ async def _queue(context: Context, spec: JobSpec) -> Response:
 
 async def _wait(context: Context, spec: JobSpec) -> Response:
     """The result. When the caller goes away or waits too long the job is cancelled."""
-    table, settings = context.services.jobs, context.services.settings.jobs
+    services = context.services
+    table = services.jobs
     job = table.submit_sync(spec, job_id=_id_parameter(context, "job_id"))
     context.started_job = job.id
-    cancellation = Cancellation(context.principal.username, _CONNECTION_BROKE)
-
-    def cancel() -> None:
-        table.cancel(job, cancellation)  # does nothing once the job has ended
-
-    forget = context.request.on_disconnect(cancel)
+    caller = _SyncCaller(table, job, Cancellation(context.principal.username, _CONNECTION_BROKE))
+    forget = context.request.on_disconnect(caller.leave)
+    services.sync_waits.add(caller)
     try:
-        with trio.move_on_after(settings.wait_result_timeout_s) as waiting:
-            outcome = await table.wait(job)
+        outcome = await table.wait(job)
     finally:
+        services.sync_waits.discard(caller)
         forget()
-        cancel()
-    if waiting.cancelled_caught:
-        raise WaitTimeout(f"timeout after {settings.wait_result_timeout_s:g}s")
-    return sync_response(outcome.result, is_success=outcome.is_success, failure_status=settings.sync_failure_status)
+        caller.leave()
+    if caller.is_late:
+        raise WaitTimeout(f"timeout after {services.settings.jobs.wait_result_timeout_s:g}s")
+    return sync_response(
+        outcome.result, is_success=outcome.is_success, failure_status=services.settings.jobs.sync_failure_status
+    )
+
+
+class _SyncCaller:
+    """Someone who waits for a job, and without whom it has no purpose."""
+
+    __slots__ = ("_cancellation", "_job", "_table", "is_late")
+
+    def __init__(self, table: JobTable, job: Job, cancellation: Cancellation) -> None:
+        self._table = table
+        self._job = job
+        self._cancellation = cancellation
+        self.is_late = False
+
+    def leave(self) -> None:
+        """Cancels the job, unless it has ended."""
+        self._table.cancel(self._job, self._cancellation)
+
+    def expire(self) -> None:
+        """The wait has lasted too long."""
+        self.is_late = True
+        self.leave()

@@ -55,7 +55,10 @@ class Connection:
         self._service = service
         self._transport = transport
         self._protocol = ServerProtocol(
-            max_head_bytes=limits.max_head_bytes, max_header_fields=limits.max_header_fields, date=service.date
+            max_head_bytes=limits.max_head_bytes,
+            max_header_fields=limits.max_header_fields,
+            date=service.date,
+            use_recognizer=limits.http_parser == "auto",
         )
         self._id = connection_id
         self._peer = peer

@@ -1,8 +1,4 @@
-"""The bytes of a request head → a :class:`RequestHead`: the one place where h11 parses.
-
-A recognizer for plain heads may be put in front of :func:`parse_head` if it makes the same checks; the tests compare by
-this function. Pure.
-"""
+"""The bytes of a request head → a :class:`RequestHead`: h11 parses, unless the recognizer knows the form. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +8,11 @@ from typing import Final
 import h11
 
 from minwebhook.http import strict
+from minwebhook.http.recognizer import recognize
 from minwebhook.http.strict import CHUNKED, Refusal
 
 #: Fields that mean something to the connection itself.
-_CONNECTION_FIELDS: Final = frozenset({b"host", b"connection", b"expect", b"content-encoding"})
+_CONNECTION_FIELDS: Final = frozenset({"host", "connection", "expect", "content-encoding"})
 #: h11 gets complete heads whose size was checked already.
 _NO_LIMIT: Final = 1 << 30
 
@@ -40,11 +37,38 @@ class RequestHead:
     expects_continue: bool = False
 
 
-def parse_head(raw: bytes, body_length: int) -> RequestHead:
+def parse_head(raw: bytes, body_length: int, *, use_recognizer: bool = True) -> RequestHead:
     """The head in ``raw``, which a :class:`~minwebhook.http.framing.Framer` has cut and measured.
 
     Raises :class:`Refusal` for everything that is not a request this server takes.
     """
+    plain = recognize(raw) if use_recognizer else None
+    is_http_1_0 = False
+    if plain is not None:
+        method, target, fields = plain
+    else:
+        event = _parse_with_h11(raw)
+        strict.check_version(event.http_version)
+        strict.check_method(event.method)
+        is_http_1_0 = event.http_version == b"1.0"
+        method, target = event.method.decode(), event.target.decode("latin-1")
+        fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
+    path, query, authority = strict.check_target(method, target)
+    if authority is not None:
+        # The authority of an absolute target replaces the Host field (RFC 9112 §3.2.2).
+        fields = [("host", authority), *((name, value) for name, value in fields if name != "host")]
+    head = RequestHead(method, path, query, fields, body_length)
+    if is_http_1_0:
+        if body_length == CHUNKED:
+            raise Refusal(400, "Transfer-Encoding does not exist in HTTP/1.0")
+        head.is_http_1_0, head.keep_alive = True, False
+    for name, value in fields:
+        if name in _CONNECTION_FIELDS:
+            _apply(head, name, value)
+    return head
+
+
+def _parse_with_h11(raw: bytes) -> h11.Request:
     connection = h11.Connection(h11.SERVER, _NO_LIMIT)
     connection.receive_data(raw)
     try:
@@ -53,45 +77,29 @@ def parse_head(raw: bytes, body_length: int) -> RequestHead:
         raise _refusal_for(raw) from error
     if type(event) is not h11.Request:
         raise Refusal(400, "Malformed request head")
-    strict.check_version(event.http_version)
-    strict.check_method(event.method)
-    path, query, authority = strict.check_target(event.method, event.target)
-    head = RequestHead(event.method.decode(), path.decode(), query.decode(), [], body_length)
-    if event.http_version == b"1.0":
-        if body_length == CHUNKED:
-            raise Refusal(400, "Transfer-Encoding does not exist in HTTP/1.0")
-        head.is_http_1_0, head.keep_alive = True, False
-    fields = head.fields
-    for name, value in event.headers:
-        fields.append((name.decode(), value.decode("latin-1")))
-        if name in _CONNECTION_FIELDS:
-            _apply(head, name, value)
-    if authority is not None:
-        # The authority of an absolute target replaces the Host field (RFC 9112 §3.2.2).
-        head.fields = [("host", authority.decode()), *((name, value) for name, value in fields if name != "host")]
-    return head
+    return event
 
 
-def _apply(head: RequestHead, name: bytes, value: bytes) -> None:
-    if name == b"host":
+def _apply(head: RequestHead, name: str, value: str) -> None:
+    if name == "host":
         strict.check_host(value)
-    elif name == b"connection":
-        if b"close" in _members(value):
+    elif name == "connection":
+        if "close" in _members(value):
             head.keep_alive = False
-    elif name == b"expect":
+    elif name == "expect":
         if head.is_http_1_0:
             return
-        if value.lower() != b"100-continue":
+        if value.lower() != "100-continue":
             raise Refusal(417, "The only supported expectation is 100-continue")
         head.expects_continue = head.body_length != 0
-    elif head.body_length and _members(value) - {b"identity", b""}:
+    elif head.body_length and _members(value) - {"identity", ""}:
         raise Refusal(
             415, "Send the body uncompressed, without Content-Encoding", headers=(("Accept-Encoding", "identity"),)
         )
 
 
-def _members(value: bytes) -> set[bytes]:
-    return {member.strip() for member in value.lower().split(b",")}
+def _members(value: str) -> set[str]:
+    return {member.strip("\t ") for member in value.lower().split(",")}
 
 
 def _refusal_for(raw: bytes) -> Refusal:

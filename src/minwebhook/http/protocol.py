@@ -36,9 +36,21 @@ _BODILESS: Final = frozenset({204, 304})
 class ServerProtocol:
     """State of one connection. ``date`` gives the current value of the Date field."""
 
-    __slots__ = ("_date", "_framer", "_is_closing", "_is_eof", "_streams_chunks", "head", "needs_continue")
+    __slots__ = (
+        "_date",
+        "_framer",
+        "_is_closing",
+        "_is_eof",
+        "_streams_chunks",
+        "_use_recognizer",
+        "head",
+        "needs_continue",
+    )
 
-    def __init__(self, *, max_head_bytes: int, max_header_fields: int, date: Callable[[], bytes]) -> None:
+    def __init__(
+        self, *, max_head_bytes: int, max_header_fields: int, date: Callable[[], bytes], use_recognizer: bool = True
+    ) -> None:
+        self._use_recognizer = use_recognizer
         self._framer = Framer(max_head_bytes=max_head_bytes, max_header_fields=max_header_fields)
         self._date = date
         self._is_eof = False
@@ -68,7 +80,7 @@ class ServerProtocol:
         self._is_closing = True  # if anything is wrong with it
         if found is None:
             raise Refusal(400, "The request head is incomplete")
-        head = parse_head(*found)
+        head = parse_head(*found, use_recognizer=self._use_recognizer)
         framer.start_body(head.body_length)
         self.head = head
         self.needs_continue = head.expects_continue

@@ -26,6 +26,8 @@ from minwebhook.settings import HttpSettings
 
 #: Pause after the process or the system ran out of descriptors or memory, in seconds (as trio.serve_listeners).
 ACCEPT_PAUSE_S: Final = 0.1
+#: Clients accepted in one turn of the loop.
+ACCEPT_BURST: Final = 64
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -102,18 +104,29 @@ class _Server:
         """Accept until cancelled. A client waits in the kernel's backlog while all connection slots are taken."""
         while True:
             await trio.lowlevel.wait_readable(listener.socket)
-            # Only a client that is there takes a slot, so listeners without clients hold none.
+            # One client per turn of a busy loop would keep a crowd waiting for seconds.
+            for _ in range(ACCEPT_BURST):
+                if not await self._accept_one(listener, connections):
+                    break
+
+    async def _accept_one(self, listener: Listener, connections: trio.Nursery) -> bool:
+        """False if no client was there, or there is no room for one."""
+        # Only while a client is there is a slot taken, so listeners without clients hold none.
+        try:
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
             await self._slots.acquire()
-            try:
-                sock, address = listener.socket.accept()
-            except OSError as error:
-                self._slots.release()
-                if error.errno in _EXHAUSTED:
-                    self._report_error(error, "")
-                    await trio.sleep(ACCEPT_PAUSE_S)
-                # Anything else is the trouble of a client that has left already (man 2 accept, "Error handling").
-                continue
-            connections.start_soon(self._serve_socket, sock, _peer_name(address), listener)
+        try:
+            sock, address = listener.socket.accept()
+        except OSError as error:
+            self._slots.release()
+            if error.errno in _EXHAUSTED:
+                self._report_error(error, "")
+                await trio.sleep(ACCEPT_PAUSE_S)
+            # Anything else is the trouble of a client that has left already (man 2 accept, "Error handling").
+            return False
+        connections.start_soon(self._serve_socket, sock, _peer_name(address), listener)
+        return True
 
     async def _serve_socket(self, sock: socket.socket, peer: str, listener: Listener) -> None:
         try:

@@ -30,10 +30,12 @@ _LEGAL_HEAD_BYTES: Final = bytes(b for b in range(256) if b in b"\t\r\n" or (b >
 _MAX_LENGTH_DIGITS: Final = 18
 #: reg-name or IP-literal with an optional port (RFC 3986 §3.2.2), without the comma that merged fields would show.
 _HOST: Final = re.compile(
-    rb"(?:(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9._~:-]+\])(?::[0-9]{0,5})?"
+    r"(?:(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9._~:-]+\])(?::[0-9]{0,5})?"
 )
-_BAD_IN_TARGET: Final = re.compile(rb"[#\\]|%00|%0[aAdD]")
-_ABSOLUTE: Final = re.compile(rb"[hH][tT][tT][pP][sS]?://([^/?]*)(.*)", re.DOTALL)
+_BAD_IN_TARGET: Final = re.compile(r"[#\\]")
+#: Encoded line ends and NUL have no place in a path; in a query they are text like any other.
+_BAD_IN_PATH: Final = re.compile(r"%0[0aAdD]")
+_ABSOLUTE: Final = re.compile(r"[hH][tT][tT][pP][sS]?://([^/?]*)(.*)", re.DOTALL)
 _QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 #: RFC 9112 §7.1.1, with the blanks a recipient has to put up with around ``;`` and ``=``.
 _EXTENSION: Final = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
@@ -128,30 +130,32 @@ def check_method(method: bytes) -> None:
         raise Refusal(501, "This method is not implemented")
 
 
-def check_host(value: bytes) -> None:
+def check_host(value: str) -> None:
     """Refuse a Host that is not a host with an optional port: empty, userinfo, a path, a list."""
     if not _HOST.fullmatch(value):
         raise Refusal(400, "Host must be a host name or address with an optional port")
 
 
-def check_target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes | None]:
+def check_target(method: str, target: str) -> tuple[str, str, str | None]:
     """Path, query (without ``?``) and, for an absolute URL, authority of a request target (RFC 9112 §3.2)."""
     if _BAD_IN_TARGET.search(target):
         raise Refusal(400, "The request target contains characters that are not allowed there")
     authority = None
-    if not target.startswith(b"/"):
-        if target == b"*":
-            if method != b"OPTIONS":
+    if not target.startswith("/"):
+        if target == "*":
+            if method != "OPTIONS":
                 raise Refusal(400, "The target * is only for OPTIONS")
-            return target, b"", None
+            return target, "", None
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:
             raise Refusal(400, "The request target must start with / or be an http(s) URL")
         authority, target = absolute.groups()
         check_host(authority)
-        if not target.startswith(b"/"):
-            target = b"/" + target
-    path, _, query = target.partition(b"?")
+        if not target.startswith("/"):
+            target = "/" + target
+    path, _, query = target.partition("?")
+    if _BAD_IN_PATH.search(path):
+        raise Refusal(400, "The path contains an encoded line end or NUL")
     return path, query, authority
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from functools import lru_cache
 
 from minwebhook.jobs.model import Job
+from minwebhook.times import rfc3339
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -31,7 +32,7 @@ def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -
         "WM_FLOW_PATH": "",
         "WM_FLOW_STEP_ID": "",
         "WM_SCHEDULE_PATH": "",
-        "WM_SCHEDULED_FOR": datetime.fromtimestamp(job.scheduled_for_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "WM_SCHEDULED_FOR": _second(job.scheduled_for_ms // 1000),
         "WM_PERMISSIONED_AS": spec.permissioned_as,
         "WM_STATE_PATH": f"{spec.path}/user" if spec.path else f"u/{username}/tmp_state",
         "WM_OBJECT_PATH": f"{spec.path.replace('/', '_')}/manual/{job.created_at_ms}_{job_id}",
@@ -47,3 +48,9 @@ def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -
         name, _, value = entry.partition("=")
         environment[name] = value
     return environment
+
+
+@lru_cache(maxsize=8)  # many jobs share a second
+def _second(seconds: int) -> str:
+    """RFC 3339 in UTC, second precision."""
+    return rfc3339(seconds * 1000)[:19] + "Z"

@@ -58,6 +58,8 @@ class Executor:
             name: runtime.banner.format(version=python_version.rpartition(".")[0]) for name, runtime in RUNTIMES.items()
         }
         self._compiled: OrderedDict[str, bytes] = OrderedDict()
+        self._used: list[tuple[Child, ChildPool]] = []
+        self._sweep = trio.Event()
 
     async def run(self, workers: int) -> None:
         """Runs jobs until cancelled; the jobs that run then are put back into the queue."""
@@ -65,12 +67,31 @@ class Executor:
             pool.refill()
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._clean_up)
                 for _ in range(workers):
                     nursery.start_soon(self._work)
         finally:
+            for child, _ in self._used:
+                child.end()
             self._reuse.close()
             for pool in self._pools.values():
                 pool.close()
+
+    async def _clean_up(self) -> None:
+        """Ends used children and orders new ones, behind the answers.
+
+        A child's end and the next one's fork would compete with the answer for the processor, so it is left to go out
+        first: whoever waits for the job sends it in the turn of the loop that also wakes this task.
+        """
+        while True:
+            await self._sweep.wait()
+            self._sweep = trio.Event()
+            await trio.lowlevel.checkpoint()
+            used, self._used = self._used, []
+            for child, _ in used:
+                child.end()
+            for pool in {id(pool): pool for _, pool in used}.values():
+                pool.refill()
 
     async def _work(self) -> None:
         while True:
@@ -109,11 +130,13 @@ class Executor:
         job.stop = None
         self._tokens.revoke(token)
         self._table.finish(job, outcome, round((trio.current_time() - started) * 1000))
-        # Two turns of the loop: whoever waited sends its answer in the first. Ending a process and forking the next one
-        # would compete with that for the processor.
-        for _ in range(2):
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        self._settle(job, runtime, held, can_stay=isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR))
+        can_stay = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
+        for child in held:
+            if can_stay and job.spec.dedicated and runtime.reusable:
+                self._reuse.give_back(_version_key(job), child)
+            else:
+                self._used.append((child, self._pools[runtime.language]))
+                self._sweep.set()
 
     def _limit(self, job: Job) -> tuple[float, bool]:
         own, instance = job.spec.timeout_s, self._settings.job_timeout_s
@@ -141,15 +164,6 @@ class Executor:
             on_log=log.write,
             on_code=lambda code: self._keep_compiled(job, key, code),
         )
-
-    def _settle(self, job: Job, runtime: Runtime, held: list[Child], *, can_stay: bool) -> None:
-        """After the answer: the process goes, or waits for the next job of its script; a new one is ordered."""
-        for child in held:
-            if can_stay and job.spec.dedicated and runtime.reusable:
-                self._reuse.give_back(_version_key(job), child)
-            else:
-                child.end()
-        self._pools[runtime.language].refill()
 
     def _compiled_of(self, key: str) -> bytes:
         code = self._compiled.get(key)

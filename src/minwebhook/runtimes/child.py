@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import trio
 
 from minwebhook.child import wire
 
+#: What a pipe holds: one read takes all that was written before.
 _LOG_READ_BYTES: Final = 64 * 1024
 _SOCKET_READ_BYTES: Final = 256 * 1024
 #: A killed process that does not disappear in this time is stuck in the kernel; its job is not kept waiting longer.
@@ -52,8 +52,8 @@ class Child:
     """One process. All descriptors are non-blocking."""
 
     __slots__ = (
-        "_epoll",
-        "_log_open",
+        "_is_log_full",
+        "_on_log",
         "_pidfd",
         "_socket",
         "ended",
@@ -62,6 +62,7 @@ class Child:
         "id",
         "language",
         "log_fd",
+        "on_end",
         "on_exit",
         "pid",
     )
@@ -77,15 +78,15 @@ class Child:
         self.log_fd = fds[1]
         os.set_blocking(self.log_fd, False)
         self._pidfd = fds[2]
-        self._epoll = select.epoll(2)
-        self._epoll.register(fds[0], select.EPOLLIN)
-        self._epoll.register(self.log_fd, select.EPOLLIN)
-        self._log_open = True
+        self._on_log: Callable[[bytes], bool] | None = None
+        self._is_log_full = False
         self.ended = False
         #: How it exited, once the zygote said so.
         self.exit: Vanished | None = None
         #: Told once when the process is gone.
         self.on_exit: Callable[[], None] | None = None
+        #: Told once before the descriptors are closed.
+        self.on_end: Callable[[], None] | None = None
 
     @property
     def socket_fd(self) -> int:
@@ -114,8 +115,9 @@ class Child:
             return
         self.kill()
         self.ended = True
-        trio.lowlevel.notify_closing(self._epoll.fileno())
-        self._epoll.close()
+        if self.on_end is not None:
+            self.on_end()
+        trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
         os.close(self.log_fd)
         os.close(self._pidfd)
@@ -153,36 +155,31 @@ class Child:
         ``on_log`` gets pieces of the log as they come and says whether there may be more; ``on_code`` gets the compiled
         script. On cancellation the child must be ended by the caller.
         """
-        await self._send(job)
+        self._on_log = on_log
         reader = wire.FrameReader(wire.CODE + wire.RESULT + wire.ERROR + wire.EXIT, max_payload)
-        epoll_fd, socket_fd = self._epoll.fileno(), self._socket.fileno()
+        await self._send(job)
         while True:
-            await trio.lowlevel.wait_readable(epoll_fd)
-            for fd, _ in self._epoll.poll(0, 2):
-                if fd != socket_fd:
-                    if not self._read_log(on_log):
-                        return Broken("log")
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                data = self._socket.recv(_SOCKET_READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                self.read_log()
+                return Broken("log") if self._is_log_full else await self._vanish()
+            try:
+                frames = reader.feed(data)
+            except wire.FrameError as error:
+                return Broken(str(error))
+            for kind, payload in frames:
+                if kind == wire.CODE:
+                    on_code(payload)
                     continue
-                try:
-                    data = self._socket.recv(_SOCKET_READ_BYTES)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    data = b""
-                if not data:
-                    self._drain_log(on_log)
-                    return await self._vanish()
-                try:
-                    frames = reader.feed(data)
-                except wire.FrameError as error:
-                    return Broken(str(error))
-                for kind, payload in frames:
-                    if kind == wire.CODE:
-                        on_code(payload)
-                    elif not self._drain_log(on_log):
-                        return Broken("log")
-                    else:
-                        return Report(kind, payload)
+                self.read_log()  # everything the script wrote before its report
+                self._on_log = None
+                return Broken("log") if self._is_log_full else Report(kind, payload)
 
     async def _send(self, data: bytes) -> None:
         try:
@@ -201,29 +198,20 @@ class Child:
             except OSError:
                 return
 
-    def _read_log(self, on_log: Callable[[bytes], bool]) -> bool:
-        try:
-            data = os.read(self.log_fd, _LOG_READ_BYTES)
-        except BlockingIOError:
-            return True
-        if not data:  # every writer closed it
-            self._epoll.unregister(self.log_fd)
-            self._log_open = False
-            return True
-        return on_log(data)
-
-    def _drain_log(self, on_log: Callable[[bytes], bool]) -> bool:
-        """Takes what the pipe holds now: everything the script wrote before its report."""
-        while self._log_open:
+    def read_log(self) -> bool:
+        """Takes what the log pipe holds now. False at its end. A job that writes more than it may is killed."""
+        while True:
             try:
                 data = os.read(self.log_fd, _LOG_READ_BYTES)
             except BlockingIOError:
                 return True
             if not data:
-                return True
-            if not on_log(data):
                 return False
-        return True
+            if self._on_log is not None and not self._is_log_full and not self._on_log(data):
+                self._is_log_full = True
+                self.kill()
+            if self._is_log_full or len(data) == _LOG_READ_BYTES:
+                return True  # a whole pipe's content; if there is more, others have their turn first
 
     async def _vanish(self) -> Vanished:
         """Waits for the exit status. A process that only closed its socket is killed."""

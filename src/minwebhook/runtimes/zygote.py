@@ -1,6 +1,7 @@
 """The server's end of a fork server: starts it, asks it for children, learns of their ends, starts it again when it dies.
 
-One task reads the control socket and the sockets of children that are not ready yet, through one epoll.
+One task reads the control socket, the sockets of children that are not ready yet and the logs of all children, through
+one epoll.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self._asked: dict[int, tuple[str, Deliver]] = {}
         self._starting: dict[int, tuple[Child, Deliver]] = {}  # by job socket descriptor
+        self._logs: dict[int, Child] = {}  # by log pipe descriptor
         self._children: dict[int, Child] = {}
         self._unsent: list[bytes] = []
         self._stopping = False
@@ -137,8 +139,14 @@ class Zygote:
             while True:
                 await trio.lowlevel.wait_readable(epoll.fileno())
                 for fd, _ in epoll.poll(0):
-                    if fd != control.fileno():
+                    if fd in self._logs:
+                        if not self._logs[fd].read_log():
+                            epoll.unregister(fd)
+                            del self._logs[fd]
+                    elif fd in self._starting:
                         self._hear_starting(epoll, fd)
+                    elif fd != control.fileno():
+                        continue
                     elif not self._read_messages(control, epoll):
                         trio.lowlevel.notify_closing(epoll.fileno())
                         return
@@ -177,6 +185,9 @@ class Zygote:
         epoll.unregister(fd)
         del self._starting[fd]
         if ready:
+            epoll.register(child.log_fd, select.EPOLLIN)
+            self._logs[child.log_fd] = child
+            child.on_end = lambda: self._forget_log(epoll, child)
             deliver(child, "")
             return
         reason = "the process ended while it was starting"
@@ -184,6 +195,11 @@ class Zygote:
             reason = os.read(child.log_fd, 4096).decode("utf-8", "replace").strip() or reason
         child.end()
         deliver(None, reason)
+
+    def _forget_log(self, epoll: select.epoll, child: Child) -> None:
+        """The child's descriptors are about to be closed, and their numbers used again."""
+        if self._logs.pop(child.log_fd, None) is not None and not epoll.closed:
+            epoll.unregister(child.log_fd)
 
     def _send(self, message: bytes) -> None:
         if self._control is None:
@@ -214,6 +230,7 @@ class Zygote:
         starting, self._starting = self._starting, {}
         asked, self._asked = self._asked, {}
         self._unsent.clear()
+        self._logs.clear()
         for child, deliver in starting.values():
             child.end()
             deliver(None, "the fork server ended")
