@@ -76,17 +76,12 @@ class _Program:
         self._database = database
         self._listen = listen
         self._base_url = settings.server.base_url
-        job_store = JobStore(database)
-        self._services = Services(
-            settings=settings,
-            db=database,
-            auth=AuthStore(database, settings.server.admin_token or None),
-            job_tokens=JobTokens(),
-            scripts=ScriptStore(database),
-            jobs=JobTable(job_store, max_queued=settings.jobs.max_queued_jobs),
-            job_store=job_store,
-            sync_waits=DeadlineQueue(settings.jobs.wait_result_timeout_s),
-        )
+        self._auth = AuthStore(database, settings.server.admin_token or None)
+        self._job_tokens = JobTokens()
+        self._scripts = ScriptStore(database)
+        self._job_store = JobStore(database)
+        self._jobs = JobTable(self._job_store, max_queued=settings.jobs.max_queued_jobs, slots=settings.worker_count)
+        self._sync_waits = DeadlineQueue(settings.jobs.wait_result_timeout_s)
         self._shutdown = trio.Event()
 
     async def run(self) -> None:
@@ -98,30 +93,41 @@ class _Program:
             await self._deploy()
             zygote, reached = await start_best(services, self._settings.sandbox, self._data / "sandbox")
             _log_rung(reached)
-            services.start_soon(self._services.jobs.run_clock)
-            services.start_soon(self._services.sync_waits.run)
+            services.start_soon(self._jobs.run_clock)
+            services.start_soon(self._sync_waits.run)
             async with trio.open_nursery() as savers:
-                savers.start_soon(self._services.jobs.run_saver)
+                savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
-                    workers.start_soon(self._executor(zygote).run, self._settings.worker_count)
-                    await self._serve()
+                    executor = self._make_executor(zygote)
+                    workers.start_soon(executor.run, self._settings.worker_count)
+                    await self._serve(executor)
                     workers.cancel_scope.cancel(reason="shutdown")
                 savers.cancel_scope.cancel(reason="shutdown")
             zygote.stop()
             services.cancel_scope.cancel(reason="shutdown")
 
-    async def _serve(self) -> None:
+    async def _serve(self, executor: Executor) -> None:
         listeners = self._listen()
         addresses = [listener.address for listener in listeners]
         self._base_url = self._base_url or next((a for a in addresses if a.startswith("http")), "http://localhost")
         self._restore_jobs()
-        api = Api(all_routes(), self._services)
+        services = Services(
+            settings=self._settings,
+            db=self._database,
+            auth=self._auth,
+            job_tokens=self._job_tokens,
+            scripts=self._scripts,
+            jobs=self._jobs,
+            job_store=self._job_store,
+            executor=executor,
+            sync_waits=self._sync_waits,
+        )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wait_for_running_jobs)
+            nursery.start_soon(self._drain_jobs, services)
             await nursery.start(
                 lambda task_status: serve(
                     listeners,
-                    api.handle,
+                    Api(all_routes(), services).handle,
                     self._settings.http,
                     shutdown=self._shutdown,
                     grace_s=self._settings.server.grace_s,
@@ -131,13 +137,13 @@ class _Program:
             )
             print(f"minwebhook {minwebhook.__version__} listening on {' '.join(addresses)}", flush=True)
 
-    async def _wait_for_running_jobs(self) -> None:
+    async def _drain_jobs(self, services: Services) -> None:
         """Async jobs that run when the shutdown begins have the grace, too."""
         await self._shutdown.wait()
-        self._services.is_draining = True
-        self._services.jobs.stop_starting()
+        services.is_draining = True
+        self._jobs.stop_starting()
         with trio.move_on_after(self._settings.server.grace_s):
-            await self._services.jobs.wait_until_nothing_runs()
+            await self._jobs.wait_until_nothing_runs()
 
     async def _listen_for_signals(self, everything: trio.CancelScope) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -151,7 +157,7 @@ class _Program:
 
     async def _greet(self) -> None:
         """First start: workspaces, the admin and its token, which is shown once and never stored in clear."""
-        token = await self._services.auth.bootstrap(now_ms())
+        token = await self._auth.bootstrap(now_ms())
         if token is not None:
             print(f"admin token (shown only now, keep it): {token}", file=sys.stderr, flush=True)
 
@@ -159,38 +165,38 @@ class _Program:
         if not self._settings.server.scripts:
             return
         root = Path(self._settings.server.scripts)
-        for script in await deploy_directory(self._services.scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms()):
+        for script in await deploy_directory(self._scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms()):
             if script.is_new:
                 logger.info("deployed %s", script.path)
 
-    def _executor(self, zygote: Zygote) -> Executor:
+    def _make_executor(self, zygote: Zygote) -> Executor:
         settings = self._settings
         # Of a language that nobody uses, one process waits; after the first job, as many as jobs need.
         pools = {
             language: ChildPool(zygote, language, idle_target=1, target=settings.warm_count) for language in RUNTIMES
         }
         return Executor(
-            self._services.jobs,
+            self._jobs,
             pools,
             ReusePool(4 * settings.worker_count),
             settings.jobs,
             python_version=zygote.version,
             base_url=lambda: self._base_url,
-            tokens=self._services.job_tokens,
+            tokens=self._job_tokens,
         )
 
     def _restore_jobs(self) -> None:
         """Jobs that were acknowledged and did not end before the last server did run now."""
         restored = 0
-        for record in self._services.job_store.queued():
+        for record in self._job_store.queued():
             script = None
             if record.script_hash is not None:
-                script = self._services.scripts.find_by_hash(record.workspace, record.script_hash)
+                script = self._scripts.find_by_hash(record.workspace, record.script_hash)
             spec = restored_spec(record, script)
             if spec is None:
                 logger.error("the code of a queued job is gone", extra={"job_id": str(record.id)})
                 continue
-            self._services.jobs.restore(record.id, spec, record.created_at_ms, record.scheduled_for_ms)
+            self._jobs.restore(record.id, spec, record.created_at_ms, record.scheduled_for_ms)
             restored += 1
         if restored:
             logger.info("%d queued jobs of the last run are queued again", restored)

@@ -22,6 +22,7 @@ from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, UnsupportedMediaType
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request, Response
+from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.scripts.store import ScriptStore
@@ -61,6 +62,7 @@ class Services:
     scripts: ScriptStore
     jobs: JobTable
     job_store: JobStore
+    executor: Executor
     #: Sync callers, each for at most ``wait_result_timeout_s``.
     sync_waits: DeadlineQueue
     is_draining: bool = False

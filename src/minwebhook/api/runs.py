@@ -64,9 +64,10 @@ def _deployed(context: Context) -> Script:
 
 
 def _version(context: Context) -> Script:
-    script = context.services.scripts.get_by_hash(context.workspace, hash_from_hex(context.params["hash"]))
-    if script.deleted:
-        raise NotFound(f"script not found at name {script.hash}")
+    script_hash = hash_from_hex(context.params["hash"])
+    script = context.services.scripts.find_by_hash(context.workspace, script_hash)
+    if script is None or script.deleted:
+        raise NotFound(f"script not found at name {script_hash}")
     return script
 
 
@@ -148,14 +149,16 @@ async def _queue(context: Context, spec: JobSpec) -> Response:
 async def _wait(context: Context, spec: JobSpec) -> Response:
     """The result. When the caller goes away or waits too long the job is cancelled."""
     services = context.services
-    table = services.jobs
-    job = table.submit_sync(spec, job_id=_id_parameter(context, "job_id"))
-    context.started_job = job.id
-    caller = _SyncCaller(table, job, Cancellation(context.principal.username, _CONNECTION_BROKE))
+    caller = _SyncCaller(services.jobs, Cancellation(context.principal.username, _CONNECTION_BROKE))
     forget = context.request.on_disconnect(caller.leave)
     services.sync_waits.add(caller)
+
+    def on_start(job: Job) -> None:
+        caller.job = job
+        context.started_job = job.id
+
     try:
-        outcome = await table.wait(job)
+        outcome = await services.executor.run_sync(spec, job_id=_id_parameter(context, "job_id"), on_start=on_start)
     finally:
         services.sync_waits.discard(caller)
         forget()
@@ -170,17 +173,18 @@ async def _wait(context: Context, spec: JobSpec) -> Response:
 class _SyncCaller:
     """Someone who waits for a job, and without whom it has no purpose."""
 
-    __slots__ = ("_cancellation", "_job", "_table", "is_late")
+    __slots__ = ("_cancellation", "_table", "is_late", "job")
 
-    def __init__(self, table: JobTable, job: Job, cancellation: Cancellation) -> None:
+    def __init__(self, table: JobTable, cancellation: Cancellation) -> None:
         self._table = table
-        self._job = job
         self._cancellation = cancellation
+        self.job: Job | None = None
         self.is_late = False
 
     def leave(self) -> None:
         """Cancels the job, unless it has ended."""
-        self._table.cancel(self._job, self._cancellation)
+        if self.job is not None:
+            self._table.cancel(self.job, self._cancellation)
 
     def expire(self) -> None:
         """The wait has lasted too long."""

@@ -65,13 +65,14 @@ def serve(fd: int, interpreter: str) -> None:
     )
     os.close(go_read)
     write_all(fd, wire.frame(wire.READY))
-    header_json, source, _, arguments_json = wire.unpack_job(read_frame(fd))
+    job, payload = read_frame(fd)
+    header_json, source, _, arguments_json = wire.unpack_job(payload)
     header = json.loads(header_json)
     _write_job(header["env"], source, arguments_json)
     os.write(go_write, b"go\n")
     os.close(go_write)
     report = _report(_wait_for(pid))
-    write_all(fd, wire.frame(wire.EXIT, json.dumps(report).encode()))
+    write_all(fd, wire.frame(wire.EXIT, json.dumps(report).encode(), job))
     os.read(fd, 1)  # the server ends this process after the answer is out
 
 

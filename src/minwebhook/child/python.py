@@ -25,6 +25,7 @@ from minwebhook.child import wire
 from minwebhook.child.transfer import read_frame, write_all
 
 _FUNCTION_CALL: Final = "<function call>"  # what clients record for a default they cannot evaluate
+_CO_VARKEYWORDS: Final = 0x08
 _DATE_FORMATS: Final = ("%d-%m-%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d")
 _NUL_ESCAPE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 #: Iterables that are results and not streams.
@@ -45,11 +46,10 @@ _WARM_UP_CODE: Final = marshal.dumps(compile(_WARM_UP_SOURCE, "warm.py", "exec",
 
 def prepare() -> None:
     """What can be done once for all children, before they are forked: every page not touched later is one shared."""
-    # Descriptors 1 and 2 become the job's log in the child; the objects on top of them stay.
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    # Descriptors 1 and 2 become the job's log in the child; the objects on top of them stay. The interpreter runs with -u:
+    # nothing is buffered, so logs are live, in order, and nothing is lost when the process is killed.
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(write_through=True)  # live logs, nothing lost when killed
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     os.environ.clear()
     _warm_up()
 
@@ -80,18 +80,21 @@ class _Session:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._module: types.ModuleType | None = None
+        self._job = wire.NO_JOB
+        self._main: Main | None = None
+        self._environment: dict[str, str] = {}
 
     def run_one(self, *, wait_for_end: bool = True) -> bool:
         """Runs the next job. True if another one may come."""
-        header_json, source, compiled, arguments_json = wire.unpack_job(read_frame(self._fd))
+        self._job, payload = read_frame(self._fd)
+        header_json, source, compiled, arguments_json = wire.unpack_job(payload)
         header = json.loads(header_json)
-        os.environ.update(header["env"])
+        self._set_environment(header["env"])
         try:
             arguments = json.loads(arguments_json)
-            if self._module is None:
-                self._module = self._load(header["path"], source, compiled)
-            kind, answer = wire.RESULT, encode_result(call_main(self._module, arguments))
+            if self._main is None:
+                self._main = Main(self._load(header["path"], source, compiled))
+            kind, answer = wire.RESULT, encode_result(self._main.call(arguments))
         except _ModuleFailed as failure:
             self._exit_by(failure.__cause__)
         except BaseException as error:
@@ -104,6 +107,13 @@ class _Session:
             # The server ends this process after the answer is out: ending is work that nobody should wait for.
             os.read(self._fd, 1)
         return False
+
+    def _set_environment(self, environment: dict[str, str]) -> None:
+        """Sets what differs from the job before: few variables do, and setting one is dear."""
+        known = self._environment
+        for name, value in environment.items():
+            if known.get(name) != value:
+                os.environ[name] = known[name] = value
 
     def _load(self, path: str, source: bytes, compiled: bytes) -> types.ModuleType:
         name = module_name(path)
@@ -139,7 +149,7 @@ class _Session:
 
     def send(self, kind: bytes, payload: bytes) -> None:
         """Writes one frame whole."""
-        write_all(self._fd, wire.frame(kind, payload))
+        write_all(self._fd, wire.frame(kind, payload, self._job))
 
 
 #: Sources by file name, for tracebacks only.
@@ -169,57 +179,68 @@ def module_name(path: str) -> str:
     return ".".join(f"_{segment}" if segment[:1].isdigit() else segment for segment in segments)
 
 
-def call_main(module: types.ModuleType, arguments: dict[str, Any]) -> Any:
-    """Calls ``main`` with the arguments it declares, awaits it if it is async, and gives its result."""
-    main = getattr(module, "main", None)
-    if not callable(main):
-        raise ValueError("main function is missing")
-    positional, keywords = bind(main, arguments)
-    result = main(*positional, **keywords)
-    if isinstance(result, types.CoroutineType):
-        import asyncio  # noqa: PLC0415 - dear, and only async scripts need it
+class Main:
+    """The ``main`` of a script, and what its signature says about arguments."""
 
-        result = asyncio.run(result)
-    if hasattr(result, "__iter__") and not isinstance(result, _CONTAINERS) and not _is_frame(result):
-        return _stream(result)
-    return result
+    def __init__(self, module: types.ModuleType) -> None:
+        main = getattr(module, "main", None)
+        if not callable(main):
+            raise ValueError("main function is missing")
+        self._main: Callable[..., Any] = main
+        function: Any = main
+        while hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        code = getattr(function, "__code__", None)
+        if code is None:  # a callable object: it takes what there is
+            self._declared: tuple[str, ...] = ()
+            self._takes_others = True
+            return
+        names = code.co_varnames
+        count = code.co_argcount
+        self._declared = names[: count + code.co_kwonlyargcount]
+        self._positional_only = names[: code.co_posonlyargcount]
+        self._with_default = {
+            *names[count - len(function.__defaults__ or ()) : count],
+            *(function.__kwdefaults__ or ()),
+        }
+        self._annotations = getattr(function, "__annotations__", {})
+        self._takes_others = bool(code.co_flags & _CO_VARKEYWORDS)
 
+    def call(self, arguments: dict[str, Any]) -> Any:
+        """Calls ``main`` with the arguments it declares, awaits it if it is async, and gives its result."""
+        positional, keywords = self.bind(arguments)
+        result = self._main(*positional, **keywords)
+        if isinstance(result, types.CoroutineType):
+            import asyncio  # noqa: PLC0415 - dear, and only async scripts need it
 
-def bind(main: Callable[..., Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments of ``main``.
+            result = asyncio.run(result)
+        if hasattr(result, "__iter__") and not isinstance(result, _CONTAINERS) and not _is_frame(result):
+            return _stream(result)
+        return result
 
-    Missing or null arguments leave a default in place; without a default they are None. Undeclared ones are dropped
-    unless there is ``**kwargs``. Values are converted where the annotation says bytes, datetime or date.
-    """
-    function = main
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return [], dict(arguments)  # a callable object: it decides itself
-    names = code.co_varnames
-    declared = names[: code.co_argcount + code.co_kwonlyargcount]
-    defaults = function.__defaults__ or ()
-    with_default = set(names[code.co_argcount - len(defaults) : code.co_argcount]) | set(function.__kwdefaults__ or ())
-    annotations = getattr(function, "__annotations__", {})
-    takes_everything = bool(code.co_flags & 0x08)  # CO_VARKEYWORDS
-    keywords: dict[str, Any] = {}
-    if takes_everything:
-        keywords = {name: value for name, value in arguments.items() if name not in declared}
-    positional: list[Any] = []
-    for index, name in enumerate(declared):
-        value = arguments.get(name)
-        if value is None or (isinstance(value, str) and value == _FUNCTION_CALL):
-            if name in with_default:
-                continue
-            value = None
-        else:
-            value = convert(value, annotations.get(name))
-        if index < code.co_posonlyargcount:
-            positional.append(value)
-        else:
-            keywords[name] = value
-    return positional, keywords
+    def bind(self, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments of the call.
+
+        Missing or null arguments leave a default in place; without a default they are None. Undeclared ones are
+        dropped unless there is ``**kwargs``. Values are converted where the annotation says bytes, datetime or date.
+        """
+        keywords: dict[str, Any] = {}
+        if self._takes_others:
+            keywords = {name: value for name, value in arguments.items() if name not in self._declared}
+        positional: list[Any] = []
+        for name in self._declared:
+            value = arguments.get(name)
+            if value is None or value == _FUNCTION_CALL:
+                if name in self._with_default:
+                    continue
+                value = None
+            elif name in self._annotations:
+                value = convert(value, self._annotations[name])
+            if name in self._positional_only:
+                positional.append(value)
+            else:
+                keywords[name] = value
+        return positional, keywords
 
 
 def convert(value: Any, annotation: Any) -> Any:

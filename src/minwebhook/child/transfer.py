@@ -6,18 +6,23 @@ import os
 
 from minwebhook.child import wire
 
+#: Most frames come in one read.
+_READ_BYTES = 1 << 16
 
-def read_frame(fd: int) -> bytes:
-    """The payload of the next frame, whatever its kind."""
-    return read_exactly(fd, wire.payload_length(read_exactly(fd, wire.HEAD_BYTES)))
+
+def read_frame(fd: int) -> tuple[bytes, bytes]:
+    """The job number and the payload of the next frame, whatever its kind. The other side sends one at a time."""
+    data = os.read(fd, _READ_BYTES)
+    if len(data) < wire.HEAD_BYTES:
+        data += read_exactly(fd, wire.HEAD_BYTES - len(data))
+    missing = wire.HEAD_BYTES + wire.payload_length(data) - len(data)
+    payload = data[wire.HEAD_BYTES :]
+    return wire.job_number(data), payload + read_exactly(fd, missing) if missing else payload
 
 
 def read_exactly(fd: int, count: int) -> bytes:
     """``count`` bytes. When the other side is gone the process ends: a child without a server has no purpose."""
-    data = os.read(fd, count)
-    if len(data) == count:
-        return data
-    whole = bytearray(data)
+    whole = bytearray()
     while len(whole) < count:
         piece = os.read(fd, min(count - len(whole), 1 << 20))
         if not piece:

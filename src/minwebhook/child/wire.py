@@ -1,6 +1,6 @@
 """The frames between the server and a child. Pure.
 
-A frame is one kind byte, the payload's length as 4 bytes little-endian, and the payload::
+A frame is one kind byte, the payload's length as 4 bytes little-endian, the job's 8-byte number, and the payload::
 
     child  -> server   READY   empty; the child is warm and waits for its job
     server -> child    JOB     four sections, see pack_job
@@ -10,7 +10,9 @@ A frame is one kind byte, the payload's length as 4 bytes little-endian, and the
     child  -> server   EXIT    JSON {"code": int, "signal": int?, "result_json": text?, "result_text": text?}: the script
                                is a program, and ended; without a result the last line of its log is the result
 
-A child speaks on its own socket; its stdout and stderr are the job's log and never carry frames.
+A child speaks on its own socket; its stdout and stderr are the job's log and never carry frames. The number of a job is
+random and comes with it; every frame of the child repeats it, so that what an earlier job of the same process left behind
+or sends late is never taken for the answer to a later one.
 """
 
 from __future__ import annotations
@@ -25,36 +27,45 @@ RESULT: Final = b"R"
 ERROR: Final = b"E"
 EXIT: Final = b"X"
 
-_HEAD: Final = struct.Struct("<cI")
+_HEAD: Final = struct.Struct("<cI8s")
 _SECTIONS: Final = struct.Struct("<IIII")
 
 HEAD_BYTES: Final = _HEAD.size
+
+#: The number in frames that belong to no job.
+NO_JOB: Final = bytes(8)
 
 
 class FrameError(Exception):
     """The other side broke the frame format: unknown kind, or a payload over the limit."""
 
 
-def frame(kind: bytes, payload: bytes = b"") -> bytes:
-    """One frame as bytes."""
-    return _HEAD.pack(kind, len(payload)) + payload
+def frame(kind: bytes, payload: bytes = b"", job: bytes = NO_JOB) -> bytes:
+    """One frame as bytes; ``job`` is the job's number."""
+    return _HEAD.pack(kind, len(payload), job) + payload
 
 
 def payload_length(head: bytes) -> int:
     """The payload's length that the first :data:`HEAD_BYTES` of a frame announce."""
-    length: int = _HEAD.unpack(head)[1]
+    length: int = _HEAD.unpack_from(head)[1]
     return length
 
 
-def pack_job(header: bytes, source: bytes, compiled: bytes, arguments: bytes) -> bytes:
-    """A whole JOB frame.
+def job_number(head: bytes) -> bytes:
+    """The number of the job that a frame, given by its first :data:`HEAD_BYTES`, belongs to."""
+    number: bytes = _HEAD.unpack_from(head)[2]
+    return number
+
+
+def pack_job(header: bytes, source: bytes, compiled: bytes, arguments: bytes, job: bytes = NO_JOB) -> bytes:
+    """A whole JOB frame of the job with this number.
 
     ``header`` is JSON ``{"path": str, "env": {name: text}, "reuse": bool}``; ``source`` the script's text in UTF-8;
     ``compiled`` what an earlier CODE frame of the same script carried, or empty; ``arguments`` a JSON object.
     """
     sections = _SECTIONS.pack(len(header), len(source), len(compiled), len(arguments))
     length = len(sections) + len(header) + len(source) + len(compiled) + len(arguments)
-    return b"".join((_HEAD.pack(JOB, length), sections, header, source, compiled, arguments))
+    return b"".join((_HEAD.pack(JOB, length, job), sections, header, source, compiled, arguments))
 
 
 def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes]:
@@ -75,11 +86,12 @@ def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes]:
 class FrameReader:
     """Cuts a byte stream into frames. Memory stays below the payload limit plus one read."""
 
-    __slots__ = ("_buffer", "_kinds", "_max_payload", "_wanted")
+    __slots__ = ("_buffer", "_job", "_kinds", "_max_payload", "_wanted")
 
-    def __init__(self, kinds: bytes, max_payload: int) -> None:
-        """Accepts frames of the given ``kinds`` (one byte each) with at most ``max_payload`` bytes."""
+    def __init__(self, kinds: bytes, max_payload: int, job: bytes = NO_JOB) -> None:
+        """Accepts frames of one job, of the given ``kinds`` (one byte each), with at most ``max_payload`` bytes."""
         self._kinds = kinds
+        self._job = job
         self._max_payload = max_payload
         self._buffer = bytearray()
         self._wanted = HEAD_BYTES
@@ -94,9 +106,11 @@ class FrameReader:
         start = 0
         self._wanted = HEAD_BYTES
         while len(buffer) - start >= HEAD_BYTES:
-            kind, length = _HEAD.unpack_from(buffer, start)
+            kind, length, job = _HEAD.unpack_from(buffer, start)
             if kind not in self._kinds:
                 raise FrameError(f"unexpected frame kind {kind!r}")
+            if job != self._job:
+                raise FrameError("a frame of another job")
             if length > self._max_payload:
                 raise FrameError(f"frame of {length} bytes is over the limit of {self._max_payload}")
             end = start + HEAD_BYTES + length

@@ -24,6 +24,8 @@ from minwebhook.http.messages import Params
 E = TypeVar("E")
 
 _PARAMETER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)(\.\.\.)?\}")
+#: Answers kept: webhooks are few and called often. A flood of other paths empties the memory, and that is all.
+MAX_RECENT: Final = 1024
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
 
@@ -60,6 +62,7 @@ class Router(Generic[E]):
 
     def __init__(self, routes: Iterable[Route[E]]) -> None:
         self._root: _Node[E] = _Node()
+        self._recent: dict[tuple[str, str], Match[E]] = {}
         for route in routes:
             self._add(route)
 
@@ -69,6 +72,9 @@ class Router(Generic[E]):
         Raises :class:`NotFound`, :class:`MethodNotAllowed` (with what is allowed) and, for parameters that cannot be
         decoded, :class:`BadRequest`.
         """
+        recent = self._recent.get((method, path))
+        if recent is not None:
+            return recent
         node, values = self._find(path)
         found = node.routes.get(method)
         if found is None and method == "HEAD":
@@ -76,7 +82,11 @@ class Router(Generic[E]):
         if found is None:
             raise MethodNotAllowed(_allowed(node))
         route, names = found
-        return Match(route, {name: _decode(value) for name, value in zip(names, values, strict=True)})
+        match = Match(route, {name: _decode(value) for name, value in zip(names, values, strict=True)})
+        if len(self._recent) >= MAX_RECENT:
+            self._recent.clear()
+        self._recent[method, path] = match
+        return match
 
     def allowed(self, path: str) -> tuple[str, ...]:
         """The methods for ``path``, with HEAD and OPTIONS, for an Allow field. Raises :class:`NotFound`."""

@@ -8,8 +8,10 @@ everything it started.
 from __future__ import annotations
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable
+from uuid import UUID
 
 import orjson
 import trio
@@ -18,10 +20,11 @@ from minwebhook.auth.job_tokens import JobIdentity, JobTokens
 from minwebhook.child import wire
 from minwebhook.errors import SandboxError
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import job_environment
 from minwebhook.jobs.log import JobLog
-from minwebhook.jobs.model import Job
-from minwebhook.jobs.table import JobTable
+from minwebhook.jobs.model import Job, JobSpec, Outcome
+from minwebhook.jobs.table import SERVER_STOPS, JobTable
 from minwebhook.runtimes.child import Broken, Child, Report, Vanished
 from minwebhook.runtimes.language import RUNTIMES, Runtime
 from minwebhook.runtimes.pool import ChildPool, ReusePool
@@ -57,6 +60,7 @@ class Executor:
         self._banners = {
             name: runtime.banner.format(version=python_version.rpartition(".")[0]) for name, runtime in RUNTIMES.items()
         }
+        self._deadlines = RunDeadlines()
         self._compiled: OrderedDict[str, bytes] = OrderedDict()
         self._used: list[tuple[Child, ChildPool]] = []
         self._sweep = trio.Event()
@@ -68,6 +72,7 @@ class Executor:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._clean_up)
+                nursery.start_soon(self._deadlines.run)
                 for _ in range(workers):
                     nursery.start_soon(self._work)
         finally:
@@ -93,77 +98,112 @@ class Executor:
             for pool in {id(pool): pool for _, pool in used}.values():
                 pool.refill()
 
+    async def run_sync(self, spec: JobSpec, *, job_id: UUID | None, on_start: Callable[[Job], None]) -> Outcome:
+        """Runs a job in the task of the caller who waits for it: saves two changes of task against a worker.
+
+        ``on_start`` gets the job before the wait. A cancelled caller cancels the job.
+        """
+        job = self._table.submit_sync(spec, job_id=job_id)
+        on_start(job)
+        if await self._table.turn(job):
+            await self._run(job)
+        assert job.outcome is not None  # noqa: S101 - it was run, or it ended in the queue
+        return job.outcome
+
     async def _work(self) -> None:
         while True:
             await self._run(await self._table.take())
 
     async def _run(self, job: Job) -> None:
-        runtime = RUNTIMES[job.spec.language]
+        """From a running job to an ended one. On cancellation the job is put back, or ends with its caller."""
+        spec = job.spec
+        runtime = RUNTIMES[spec.language]
         log = job.log = JobLog(self._banners[runtime.language], self._settings.max_log_bytes)
-        limit_s, is_own = self._limit(job)
+        limit_s, is_own = self._limit(spec)
         started = trio.current_time()
-        token = self._tokens.issue(JobIdentity(job.spec.email, job.spec.workspace))
-        held: list[Child] = []
+        self._deadlines.add(job, started + limit_s)
+        token = self._tokens.issue(JobIdentity(spec.email, spec.workspace))
+        child: Child | None = None
         end: Report | Vanished | Broken | None = None
+        outcome: Outcome | None = None
         try:
-            with trio.CancelScope(deadline=started + limit_s) as scope:
-                job.stop = scope.cancel
-                end = await self._converse(job, runtime, log, token, held)
+            child = self._ready_child(spec, runtime) or await self._wait_for_child(job, runtime)
+            if child is not None:
+                job.stop = child.kill
+                end = await self._converse(job, child, runtime, token)
         except SandboxError as error:
             outcome = outcomes.execution_error(str(error))
         except trio.Cancelled:
-            self._tokens.revoke(token)
-            self._table.requeue(job)
-            for child in held:
+            if child is not None:
                 child.end()
+            if job.is_stored:
+                self._table.requeue(job)
+            else:
+                self._table.finish(job, outcomes.canceled(SERVER_STOPS), 0)
             raise
         except Exception:
             logger.exception("a job could not be run", extra={"job_id": str(job.id)})
             outcome = outcomes.execution_error("internal error; the server's log says more")
-        else:
-            if end is not None:
-                outcome = outcomes.judge(end, log, runtime.program)
-            elif job.cancellation is not None:
-                outcome = outcomes.canceled(job.cancellation)
-            else:
-                outcome = outcomes.timed_out(limit_s, is_own_limit=is_own)
-        job.stop = None
-        self._tokens.revoke(token)
+        finally:
+            job.stop = None
+            self._deadlines.discard(job)
+            self._tokens.revoke(token)
+        if job.cancellation is not None:
+            outcome = outcomes.canceled(job.cancellation)
+        elif job.is_overdue:
+            outcome = outcomes.timed_out(limit_s, is_own_limit=is_own)
+        elif outcome is None:
+            outcome = outcomes.judge(end or Vanished(), log, runtime.program)
         self._table.finish(job, outcome, round((trio.current_time() - started) * 1000))
-        can_stay = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
-        for child in held:
-            if can_stay and job.spec.dedicated and runtime.reusable:
-                self._reuse.give_back(_version_key(job), child)
-            else:
-                self._used.append((child, self._pools[runtime.language]))
-                self._sweep.set()
+        if child is not None:
+            self._let_go(job, child, runtime, end)
 
-    def _limit(self, job: Job) -> tuple[float, bool]:
-        own, instance = job.spec.timeout_s, self._settings.job_timeout_s
+    def _limit(self, spec: JobSpec) -> tuple[float, bool]:
+        own, instance = spec.timeout_s, self._settings.job_timeout_s
         if own is not None and 0 < own < instance:
             return own, True
         return instance, False
 
-    async def _converse(
-        self, job: Job, runtime: Runtime, log: JobLog, token: str, held: list[Child]
-    ) -> Report | Vanished | Broken:
-        """Gives the job to a child and waits for its report. ``held`` gets the child."""
-        key = _version_key(job)
-        stays = job.spec.dedicated and runtime.reusable
-        child = self._reuse.take(key) if stays else None
-        if child is None:
-            child = await self._pools[runtime.language].take()
-        held.append(child)
+    def _ready_child(self, spec: JobSpec, runtime: Runtime) -> Child | None:
+        if spec.dedicated and runtime.reusable:
+            child = self._reuse.take(version_key(spec))
+            if child is not None:
+                return child
+        return self._pools[runtime.language].take_ready()
+
+    async def _wait_for_child(self, job: Job, runtime: Runtime) -> Child | None:
+        """None if the job was stopped meanwhile."""
+        with trio.CancelScope() as scope:
+            job.stop = scope.cancel
+            return await self._pools[runtime.language].take()
+        return None
+
+    async def _converse(self, job: Job, child: Child, runtime: Runtime, token: str) -> Report | Vanished | Broken:
+        """Gives the job to the child and waits for its report."""
+        spec = job.spec
+        key = version_key(spec)
         base_url = self._base_url()
         environment = job_environment(job, base_url=base_url, internal_url=base_url, token=token)
-        header = orjson.dumps({"path": job.spec.path, "env": environment, "reuse": stays})
-        frame = wire.pack_job(header, job.spec.source, self._compiled_of(key), job.spec.arguments)
+        stays = spec.dedicated and runtime.reusable
+        header = orjson.dumps({"path": spec.path, "env": environment, "reuse": stays})
+        assert job.log is not None  # noqa: S101 - made by _run
+        number = os.urandom(8)
         return await child.run(
-            frame,
+            wire.pack_job(header, spec.source, self._compiled_of(key), spec.arguments, number),
+            number=number,
             max_payload=self._settings.max_result_bytes,
-            on_log=log.write,
-            on_code=lambda code: self._keep_compiled(job, key, code),
+            on_log=job.log.write,
+            on_code=lambda code: self._keep_compiled(spec, key, code),
         )
+
+    def _let_go(self, job: Job, child: Child, runtime: Runtime, end: Report | Vanished | Broken | None) -> None:
+        """After the job: a healthy child of a dedicated script waits for its next job, any other is ended."""
+        is_healthy = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
+        if is_healthy and job.spec.dedicated and runtime.reusable:
+            self._reuse.give_back(version_key(job.spec), child)
+        else:
+            self._used.append((child, self._pools[runtime.language]))
+            self._sweep.set()
 
     def _compiled_of(self, key: str) -> bytes:
         code = self._compiled.get(key)
@@ -172,16 +212,15 @@ class Executor:
         self._compiled.move_to_end(key)
         return code
 
-    def _keep_compiled(self, job: Job, key: str, code: bytes) -> None:
+    def _keep_compiled(self, spec: JobSpec, key: str, code: bytes) -> None:
         """Only ever sent back to jobs of the same script version: a script can lie to nobody but itself."""
-        if job.spec.script_hash is None:
+        if spec.script_hash is None:
             return
         self._compiled[key] = code
         if len(self._compiled) > _MAX_COMPILED:
             self._compiled.popitem(last=False)
 
 
-def _version_key(job: Job) -> str:
-    """Identifies the code of a job: its workspace and script version, or nothing that repeats for previews."""
-    spec = job.spec
-    return f"{spec.workspace}/{spec.script_hash}" if spec.script_hash is not None else f"preview/{job.id}"
+def version_key(spec: JobSpec) -> str:
+    """Identifies the code of a job: its workspace and script version. Previews have none that is kept."""
+    return f"{spec.workspace}/{spec.script_hash}"

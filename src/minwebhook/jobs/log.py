@@ -53,6 +53,11 @@ class JobLog:
         self._buffer = bytearray(b"".join(kept))
         return "".join(chunks) if chunks else None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing but the banner."""
+        return len(self._buffer) == self._banner_bytes
+
     def text(self) -> str:
         """The whole log; bytes that are not UTF-8 are replaced."""
         return self._buffer.decode("utf-8", "replace")

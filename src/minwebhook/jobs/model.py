@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from minwebhook.errors import MinwebhookError
@@ -30,14 +30,18 @@ class JobState(enum.Enum):
     FAILURE = "failure"
     CANCELED = "canceled"
 
+    __hash__ = object.__hash__  # a state is a key on the way of every job; the hash of Enum's name is slower
+
     @property
     def is_final(self) -> bool:
         """Whether the job has ended."""
-        return self in _FINAL
+        return self is not JobState.QUEUED and self is not JobState.RUNNING
 
 
 class JobEvent(enum.Enum):
     """What happens to a job."""
+
+    __hash__ = object.__hash__
 
     START = "start"
     SUCCEED = "succeed"
@@ -45,8 +49,6 @@ class JobEvent(enum.Enum):
     CANCEL = "cancel"
     REQUEUE = "requeue"
 
-
-_FINAL: Final = frozenset({JobState.SUCCESS, JobState.FAILURE, JobState.CANCELED})
 
 #: Every legal change. What is not here does not happen: :func:`next_state` raises.
 TRANSITIONS: Final[dict[tuple[JobState, JobEvent], JobState]] = {
@@ -133,6 +135,16 @@ class Outcome:
         return self.state is JobState.SUCCESS
 
 
+class Signal(Protocol):
+    """Something that happens once and can be waited for (``trio.Event``)."""
+
+    def set(self) -> None:
+        """It happens."""
+
+    async def wait(self) -> None:
+        """Until it has happened."""
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One job that lives in the table. Times are Unix milliseconds. Only ``jobs/table.py`` changes ``state``."""
@@ -150,6 +162,10 @@ class Job:
     outcome: Outcome | None = None
     #: Asked for while it runs; the executor ends it.
     cancellation: Cancellation | None = None
+    #: For sync jobs, whose callers run them: set when the job starts, or ends while it is queued.
+    turn: Signal | None = None
+    #: Ran longer than it may; the executor ends it.
+    is_overdue: bool = False
     #: Set by the executor while the job runs: ends the run.
     stop: Callable[[], None] | None = None
     log: JobLog | None = None

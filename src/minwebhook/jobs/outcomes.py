@@ -50,7 +50,7 @@ def canceled(cancellation: Cancellation) -> Outcome:
 
 def timed_out(limit_s: float, *, is_own_limit: bool) -> Outcome:
     """A job that ran longer than its own limit or the instance's."""
-    whose = "job-specific" if is_own_limit else "instance-wide"
+    whose = "job-specific" if is_own_limit else "instance-wide job"
     return execution_error(
         f"job process terminated due to timeout after exceeding {whose} duration limit",
         Cancellation("timeout", f"duration > {limit_s:g}"),

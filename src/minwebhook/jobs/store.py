@@ -50,11 +50,14 @@ class JobStore:
 
     async def save(self, jobs: Sequence[Job]) -> None:
         """Stores ended jobs with their results and logs; they are on disk when this returns."""
-        for job in jobs:
-            self._db.post(_SAVE, _row(job))
-            if text := job.log_text():
-                self._db.post(_SAVE_LOG, (job.id.bytes, text))
-        await self._db.flush()
+        rows = [_row(job) for job in jobs]
+        logs = [(job.id.bytes, job.log.text()) for job in jobs if job.log is not None and not job.log.is_empty]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(_SAVE, rows)
+            connection.executemany(_SAVE_LOG, logs)
+
+        await self._db.transact(work)
 
     def exists(self, job_id: UUID) -> bool:
         """Whether there is a row with this id, in whatever workspace."""

@@ -6,6 +6,8 @@ Sync jobs live here alone until they end; async jobs have a row before their id 
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
@@ -22,14 +24,23 @@ from minwebhook.times import now_ms
 #: Results of sync jobs are nobody's promise: their rows are written together, at most this late.
 _SAVE_DELAY_S = 0.05
 _SAVE_RETRY_S = 1.0
+#: Rows written in one turn of the loop: some 10 ms.
+_SAVE_AT_ONCE = 500
+
+#: Why jobs end whose callers are cut off by the end of the server.
+SERVER_STOPS = Cancellation("minwebhook", "the server stops")
 
 
 class JobTable:
     """Live jobs by id, their queue, and who waits for them."""
 
-    def __init__(self, store: JobStore, *, max_queued: int, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self, store: JobStore, *, max_queued: int, slots: int = sys.maxsize, clock: Callable[[], int] = now_ms
+    ) -> None:
+        """At most ``slots`` jobs run at the same time, and at most ``max_queued`` wait."""
         self._store = store
         self._max_queued = max_queued
+        self._free_slots = slots
         self._clock = clock
         self._ids = IdMaker()
         self._jobs: dict[UUID, Job] = {}
@@ -37,6 +48,7 @@ class JobTable:
         self._ended: list[Job] = []
         self._done: dict[UUID, trio.Event] = {}
         self._idle_workers = trio.lowlevel.ParkingLot()
+        self._for_workers: deque[Job] = deque()
         self._alarm = trio.Event()
         self._saver = trio.Event()
         self._is_stopping = False
@@ -47,11 +59,12 @@ class JobTable:
     # --- submitting -------------------------------------------------------------------------------------------------
 
     def submit_sync(self, spec: JobSpec, *, job_id: UUID | None = None) -> Job:
-        """A job that someone waits for: queued at once, on disk when it has ended."""
+        """A job that someone waits for, and runs in the own task when :meth:`turn` says so; on disk when it has ended."""
         job = self._make(spec, job_id, None)
         if job_id is not None and self._store.exists(job_id):
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
         self._jobs[job.id] = job
+        job.turn = trio.Event()
         self._enqueue(job)
         return job
 
@@ -89,34 +102,62 @@ class JobTable:
         now = self._clock()
         self.queued_count += 1
         self._queue.push(job, now)
-        if job.scheduled_for_ms <= now:
-            self._idle_workers.unpark()
-        else:
+        if job.scheduled_for_ms > now:
             self._alarm.set()
+        self._dispatch(now)
+
+    def _dispatch(self, now: int) -> None:
+        """Starts the jobs whose turn it is: a sync job in the task that waits for it, others in a worker."""
+        while self._free_slots and not self._is_stopping and (job := self._queue.pop(now)) is not None:
+            job.state = next_state(job.state, JobEvent.START)
+            job.started_at_ms = now
+            self.queued_count -= 1
+            self.running_count += 1
+            self._free_slots -= 1
+            if job.turn is not None:
+                job.turn.set()
+            else:
+                self._for_workers.append(job)
+                self._idle_workers.unpark()
 
     # --- running: for the executor ------------------------------------------------------------------------------------
 
     async def take(self) -> Job:
-        """The next job, now running. Waits until there is one."""
-        while True:
-            now = self._clock()
-            job = None if self._is_stopping else self._queue.pop(now)
-            if job is not None:
-                job.state = next_state(job.state, JobEvent.START)
-                job.started_at_ms = now
-                self.queued_count -= 1
-                self.running_count += 1
-                return job
+        """The next job for a worker, now running. Waits until there is one."""
+        while not self._for_workers:
             await self._idle_workers.park()
+        return self._for_workers.popleft()
+
+    async def turn(self, job: Job) -> bool:
+        """Until it is the turn of a sync job. False if it ended before, cancelled.
+
+        When the caller is cancelled while it waits, the job is cancelled, too.
+        """
+        if job.state is JobState.QUEUED and job.turn is not None:
+            try:
+                await job.turn.wait()
+            except trio.Cancelled:
+                if not job.state.is_final:
+                    self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
+                raise
+        return job.state is JobState.RUNNING
+
+    def _free_slot(self) -> None:
+        self.running_count -= 1
+        self._free_slots += 1
+        if self.queued_count:
+            self._dispatch(self._clock())
 
     def finish(self, job: Job, outcome: Outcome, duration_ms: int) -> None:
         """The job has ended; everyone who waits is told."""
         was_running = job.state is JobState.RUNNING
         job.state = next_state(job.state, ENDING_EVENT[outcome.state])
         if was_running:
-            self.running_count -= 1
+            self._free_slot()
         else:
             self.queued_count -= 1
+            if job.turn is not None:
+                job.turn.set()
         job.outcome = outcome
         job.completed_at_ms = self._clock()
         job.duration_ms = duration_ms
@@ -130,7 +171,7 @@ class JobTable:
         """A running job was interrupted by the end of the server: it starts again later, from its beginning."""
         job.state = next_state(job.state, JobEvent.REQUEUE)
         job.started_at_ms = None
-        self.running_count -= 1
+        self._free_slot()
         self._enqueue(job)
 
     def stop_starting(self) -> None:
@@ -154,7 +195,7 @@ class JobTable:
             pause = trio.CancelScope() if due is None else trio.move_on_after(max(due - self._clock(), 0) / 1000)
             with pause:
                 await self._alarm.wait()
-            self._idle_workers.unpark()
+            self._dispatch(self._clock())
 
     async def run_saver(self) -> None:
         """Writes ended jobs to disk and lets them go. On cancellation it writes what is left."""
@@ -166,11 +207,14 @@ class JobTable:
                 await self._save_ended()
         finally:
             with trio.move_on_after(5, shield=True):
-                await self._save_ended()
+                while self._ended:
+                    await self._save_ended()
 
     async def _save_ended(self) -> None:
-        jobs, self._ended = self._ended, []
+        jobs, self._ended = self._ended[:_SAVE_AT_ONCE], self._ended[_SAVE_AT_ONCE:]
         self._saver = trio.Event()
+        if self._ended:
+            self._saver.set()
         try:
             await self._store.save(jobs)
         except Unavailable:

@@ -122,16 +122,6 @@ class Child:
         os.close(self.log_fd)
         os.close(self._pidfd)
 
-    def is_silent(self) -> bool:
-        """True if nothing unread waits on the job socket: a child that speaks unasked must not get another job."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
     def read_ready(self) -> bool | None:
         """Whether the child said READY; None while nothing came. Used by the zygote before the child is handed out."""
         try:
@@ -146,17 +136,18 @@ class Child:
         self,
         job: bytes,
         *,
+        number: bytes,
         max_payload: int,
         on_log: Callable[[bytes], bool],
         on_code: Callable[[bytes], None],
     ) -> Report | Vanished | Broken:
-        """Sends a JOB frame and reads until the report.
+        """Sends the JOB frame of the job with this ``number`` and reads until the report.
 
         ``on_log`` gets pieces of the log as they come and says whether there may be more; ``on_code`` gets the compiled
         script. On cancellation the child must be ended by the caller.
         """
         self._on_log = on_log
-        reader = wire.FrameReader(wire.CODE + wire.RESULT + wire.ERROR + wire.EXIT, max_payload)
+        reader = wire.FrameReader(wire.CODE + wire.RESULT + wire.ERROR + wire.EXIT, max_payload, number)
         await self._send(job)
         while True:
             await trio.lowlevel.wait_readable(self._socket)

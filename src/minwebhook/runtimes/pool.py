@@ -46,14 +46,21 @@ class ChildPool:
             self._starting += 1
             self._zygote.spawn(self._language, self._deliver)
 
-    async def take(self) -> Child:
-        """A ready child, waiting for one if there is none. Raises :class:`SandboxError` if none can be started."""
+    def take_ready(self) -> Child | None:
+        """A ready child, or None if there is none just now."""
         self._used = True
         while self._ready:
             child = self._ready.popleft()
             if child.exit is None:
                 return child
             child.end()
+        return None
+
+    async def take(self) -> Child:
+        """A ready child, waiting for one if there is none. Raises :class:`SandboxError` if none can be started."""
+        child = self.take_ready()
+        if child is not None:
+            return child
         waiter = _Waiter()
         self._waiting.append(waiter)
         self._failures = 0
@@ -120,7 +127,7 @@ class ReusePool:
         while children := self._by_key.get(key):
             child = children.pop()
             self._forget(child, key, children)
-            if child.exit is None and child.is_silent():
+            if child.exit is None:
                 return child
             child.end()
         return None

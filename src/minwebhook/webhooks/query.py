@@ -36,6 +36,11 @@ class Query:
             if len(self._values.get(name, ())) > 1:
                 raise BadRequest(f"{name}: give it once")
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no parameters at all."""
+        return not self._values
+
     def get(self, name: str) -> str | None:
         """The last value of ``name``, or None."""
         values = self._values.get(name)
@@ -72,9 +77,14 @@ class BodyOptions:
     @classmethod
     def parse(cls, query: Query) -> BodyOptions:
         """Raises :class:`BadRequest` naming the parameter."""
+        if query.is_empty:
+            return _NO_OPTIONS
         return cls(
             raw=query.flag("raw"),
             wrap_body=query.flag("wrap_body"),
             include_header=query.names("include_header"),
             include_query=query.names("include_query"),
         )
+
+
+_NO_OPTIONS: Final = BodyOptions()
