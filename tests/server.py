@@ -357,6 +357,11 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Ids of the living children of ``pid``."""
+    return [each for each in process_ids() if (fields := _stat(each)) and int(fields[1]) == pid and fields[0] not in "ZX"]
+
+
 def is_alive(pid: int, born: str) -> bool:
     """Whether the very process that started at ``born`` still lives (a zombie does not)."""
     fields = _stat(pid)

@@ -87,6 +87,7 @@ class AuthStore:
         self._admin_hash = token_hash(admin_token) if admin_token else None
         self._cache: dict[str, _Cached] = {}
         self._workspaces: set[str] = set()
+        self._admins: dict[str | None, Principal] = {}
 
     async def bootstrap(self, now_ms: int) -> str | None:
         """Create the first workspaces and the user ``admin``; a new admin token, to be shown once, or None.
@@ -129,7 +130,7 @@ class AuthStore:
         """
         digest = token_hash(token)
         if self._admin_hash is not None and same_hash(digest, self._admin_hash):
-            return Principal(ADMIN_EMAIL, ADMIN_USERNAME, True, True, ADMIN_USERNAME, workspace_id, None)
+            return self._admin(workspace_id)
         cached = self._cache.get(digest) or self._load(digest)
         if cached is None:
             raise NotAuthorized("Unauthorized")
@@ -145,6 +146,16 @@ class AuthStore:
         if now_ms - cached.last_used_at_ms >= LAST_USED_EVERY_MS:
             cached.last_used_at_ms = now_ms
             self._db.post("UPDATE token SET last_used_at = ? WHERE hash = ?", (now_ms, digest))
+        return principal
+
+    def _admin(self, workspace_id: str | None) -> Principal:
+        """Whom the token from the settings stands for."""
+        principal = self._admins.get(workspace_id)
+        if principal is None:
+            if len(self._admins) >= MAX_CACHED_WORKSPACES:
+                self._admins.clear()
+            principal = Principal(ADMIN_EMAIL, ADMIN_USERNAME, True, True, ADMIN_USERNAME, workspace_id, None)
+            self._admins[workspace_id] = principal
         return principal
 
     def principal_of(self, email: str, workspace_id: str | None) -> Principal:

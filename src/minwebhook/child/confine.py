@@ -193,6 +193,8 @@ def confine_child(plan: dict[str, Any], slot: int, directory: str, *, own_proc: 
     """The child's part, after the fork: its own /proc if wanted, its own uid, no capabilities, its directory."""
     rung = plan["rung"]
     if own_proc:
+        # In a mount namespace that ends with this process: the slot's own must not keep a view of other jobs.
+        kernel.unshare(kernel.CLONE_NEWNS)
         _mount_proc("/proc")
     if rung == "root":
         uid = plan["first_uid"] + slot

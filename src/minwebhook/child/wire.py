@@ -99,6 +99,15 @@ class FrameReader:
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         """Takes bytes as they came and gives the frames that are now whole. Raises :class:`FrameError`."""
         buffer = self._buffer
+        if not buffer and len(data) >= HEAD_BYTES:
+            kind, length, job = _HEAD.unpack_from(data)
+            if (
+                len(data) == HEAD_BYTES + length
+                and job == self._job
+                and kind in self._kinds
+                and length <= self._max_payload
+            ):
+                return [(kind, data[HEAD_BYTES:])]  # nearly always: one read, one frame
         buffer += data
         if len(buffer) < self._wanted:
             return []

@@ -168,8 +168,7 @@ class Connection:
             service.report_error(error, request_id)
             response = _internal_error()
         if self._is_watched:
-            self._is_watched = False
-            service.disconnects.forget(self._transport.fileno())
+            service.disconnects.release(self._transport.fileno())
         self._settle_body()
         if response.stream is not None:
             await self._send_stream(response, request_id)

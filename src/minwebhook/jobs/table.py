@@ -24,6 +24,8 @@ from minwebhook.times import now_ms
 #: Results of sync jobs are nobody's promise: their rows are written together, at most this late.
 _SAVE_DELAY_S = 0.05
 _SAVE_RETRY_S = 1.0
+#: A commit takes milliseconds; a disk that needs longer than this is not answering.
+_INSERT_S = 10.0
 #: Rows written in one turn of the loop: some 10 ms.
 _SAVE_AT_ONCE = 500
 
@@ -53,6 +55,7 @@ class JobTable:
         self._saver = trio.Event()
         self._is_stopping = False
         self._nothing_runs = trio.Event()
+        self._being_stored = 0
         self.queued_count = 0
         self.running_count = 0
 
@@ -73,11 +76,18 @@ class JobTable:
         job = self._make(spec, job_id, scheduled_for_ms)
         # Known from now on, so that a second one with the same id is refused; not started before it is stored.
         self._jobs[job.id] = job
+        self._being_stored += 1
         try:
-            await self._store.insert(job)
+            # The row will be written whatever becomes of the caller, so its job must be known here, too.
+            with trio.move_on_after(_INSERT_S, shield=True):
+                await self._store.insert(job)
+            if not job.is_stored:
+                raise Unavailable("the job could not be stored in time")
         except BaseException:
             del self._jobs[job.id]
             raise
+        finally:
+            self._being_stored -= 1
         self._enqueue(job)
         return job
 
@@ -89,7 +99,7 @@ class JobTable:
         return job
 
     def _make(self, spec: JobSpec, job_id: UUID | None, scheduled_for_ms: int | None) -> Job:
-        if self.queued_count >= self._max_queued:
+        if self.queued_count + self._being_stored >= self._max_queued:
             raise Unavailable(f"{self.queued_count} jobs are queued, the limit is {self._max_queued} (max_queued_jobs)")
         now = self._clock()
         if job_id is None:

@@ -20,7 +20,8 @@ from minwebhook.child import wire
 
 #: What a pipe holds: one read takes all that was written before.
 _LOG_READ_BYTES: Final = 64 * 1024
-_SOCKET_READ_BYTES: Final = 256 * 1024
+#: Larger reads cost tenfold: the memory for each comes from the kernel and goes back to it.
+_SOCKET_READ_BYTES: Final = 64 * 1024
 #: A killed process that does not disappear in this time is stuck in the kernel; its job is not kept waiting longer.
 _EXIT_WAIT_S: Final = 10.0
 

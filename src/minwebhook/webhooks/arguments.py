@@ -69,6 +69,8 @@ def decode_payload(payload: str) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if not _is_utf8(data):
+            raise BadRequest("payload: the text inside the base64 is not UTF-8") from None
         raise BadRequest(f"payload: invalid json: {error}") from None
     if not isinstance(value, dict):
         raise BadRequest("payload: the JSON inside must be an object with the arguments")
@@ -125,6 +127,14 @@ def _form(body: bytes) -> dict[str, str]:
     except ValueError:
         raise BadRequest(f"invalid urlencoded data: more than {_MAX_FORM_FIELDS} fields") from None
     return dict(pairs)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_visible_ascii(value: str) -> bool:

@@ -1,0 +1,156 @@
+"""What callers are told when the request itself is refused: status, class prefix, and the problem document."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.server import Client
+
+NO_JOB = "00000000-0000-7000-8000-000000000000"
+ADD = "/jobs/run_wait_result/p/u/admin/add"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("GET", "/jobs/nothing", 404, "Not found: no such path"),
+        ("GET", "/api/nothing", 404, "Not found: no such path"),
+        ("POST", "/jobs/run_wait_result/p/u/no/script", 404, "Not found: script not found at name u/no/script"),
+        ("POST", "/jobs/run/p/u/no/script", 404, "Not found: script not found at name u/no/script"),
+        ("POST", "/jobs/run/h/0000000000000001", 404, "Not found: script not found at name 1"),
+        ("POST", "/jobs/run/h/ffffffffffffffff", 404, "Not found: script not found at name -1"),
+        ("POST", "/jobs/run/h/zz", 400, "Bad request: hash must be 16 hex digits"),
+        ("GET", f"/jobs_u/get/{NO_JOB}", 404, f"Not found: Job not found at name {NO_JOB}"),
+        ("GET", f"/jobs_u/get_logs/{NO_JOB}", 404, f"Not found: Job not found at name {NO_JOB}"),
+        ("GET", f"/jobs_u/completed/get/{NO_JOB}", 404, f"Not found: Completed Job not found at name {NO_JOB}"),
+        ("GET", f"/jobs/completed/get_result/{NO_JOB}", 404, f"Not found: Completed Job not found at name {NO_JOB}"),
+        ("GET", "/jobs_u/get/7", 400, "Bad request: job id: '7' is not a UUID"),
+        ("GET", "/jobs_u/get/{" + NO_JOB + "}", 400, "Bad request: job id: "),
+        ("GET", "/jobs/list?page=x", 400, "Bad request: page: send a whole number, not 'x'"),
+        ("GET", "/jobs/list?running=1", 400, "Bad request: running: send true or false, not '1'"),
+        ("GET", "/jobs/list?running=true&success=true", 400, "Bad request: running=true and success"),
+        ("GET", "/jobs/list?parent_job=x", 400, "Bad request: parent_job: 'x' is not a job id (UUID)"),
+        ("GET", "/api/w/nowhere/jobs/list", 404, "Not found: workspace nowhere not found"),
+        ("DELETE", "/jobs/list", 405, "method not allowed, use GET, HEAD, OPTIONS"),
+        ("GET", "/jobs/run/p/u/admin/add", 405, "method not allowed, use "),
+        ("GET", "/jobs/run_wait_result/h/0000000000000001", 405, "method not allowed, use "),
+    ],
+)
+def test_status_and_text(client: Client, method: str, path: str, status: int, text: str) -> None:
+    answer = client.call(method, path)
+    assert answer.status == status
+    assert answer.text.startswith(text)
+    assert answer.headers["content-type"].startswith("text/plain")
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_without_a_token_and_with_a_wrong_one(client: Client, method: str) -> None:
+    missing = client.with_token("").call(method, ADD)
+    assert (missing.status, missing.text, missing.headers["www-authenticate"]) == (401, "Unauthorized", "Bearer")
+    wrong = client.with_token("wrong").call(method, ADD)
+    assert (wrong.status, wrong.text) == (401, "Not authorized: Unauthorized")
+
+
+def test_every_route_but_two_wants_a_token(client: Client) -> None:
+    from minwebhook.api.context import Access
+    from minwebhook.api.routes import all_routes
+
+    stranger = client.with_token("")
+    public = set()
+    for route in all_routes():
+        path = route.pattern.replace("{workspace}", "demo").replace("{path...}", "u/admin/add").replace("{id}", NO_JOB)
+        path = path.replace("{hash}", "0000000000000001").replace("{prefix}", "abc")
+        answer = stranger.call(route.method, path, b"{}" if route.method == "POST" else None)
+        if route.endpoint.access is Access.PUBLIC:
+            public.add(route.pattern)
+            assert answer.status == 200
+        else:
+            assert answer.status == 401, (route.method, path)
+    assert public == {"/api/version", "/api/health/status"}
+
+
+def test_problem_documents_for_those_who_accept_them(client: Client) -> None:
+    answer = client.get("/jobs/nothing", {"Accept": "application/problem+json, text/plain"})
+    assert (answer.status, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Not found: no such path",
+        "status": 404,
+        "detail": "no such path",
+    }
+    unauthorized = client.with_token("").get("/jobs/list", {"Accept": "application/problem+json"})
+    assert (unauthorized.status, unauthorized.headers["www-authenticate"]) == (401, "Bearer")
+    assert unauthorized.json()["detail"] == "Unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("/scripts/create", b"{", 400, "Bad request: invalid json: "),
+        ("/scripts/create", b"[]", 400, "Bad request: the body must be a JSON object"),
+        ("/scripts/create", b'{"content": ""}', 400, "Bad request: language is missing"),
+        ("/jobs/run/preview", b"[]", 400, "Bad request: send a JSON object"),
+        ("/jobs/run/preview", b"{}", 400, "Bad request: language: say which"),
+        ("/jobs/run/preview", b'{"language": "cobol"}', 400, "Bad request: language must be the name of a language"),
+        ("/jobs/run/preview", b'{"language": "deno"}', 400, "Bad request: language deno is not run by this version"),
+        ("/jobs/run/preview", b'{"language": "bash", "args": []}', 400, "Bad request: args: send an object"),
+        ("/jobs/run/preview", b'{"language": "bash", "content": 1}', 400, "Bad request: content: send a text"),
+        ("/jobs/run/preview", b'{"language": "bash", "kind": "noop"}', 400, "Bad request: kind: "),
+        ("/jobs/run/preview?timeout=0", b'{"language": "bash"}', 400, "Bad request: timeout: "),
+        (f"/jobs_u/queue/cancel/{NO_JOB}", b"[]", 400, "Bad request: send "),
+        (f"/jobs_u/queue/cancel/{NO_JOB}", b'{"reason": 1}', 400, "Bad request: send "),
+        (f"/jobs_u/queue/cancel/{NO_JOB}", b"{}", 404, f"Not found: queued job id {NO_JOB} does not exist"),
+    ],
+)
+def test_bodies_that_are_refused(client: Client, path: str, body: bytes, status: int, text: str) -> None:
+    answer = client.call("POST", path, body, JSON)
+    assert answer.status == status, answer.text
+    assert answer.text.startswith(text)
+
+
+@pytest.mark.parametrize(
+    "path", ["/scripts/create", "/jobs/run/preview", f"/jobs_u/queue/cancel/{NO_JOB}", "/api/users/tokens/create"]
+)
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", ""])
+def test_endpoints_that_read_json_only_say_415(client: Client, path: str, content_type: str) -> None:
+    answer = client.call("POST", path, b"{}", {"Content-Type": content_type})
+    assert answer.status == 415
+    assert answer.text == "send the body as JSON with Content-Type: application/json"
+
+
+def test_a_body_over_the_limit_is_a_413_and_at_the_limit_it_runs(make_server) -> None:  # type: ignore[no-untyped-def]
+    client = make_server("--max-body-bytes", "1000").start()
+    client.deploy("u/admin/size", "def main(**rest):\n    return len(str(rest))\n")
+    fitting = json.dumps({"a": "x" * 991}).encode()
+    assert len(fitting) == 1000
+    path = "/jobs/run_wait_result/p/u/admin/size"
+    assert client.call("POST", path, fitting, JSON).status == 200
+    over = client.call("POST", path, fitting + b" ", JSON)
+    assert over.status == 413
+    assert "max_body_bytes" in over.text or "1000" in over.text
+    assert client.call("POST", path, fitting, JSON).status == 200
+
+
+def test_a_job_of_another_workspace_is_not_there(client: Client) -> None:
+    job_id = client.submit("u/admin/add", {"a": 1})
+    client.ended(job_id)
+    other = client.with_token(client.token, "admins")
+    for path in (f"/jobs_u/get/{job_id}", f"/jobs_u/get_logs/{job_id}", f"/jobs_u/completed/get_result/{job_id}"):
+        assert other.get(path).status == 404
+    assert other.post(f"/jobs_u/queue/cancel/{job_id}").status in (400, 404)
+    assert job_id not in [job["id"] for job in other.get("/jobs/list").json()]
+
+
+def test_version_health_and_identity(client: Client) -> None:
+    import minwebhook
+
+    stranger = client.with_token("")
+    assert stranger.get("/api/version").text == f"CE v{minwebhook.__version__}"
+    health = stranger.get("/api/health/status")
+    assert (health.status, health.json()["status"]) == (200, "healthy")
+    assert client.get("/api/users/whoami").json()["super_admin"] is True

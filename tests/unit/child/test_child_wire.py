@@ -1,0 +1,99 @@
+"""The frames between server and child: whole however they are cut, bounded, and strict."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minwebhook.child import wire
+
+KINDS = wire.READY + wire.JOB + wire.CODE + wire.RESULT + wire.ERROR + wire.EXIT
+kinds = st.sampled_from([bytes([kind]) for kind in KINDS])
+frames = st.lists(st.tuples(kinds, st.binary(max_size=300)), max_size=8)
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    """``data`` in pieces."""
+    points = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[a:b] for a, b in zip(points, points[1:], strict=False)]
+
+
+@given(frames, st.lists(st.integers(0, 10_000), max_size=30))
+def test_any_split_gives_the_same_frames(sent: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
+    data = b"".join(wire.frame(kind, payload) for kind, payload in sent)
+    whole = wire.FrameReader(KINDS, 300).feed(data)
+    reader = wire.FrameReader(KINDS, 300)
+    pieces = [frame for piece in cut(data, cuts) for frame in reader.feed(piece)]
+    single = wire.FrameReader(KINDS, 300)
+    bytewise = [frame for i in range(len(data)) for frame in single.feed(data[i : i + 1])]
+    assert whole == pieces == bytewise == sent
+
+
+@given(kinds, st.binary(max_size=1000))
+def test_a_frame_says_its_length(kind: bytes, payload: bytes) -> None:
+    data = wire.frame(kind, payload)
+    assert wire.payload_length(data[: wire.HEAD_BYTES]) == len(payload) == len(data) - wire.HEAD_BYTES
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200))
+def test_a_job_comes_out_as_it_went_in(header: bytes, source: bytes, compiled: bytes, arguments: bytes) -> None:
+    data = wire.pack_job(header, source, compiled, arguments, b"12345678")
+    assert data[:1] == wire.JOB
+    head = data[: wire.HEAD_BYTES]
+    assert (wire.payload_length(head), wire.job_number(head)) == (len(data) - wire.HEAD_BYTES, b"12345678")
+    assert wire.unpack_job(data[wire.HEAD_BYTES :]) == (header, source, compiled, arguments)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_a_job_or_a_frame_error(payload: bytes) -> None:
+    try:
+        parts = wire.unpack_job(payload)
+    except wire.FrameError:
+        return
+    assert wire.pack_job(*parts)[wire.HEAD_BYTES :] == payload
+
+
+@given(st.lists(st.binary(max_size=50), max_size=10), st.integers(0, 100))
+def test_any_bytes_are_frames_or_a_frame_error_and_memory_is_bounded(pieces: list[bytes], limit: int) -> None:
+    reader = wire.FrameReader(KINDS, limit)
+    out = b""
+    try:
+        for piece in pieces:
+            for kind, payload in reader.feed(piece):
+                assert kind in KINDS
+                assert len(payload) <= limit
+                out += wire.frame(kind, payload)
+            assert len(reader._buffer) <= limit + wire.HEAD_BYTES + len(piece)
+    except wire.FrameError:
+        pass
+    assert b"".join(pieces).startswith(out)
+
+
+@pytest.mark.parametrize("length", [0, 1, 99, 100])
+def test_up_to_the_limit(length: int) -> None:
+    assert wire.FrameReader(b"R", 100).feed(wire.frame(b"R", bytes(length))) == [(b"R", bytes(length))]
+
+
+def test_over_the_limit_is_refused_before_the_payload_comes() -> None:
+    with pytest.raises(wire.FrameError, match="frame of 101 bytes is over the limit of 100"):
+        wire.FrameReader(b"R", 100).feed(wire.frame(b"R", bytes(101))[: wire.HEAD_BYTES])
+
+
+@pytest.mark.parametrize("kind", [bytes([n]) for n in range(256) if bytes([n]) not in (b"R", b"E")])
+def test_kinds_that_were_not_asked_for(kind: bytes) -> None:
+    with pytest.raises(wire.FrameError, match="unexpected frame kind"):
+        wire.FrameReader(b"RE", 100).feed(kind + bytes(12))
+
+
+def test_frames_before_a_broken_one_are_lost_with_it() -> None:
+    """A child that lies once is not believed at all: the caller kills it."""
+    with pytest.raises(wire.FrameError):
+        wire.FrameReader(b"R", 100).feed(wire.frame(b"R", b"1") + b"garbage" * 2)
+
+
+def test_frames_of_another_job_are_refused() -> None:
+    reader = wire.FrameReader(b"R", 100, b"12345678")
+    assert reader.feed(wire.frame(b"R", b"x", b"12345678")) == [(b"R", b"x")]
+    with pytest.raises(wire.FrameError, match="a frame of another job"):
+        reader.feed(wire.frame(b"R", b"x"))

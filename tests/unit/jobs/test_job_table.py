@@ -1,0 +1,442 @@
+"""The job table against a plain dictionary: random walks, and the corners that a walk does not find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+
+from minwebhook.errors import BadRequest, Unavailable
+from minwebhook.jobs.model import (
+    TRANSITIONS,
+    Cancellation,
+    IllegalTransition,
+    Job,
+    JobEvent,
+    JobSpec,
+    JobState,
+    Outcome,
+    next_state,
+)
+from minwebhook.jobs.queue import JobQueue
+from minwebhook.jobs.store import JobStore
+from minwebhook.jobs.table import JobTable
+
+MAX_QUEUED = 5
+OUTCOME = Outcome(JobState.SUCCESS, b"1")
+
+
+def spec(priority: int | None = None, workspace: str = "demo") -> JobSpec:
+    return JobSpec(
+        workspace=workspace,
+        kind="preview",
+        language="bash",
+        source=b"",
+        arguments=b"{}",
+        created_by="a",
+        username="a",
+        email="e",
+        permissioned_as="u/a",
+        priority=priority,
+    )
+
+
+class MemoryStore:
+    """What the table needs of a store, in memory. ``refuses`` makes the next insert fail."""
+
+    def __init__(self) -> None:
+        self.rows: dict[UUID, str] = {}
+        self.refuses = False
+
+    async def insert(self, job: Job) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.refuses:
+            raise Unavailable("the disk is full")
+        if job.id in self.rows:
+            raise BadRequest("exists already")
+        self.rows[job.id] = "queued"
+        job.is_stored = True
+
+    async def save(self, jobs: Sequence[Job]) -> None:
+        await trio.lowlevel.checkpoint()
+        for job in jobs:
+            self.rows[job.id] = job.state.value
+
+    def exists(self, job_id: UUID) -> bool:
+        return job_id in self.rows
+
+
+def make_table(store: MemoryStore, **more: Any) -> JobTable:
+    return JobTable(cast(JobStore, store), **{"max_queued": MAX_QUEUED, **more})
+
+
+def now_or_never(table: JobTable) -> Job | None:
+    """The job that a worker would get at once."""
+
+    async def take() -> Job | None:
+        with trio.move_on_after(0):
+            return await table.take()
+        return None
+
+    return trio.run(take, clock=trio.testing.MockClock())
+
+
+class TableMachine(RuleBasedStateMachine):
+    """Submits, starts, ends, cancels and requeues at random; the model is a dictionary."""
+
+    ids = Bundle("ids")
+
+    @initialize()
+    def start(self) -> None:
+        self.now = 1000
+        self.store = MemoryStore()
+        self.table = make_table(self.store, clock=lambda: self.now)
+        self.model: dict[UUID, str] = {}
+        self.jobs: dict[UUID, Job] = {}
+        #: In the order in which they start: (-priority, due, arrival).
+        self.turn: dict[UUID, tuple[int, int, int]] = {}
+        self.arrivals = 0
+
+    def in_state(self, *states: str) -> list[UUID]:
+        return [job_id for job_id, state in self.model.items() if state in states]
+
+    def queue(self, job: Job) -> None:
+        self.jobs[job.id] = job
+        self.model[job.id] = "queued"
+        self.turn[job.id] = (-(job.spec.priority or 0), job.scheduled_for_ms, self.arrivals)
+        self.arrivals += 1
+
+    @rule(target=ids, priority=st.sampled_from([None, -1, 0, 3]), delay=st.sampled_from([None, -5, 0, 10, 1000]))
+    def submit_durably(self, priority: int | None, delay: int | None) -> UUID | None:
+        scheduled = None if delay is None else self.now + delay
+        try:
+            job = trio.run(lambda: self.table.submit(spec(priority), scheduled_for_ms=scheduled))
+        except Unavailable:
+            assert len(self.in_state("queued")) >= MAX_QUEUED
+            return None
+        assert self.store.rows[job.id] == "queued"
+        self.queue(job)
+        return job.id
+
+    @rule(target=ids, priority=st.sampled_from([None, 2]))
+    def submit_for_a_waiting_caller(self, priority: int | None) -> UUID | None:
+        try:
+            job = self.table.submit_sync(spec(priority))
+        except Unavailable:
+            assert len(self.in_state("queued")) >= MAX_QUEUED
+            return None
+        assert job.id not in self.store.rows
+        self.queue(job)
+        return job.id
+
+    @rule(target=ids)
+    def start_at_once(self) -> UUID | None:
+        job = self.table.start_sync(spec())
+        if job is None:
+            assert self.in_state("queued")
+            return None
+        assert not self.in_state("queued")
+        self.jobs[job.id] = job
+        self.model[job.id] = "running"
+        return job.id
+
+    @rule(job_id=ids)
+    def an_id_is_used_once(self, job_id: UUID | None) -> None:
+        if job_id is None or len(self.in_state("queued")) >= MAX_QUEUED:
+            return
+        with pytest.raises(BadRequest):
+            trio.run(lambda: self.table.submit(spec(), job_id=job_id))
+        if self.model[job_id] in ("queued", "running") or job_id in self.store.rows:
+            with pytest.raises(BadRequest):
+                self.table.submit_sync(spec(), job_id=job_id)
+
+    @rule()
+    def a_submission_that_cannot_be_stored_leaves_nothing(self) -> None:
+        if len(self.in_state("queued")) >= MAX_QUEUED:
+            return
+        self.store.refuses = True
+        job_id = UUID(int=1)
+        with pytest.raises(Unavailable):
+            trio.run(lambda: self.table.submit(spec(), job_id=job_id))
+        self.store.refuses = False
+        assert self.table.get(job_id) is None
+
+    @rule(passed=st.integers(0, 1500))
+    def time_passes(self, passed: int) -> None:
+        self.now += passed
+
+    @rule()
+    def start_the_next(self) -> None:
+        due = [job_id for job_id in self.in_state("queued") if self.turn[job_id][1] <= self.now]
+        job = now_or_never(self.table)
+        if job is None:
+            assert not due
+            return
+        first = min(due, key=lambda job_id: self.turn[job_id])
+        # Jobs of one due time that were not due on arrival keep their order of arrival, too.
+        assert self.turn[job.id] == self.turn[first]
+        assert (job.state, job.started_at_ms) == (JobState.RUNNING, self.now)
+        self.model[job.id] = "running"
+
+    @precondition(lambda self: self.in_state("running"))
+    @rule(data=st.data(), state=st.sampled_from([JobState.SUCCESS, JobState.FAILURE, JobState.CANCELED]))
+    def finish(self, data: st.DataObject, state: JobState) -> None:
+        job = self.jobs[data.draw(st.sampled_from(self.in_state("running")))]
+        self.table.finish(job, Outcome(state, b"1"), 7)
+        self.model[job.id] = state.value
+        assert (job.completed_at_ms, job.duration_ms) == (self.now, 7)
+
+    @precondition(lambda self: self.in_state("running"))
+    @rule(data=st.data())
+    def requeue(self, data: st.DataObject) -> None:
+        job = self.jobs[data.draw(st.sampled_from(self.in_state("running")))]
+        self.table.requeue(job)
+        self.queue(job)
+        assert job.started_at_ms is None
+
+    @rule(job_id=ids)
+    def cancel(self, job_id: UUID | None) -> None:
+        if job_id is None:
+            return
+        job, before = self.jobs[job_id], self.model[job_id]
+        stops: list[int] = []
+        job.stop = lambda: stops.append(1)
+        was_asked = job.cancellation is not None
+        accepted = self.table.cancel(job, Cancellation("me", "why"))
+        assert accepted == (before in ("queued", "running"))
+        if before == "queued" and not was_asked:
+            self.model[job_id] = "canceled"
+            assert job.outcome is not None
+            assert json.loads(job.outcome.result)["error"]["name"] == "Canceled"
+        assert stops == ([1] if before == "running" and not was_asked else [])
+
+    @rule()
+    def save(self) -> None:
+        trio.run(self.table._save_ended)
+        for job_id in self.in_state("success", "failure", "canceled"):
+            assert self.store.rows[job_id] == self.model[job_id]
+            assert self.table.get(job_id) is None
+
+    @rule(job_id=consumes(ids))
+    def an_ended_job_does_not_change(self, job_id: UUID | None) -> None:
+        if job_id is not None and self.jobs[job_id].state.is_final:
+            for outcome in (OUTCOME, Outcome(JobState.CANCELED, b"1")):
+                with pytest.raises(IllegalTransition):
+                    self.table.finish(self.jobs[job_id], outcome, 0)
+            with pytest.raises(IllegalTransition):
+                self.table.requeue(self.jobs[job_id])
+
+    @invariant()
+    def agrees_with_the_model(self) -> None:
+        assert {job_id: job.state.value for job_id, job in self.jobs.items()} == self.model
+        assert self.table.queued_count == len(self.in_state("queued"))
+        assert self.table.running_count == len(self.in_state("running"))
+        live = {job.id for job in self.table.live("demo")}
+        assert set(self.in_state("queued", "running")) <= live
+        assert not list(self.table.live("other"))
+
+
+TableMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTable = TableMachine.TestCase
+
+
+# --- the states as a table ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("event", JobEvent)
+def test_what_is_not_in_the_table_does_not_happen(state: JobState, event: JobEvent) -> None:
+    if (state, event) in TRANSITIONS:
+        assert next_state(state, event) is TRANSITIONS[state, event]
+        assert not state.is_final
+    else:
+        with pytest.raises(IllegalTransition, match=f"{event.value} is not possible in state {state.value}"):
+            next_state(state, event)
+
+
+# --- waiting ------------------------------------------------------------------------------------------------------------
+
+
+async def test_everyone_who_waits_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    table = make_table(MemoryStore())
+    job = table.submit_sync(spec())
+    got: list[Outcome] = []
+
+    async def wait() -> None:
+        got.append(await table.wait(job))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await table.take() is job
+        table.finish(job, OUTCOME, 0)
+    assert got == [OUTCOME] * 3
+    assert await table.wait(job) is OUTCOME
+
+
+async def test_a_worker_waits_for_a_job(autojump_clock: trio.testing.MockClock) -> None:
+    table = make_table(MemoryStore())
+    async with trio.open_nursery() as nursery:
+        taken: list[Job] = []
+
+        async def work() -> None:
+            taken.append(await table.take())
+
+        nursery.start_soon(work)
+        await trio.testing.wait_all_tasks_blocked()
+        job = table.submit_sync(spec())
+        await trio.testing.wait_all_tasks_blocked()
+        assert taken == [job]
+
+
+async def test_no_more_jobs_run_than_there_are_slots(autojump_clock: trio.testing.MockClock) -> None:
+    table = make_table(MemoryStore(), slots=2)
+    first, second = table.start_sync(spec()), table.start_sync(spec())
+    assert first
+    assert second
+    assert table.start_sync(spec()) is None
+    waiting = table.submit_sync(spec())
+    with trio.move_on_after(10) as scope:
+        await table.take()
+    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        taken: list[Job] = []
+
+        async def work() -> None:
+            taken.append(await table.take())
+
+        nursery.start_soon(work)
+        await trio.testing.wait_all_tasks_blocked()
+        table.finish(first, OUTCOME, 0)
+    assert taken == [waiting]
+    assert table.start_sync(spec()) is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+async def test_jobs_of_one_due_time_wake_one_worker_each(autojump_clock: trio.testing.MockClock, count: int) -> None:
+    table = make_table(MemoryStore(), max_queued=100, clock=lambda: int(trio.current_time() * 1000))
+    due = int(trio.current_time() * 1000) + 60_000
+    started: list[Job] = []
+
+    async def work() -> None:
+        started.append(await table.take())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run_clock)
+        for _ in range(count):
+            nursery.start_soon(work)
+        jobs = [await table.submit(spec(), scheduled_for_ms=due) for _ in range(count)]
+        await trio.sleep(59)
+        assert started == []
+        await trio.sleep(2)
+        assert set(started) == set(jobs)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_job_that_is_due_earlier_than_all_others_is_in_time(autojump_clock: trio.testing.MockClock) -> None:
+    table = make_table(MemoryStore(), clock=lambda: int(trio.current_time() * 1000))
+    now = int(trio.current_time() * 1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run_clock)
+        await table.submit(spec(), scheduled_for_ms=now + 100_000)
+        await trio.testing.wait_all_tasks_blocked()
+        soon = await table.submit(spec(), scheduled_for_ms=now + 5_000)
+        with trio.fail_after(6):
+            assert await table.take() is soon
+        nursery.cancel_scope.cancel()
+
+
+async def test_after_stop_starting_nothing_starts(autojump_clock: trio.testing.MockClock) -> None:
+    table = make_table(MemoryStore())
+    running = table.start_sync(spec())
+    assert running
+    queued = await table.submit(spec())
+    table.stop_starting()
+    assert table.start_sync(spec()) is None
+    with trio.move_on_after(10) as scope:
+        await table.take()
+    assert scope.cancelled_caught
+    with trio.move_on_after(10) as scope:
+        await table.wait_until_nothing_runs()
+    assert scope.cancelled_caught
+    table.finish(running, OUTCOME, 0)
+    await table.wait_until_nothing_runs()
+    assert queued.state is JobState.QUEUED
+
+
+async def test_a_job_cancelled_while_it_is_being_stored_does_not_run(autojump_clock: trio.testing.MockClock) -> None:
+    gate = trio.Event()
+
+    class SlowStore(MemoryStore):
+        async def insert(self, job: Job) -> None:
+            await gate.wait()
+            await super().insert(job)
+
+    table = make_table(SlowStore())
+    job_id = UUID(int=7)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: table.submit(spec(), job_id=job_id))
+        await trio.testing.wait_all_tasks_blocked()
+        job = table.get(job_id)
+        assert job is not None
+        assert table.cancel(job, Cancellation("me", "why"))
+        gate.set()
+    assert job.state is JobState.CANCELED
+    with trio.move_on_after(10) as scope:
+        await table.take()
+    assert scope.cancelled_caught
+    assert table.queued_count == 0
+
+
+async def test_results_survive_a_full_disk_and_the_end_of_the_saver(autojump_clock: trio.testing.MockClock) -> None:
+    class FullStore(MemoryStore):
+        tries = 0
+
+        async def save(self, jobs: Sequence[Job]) -> None:
+            self.tries += 1
+            if self.tries < 3:
+                raise Unavailable("the disk is full")
+            await super().save(jobs)
+
+    store = FullStore()
+    table = make_table(store)
+    job = table.submit_sync(spec())
+    assert await table.take() is job
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run_saver)
+        table.finish(job, OUTCOME, 0)
+        await trio.sleep(1)
+        assert table.get(job.id) is job
+        await trio.sleep(10)
+        assert table.get(job.id) is None
+        assert store.rows == {job.id: "success"}
+        late = table.start_sync(spec())
+        assert late
+        table.finish(late, OUTCOME, 0)
+        nursery.cancel_scope.cancel()
+    assert store.rows[late.id] == "success"
+
+
+def test_the_queue_skips_what_was_cancelled_and_forgets_it() -> None:
+    queue = JobQueue()
+    jobs = [Job(UUID(int=n), spec(), 0, n * 10) for n in range(4)]
+    for job in jobs:
+        queue.push(job, 5)
+    assert queue.next_due_ms() == 10
+    jobs[1].state = JobState.CANCELED
+    assert queue.next_due_ms() == 20
+    assert queue.pop(0) is jobs[0]
+    assert queue.pop(5) is None
+    assert queue.pop(25) is jobs[2]
+    assert queue.pop(25) is None
+    assert queue.pop(30) is jobs[3]
+    assert queue.next_due_ms() is None

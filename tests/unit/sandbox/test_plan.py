@@ -1,0 +1,69 @@
+"""What a script gets, as data."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+import pytest
+
+from minwebhook.sandbox import seccomp
+from minwebhook.sandbox.plan import DESCRIPTIONS, RUNGS, Rung, SandboxPlan, make_plan
+from minwebhook.settings import SandboxSettings
+
+
+def plan(rung: Rung = "root", prefix: str = "/usr", **changes: object) -> SandboxPlan:
+    return make_plan(
+        replace(SandboxSettings(), **changes),  # type: ignore[arg-type]
+        rung,
+        machine="x86_64",
+        python_prefix=prefix,
+        root_directory="/data/root",
+        scratch_directory="/data/scratch",
+    )
+
+
+def test_limits_come_from_the_settings() -> None:
+    made = plan(job_memory_bytes=1, job_processes=2, job_open_files=3, job_file_bytes=4, job_tmp_bytes=5, bash="/b")
+    shown = made.to_json()
+    names = ("memory_bytes", "processes", "open_files", "file_bytes", "tmp_bytes", "bash")
+    assert [shown[name] for name in names] == [1, 2, 3, 4, 5, "/b"]
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("network", ["host", "none"])
+def test_the_filter_is_that_of_the_network_and_empty_without_isolation(rung: Rung, network: str) -> None:
+    made = plan(rung, sandbox_network=network)
+    assert made.network == network
+    expected = b"" if rung == "none" else seccomp.assemble("x86_64", network=network == "host")
+    assert base64.b64decode(made.to_json()["seccomp"]) == expected
+
+
+def test_the_interpreter_is_bound_where_it_is_not_below_usr() -> None:
+    assert "/opt/python" in plan(prefix="/opt/python").read_only
+    assert "/usr/local" not in plan(prefix="/usr/local").read_only
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_nothing_secret_is_bound(rung: Rung) -> None:
+    made = plan(rung)
+    for path in made.read_only:
+        assert path.startswith("/")
+        assert not path.startswith(("/root", "/home", "/var", "/run", "/proc", "/sys", "/dev", "/tmp", "/data"))
+        assert path not in ("/", "/etc", "/etc/shadow", "/etc/passwd")
+    for device in made.to_json()["devices"]:
+        assert device in ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_it_fits_into_one_message_to_the_fork_server(rung: Rung) -> None:
+    shown = plan(rung).to_json()
+    assert json.loads(json.dumps(shown)) == shown
+    assert len(json.dumps(shown)) < 1 << 16
+    assert rung in DESCRIPTIONS
+
+
+@pytest.mark.xfail(reason="any prefix that begins with the letters /usr counts as below it")
+def test_a_prefix_that_only_looks_like_usr() -> None:
+    assert "/usrlocal/python" in plan(prefix="/usrlocal/python").read_only
