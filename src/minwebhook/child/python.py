@@ -32,16 +32,39 @@ _NUL_ESCAPE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _CONTAINERS: Final = (str, bytes, bytearray, memoryview, dict, list, tuple, set, frozenset, range)
 _STREAM_MARK: Final = "WM_STREAM: "
 
-_WARM_UP_SOURCE: Final = b"def main(a, b, **rest):\n    return {'a': a, 'b': b, 'rest': rest}\n"
-_WARM_UP_ARGUMENTS: Final = b'{"a": [1, 2.5, "x", null, true], "b": {"c": "d"}, "e": "f"}'
+#: The variables that every job sets, even if only to nothing (jobs/environment.py). The dummy job sets them, too.
+VARIABLES: Final = (
+    "WM_WORKSPACE", "WM_TOKEN", "WM_EMAIL", "WM_USERNAME", "WM_BASE_URL", "BASE_URL", "BASE_INTERNAL_URL", "WM_JOB_ID",
+    "WM_JOB_PATH", "WM_FLOW_JOB_ID", "WM_ROOT_FLOW_JOB_ID", "WM_ROOT_JOB_ID", "WM_FLOW_PATH", "WM_FLOW_STEP_ID",
+    "WM_SCHEDULE_PATH", "WM_SCHEDULED_FOR", "WM_PERMISSIONED_AS", "WM_STATE_PATH", "WM_OBJECT_PATH", "WM_WORKER_GROUP",
+    "WM_RUNNABLE_ID", "WM_END_USER_EMAIL", "PATH", "HOME", "LANG", "TZ",
+)  # fmt: skip
+#: A dummy job as like a real one as can be: what it touches, the real one finds mapped.
+_WARM_UP_SOURCE: Final = b"""
+import json
+
+LIMIT = 10
+
+class Item:
+    def __init__(self, name):
+        self.name = name
+
+def helper(value, *, factor=2):
+    return [value] * factor
+
+def main(a: int = 0, b: str = "", when: str | None = None, **rest):
+    items = [Item(str(number)) for number in range(LIMIT)]
+    return {"a": a, "b": b, "rest": rest, "items": [item.name for item in items], "twice": helper(a)}
+"""
+_WARM_UP_ARGUMENTS: Final = b'{"a": [1, 2.5, "x", null, true], "b": "text", "e": {"f": "g", "h": [{"i": 1}, {"i": 2}]}}'
+_WARM_UP_HEADER: Final = json.dumps(
+    {"path": "warm/up", "env": dict.fromkeys(VARIABLES, "0123456789" * 4), "reuse": False}
+).encode()
+_WARM_UP_CODE: Final = marshal.dumps(compile(_WARM_UP_SOURCE, "warm.py", "exec", dont_inherit=True))
 
 
 class _ModuleFailed(Exception):
     """The script failed before ``main`` could be called: a syntax error, an import, module-level code."""
-
-
-_WARM_UP_HEADER: Final = b'{"path": "warm", "env": {"WM_JOB_ID": "0"}, "reuse": false}'
-_WARM_UP_CODE: Final = marshal.dumps(compile(_WARM_UP_SOURCE, "warm.py", "exec", dont_inherit=True))
 
 
 def prepare() -> None:
@@ -69,7 +92,7 @@ def _warm_up() -> None:
     here.send(wire.pack_job(_WARM_UP_HEADER, _WARM_UP_SOURCE, _WARM_UP_CODE, _WARM_UP_ARGUMENTS))
     _Session(there.fileno()).run_one(wait_for_end=False)
     here.recv(1 << 16)
-    del sys.modules["warm"], os.environ["WM_JOB_ID"]
+    del sys.modules["warm.up"]
     _SOURCES.clear()
     here.close()
     there.close()

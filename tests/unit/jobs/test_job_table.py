@@ -78,19 +78,11 @@ def make_table(store: MemoryStore, **more: Any) -> JobTable:
     return JobTable(cast(JobStore, store), **{"max_queued": MAX_QUEUED, **more})
 
 
-def now_or_never(table: JobTable) -> Job | None:
-    """The job that a worker would get at once."""
-
-    async def take() -> Job | None:
-        with trio.move_on_after(0):
-            return await table.take()
-        return None
-
-    return trio.run(take, clock=trio.testing.MockClock())
+SLOTS = 2
 
 
 class TableMachine(RuleBasedStateMachine):
-    """Submits, starts, ends, cancels and requeues at random; the model is a dictionary."""
+    """Submits, ends, cancels and requeues at random; the model is a dictionary."""
 
     ids = Bundle("ids")
 
@@ -98,12 +90,15 @@ class TableMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self.now = 1000
         self.store = MemoryStore()
-        self.table = make_table(self.store, clock=lambda: self.now)
+        self.table = make_table(self.store, slots=SLOTS, clock=lambda: self.now)
         self.model: dict[UUID, str] = {}
         self.jobs: dict[UUID, Job] = {}
         #: In the order in which they start: (-priority, due, arrival).
         self.turn: dict[UUID, tuple[int, int, int]] = {}
         self.arrivals = 0
+        self.stopped = False
+        #: Async jobs that started, in order, for workers.
+        self.for_workers: list[UUID] = []
 
     def in_state(self, *states: str) -> list[UUID]:
         return [job_id for job_id, state in self.model.items() if state in states]
@@ -113,54 +108,62 @@ class TableMachine(RuleBasedStateMachine):
         self.model[job.id] = "queued"
         self.turn[job.id] = (-(job.spec.priority or 0), job.scheduled_for_ms, self.arrivals)
         self.arrivals += 1
+        self.dispatch()
+
+    def dispatch(self) -> None:
+        while not self.stopped and len(self.in_state("running")) < SLOTS:
+            due = [job_id for job_id in self.in_state("queued") if self.turn[job_id][1] <= self.now]
+            if not due:
+                return
+            first = min(due, key=lambda job_id: self.turn[job_id])
+            self.model[first] = "running"
+            if self.jobs[first].turn is None:
+                self.for_workers.append(first)
+
+    def is_full(self) -> bool:
+        return len(self.in_state("queued")) >= MAX_QUEUED
 
     @rule(target=ids, priority=st.sampled_from([None, -1, 0, 3]), delay=st.sampled_from([None, -5, 0, 10, 1000]))
     def submit_durably(self, priority: int | None, delay: int | None) -> UUID | None:
         scheduled = None if delay is None else self.now + delay
+        full = self.is_full()
         try:
             job = trio.run(lambda: self.table.submit(spec(priority), scheduled_for_ms=scheduled))
         except Unavailable:
-            assert len(self.in_state("queued")) >= MAX_QUEUED
+            assert full
             return None
+        assert not full
         assert self.store.rows[job.id] == "queued"
         self.queue(job)
         return job.id
 
     @rule(target=ids, priority=st.sampled_from([None, 2]))
     def submit_for_a_waiting_caller(self, priority: int | None) -> UUID | None:
+        full = self.is_full()
         try:
             job = self.table.submit_sync(spec(priority))
         except Unavailable:
-            assert len(self.in_state("queued")) >= MAX_QUEUED
+            assert full
             return None
+        assert not full
         assert job.id not in self.store.rows
         self.queue(job)
-        return job.id
-
-    @rule(target=ids)
-    def start_at_once(self) -> UUID | None:
-        job = self.table.start_sync(spec())
-        if job is None:
-            assert self.in_state("queued")
-            return None
-        assert not self.in_state("queued")
-        self.jobs[job.id] = job
-        self.model[job.id] = "running"
+        assert job.turn is not None
+        assert job.turn.is_set() == (self.model[job.id] == "running")
         return job.id
 
     @rule(job_id=ids)
     def an_id_is_used_once(self, job_id: UUID | None) -> None:
-        if job_id is None or len(self.in_state("queued")) >= MAX_QUEUED:
+        if job_id is None or self.is_full():
             return
         with pytest.raises(BadRequest):
             trio.run(lambda: self.table.submit(spec(), job_id=job_id))
-        if self.model[job_id] in ("queued", "running") or job_id in self.store.rows:
-            with pytest.raises(BadRequest):
-                self.table.submit_sync(spec(), job_id=job_id)
+        with pytest.raises(BadRequest):
+            self.table.submit_sync(spec(), job_id=job_id)
 
     @rule()
     def a_submission_that_cannot_be_stored_leaves_nothing(self) -> None:
-        if len(self.in_state("queued")) >= MAX_QUEUED:
+        if self.is_full():
             return
         self.store.refuses = True
         job_id = UUID(int=1)
@@ -172,32 +175,48 @@ class TableMachine(RuleBasedStateMachine):
     @rule(passed=st.integers(0, 1500))
     def time_passes(self, passed: int) -> None:
         self.now += passed
+        trio.run(self.the_clock_strikes, clock=trio.testing.MockClock())
+        self.dispatch()
 
+    async def the_clock_strikes(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.table.run_clock)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    @precondition(lambda self: self.for_workers)
     @rule()
-    def start_the_next(self) -> None:
-        due = [job_id for job_id in self.in_state("queued") if self.turn[job_id][1] <= self.now]
-        job = now_or_never(self.table)
-        if job is None:
-            assert not due
-            return
-        first = min(due, key=lambda job_id: self.turn[job_id])
-        # Jobs of one due time that were not due on arrival keep their order of arrival, too.
-        assert self.turn[job.id] == self.turn[first]
-        assert (job.state, job.started_at_ms) == (JobState.RUNNING, self.now)
-        self.model[job.id] = "running"
+    def a_worker_takes(self) -> None:
+        job = trio.run(self.table.take)
+        assert job.id == self.for_workers.pop(0)
+        assert job.started_at_ms is not None
 
     @precondition(lambda self: self.in_state("running"))
     @rule(data=st.data(), state=st.sampled_from([JobState.SUCCESS, JobState.FAILURE, JobState.CANCELED]))
     def finish(self, data: st.DataObject, state: JobState) -> None:
-        job = self.jobs[data.draw(st.sampled_from(self.in_state("running")))]
+        running = [job_id for job_id in self.in_state("running") if job_id not in self.for_workers]
+        if not running:
+            return
+        job = self.jobs[data.draw(st.sampled_from(running))]
         self.table.finish(job, Outcome(state, b"1"), 7)
         self.model[job.id] = state.value
+        self.dispatch()
         assert (job.completed_at_ms, job.duration_ms) == (self.now, 7)
 
     @precondition(lambda self: self.in_state("running"))
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:
-        job = self.jobs[data.draw(st.sampled_from(self.in_state("running")))]
+        """Happens at the end of the server only, and to async jobs only."""
+        running = [
+            job_id
+            for job_id in self.in_state("running")
+            if job_id not in self.for_workers and self.jobs[job_id].turn is None
+        ]
+        if not running:
+            return
+        self.table.stop_starting()
+        self.stopped = True
+        job = self.jobs[data.draw(st.sampled_from(running))]
         self.table.requeue(job)
         self.queue(job)
         assert job.started_at_ms is None
@@ -216,6 +235,7 @@ class TableMachine(RuleBasedStateMachine):
             self.model[job_id] = "canceled"
             assert job.outcome is not None
             assert json.loads(job.outcome.result)["error"]["name"] == "Canceled"
+            assert job.turn is None or job.turn.is_set()
         assert stops == ([1] if before == "running" and not was_asked else [])
 
     @rule()
@@ -238,7 +258,7 @@ class TableMachine(RuleBasedStateMachine):
     def agrees_with_the_model(self) -> None:
         assert {job_id: job.state.value for job_id, job in self.jobs.items()} == self.model
         assert self.table.queued_count == len(self.in_state("queued"))
-        assert self.table.running_count == len(self.in_state("running"))
+        assert self.table.running_count == len(self.in_state("running")) <= SLOTS
         live = {job.id for job in self.table.live("demo")}
         assert set(self.in_state("queued", "running")) <= live
         assert not list(self.table.live("other"))
@@ -265,22 +285,35 @@ def test_what_is_not_in_the_table_does_not_happen(state: JobState, event: JobEve
 # --- waiting ------------------------------------------------------------------------------------------------------------
 
 
-async def test_everyone_who_waits_is_told(autojump_clock: trio.testing.MockClock) -> None:
-    table = make_table(MemoryStore())
-    job = table.submit_sync(spec())
-    got: list[Outcome] = []
+async def test_a_caller_waits_for_the_turn_of_its_job(autojump_clock: trio.testing.MockClock) -> None:
+    table = make_table(MemoryStore(), slots=1)
+    first = table.submit_sync(spec())
+    assert await table.turn(first)
+    second, third = table.submit_sync(spec()), table.submit_sync(spec())
+    turns: dict[UUID, bool] = {}
 
-    async def wait() -> None:
-        got.append(await table.wait(job))
+    async def wait(job: Job) -> None:
+        turns[job.id] = await table.turn(job)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(3):
-            nursery.start_soon(wait)
+        nursery.start_soon(wait, second)
+        nursery.start_soon(wait, third)
         await trio.testing.wait_all_tasks_blocked()
-        assert await table.take() is job
-        table.finish(job, OUTCOME, 0)
-    assert got == [OUTCOME] * 3
-    assert await table.wait(job) is OUTCOME
+        assert turns == {}
+        assert table.cancel(third, Cancellation("me", "why"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert turns == {third.id: False}
+        table.finish(first, OUTCOME, 0)
+    assert turns == {third.id: False, second.id: True}
+
+
+async def test_a_caller_that_is_cut_off_takes_its_queued_job_with_it(autojump_clock: trio.testing.MockClock) -> None:
+    table = make_table(MemoryStore(), slots=1)
+    running, queued = table.submit_sync(spec()), table.submit_sync(spec())
+    with trio.move_on_after(1):
+        await table.turn(queued)
+    assert queued.state is JobState.CANCELED
+    assert (running.state, table.queued_count, table.running_count) == (JobState.RUNNING, 0, 1)
 
 
 async def test_a_worker_waits_for_a_job(autojump_clock: trio.testing.MockClock) -> None:
@@ -293,32 +326,9 @@ async def test_a_worker_waits_for_a_job(autojump_clock: trio.testing.MockClock) 
 
         nursery.start_soon(work)
         await trio.testing.wait_all_tasks_blocked()
-        job = table.submit_sync(spec())
+        job = await table.submit(spec())
         await trio.testing.wait_all_tasks_blocked()
         assert taken == [job]
-
-
-async def test_no_more_jobs_run_than_there_are_slots(autojump_clock: trio.testing.MockClock) -> None:
-    table = make_table(MemoryStore(), slots=2)
-    first, second = table.start_sync(spec()), table.start_sync(spec())
-    assert first
-    assert second
-    assert table.start_sync(spec()) is None
-    waiting = table.submit_sync(spec())
-    with trio.move_on_after(10) as scope:
-        await table.take()
-    assert scope.cancelled_caught
-    async with trio.open_nursery() as nursery:
-        taken: list[Job] = []
-
-        async def work() -> None:
-            taken.append(await table.take())
-
-        nursery.start_soon(work)
-        await trio.testing.wait_all_tasks_blocked()
-        table.finish(first, OUTCOME, 0)
-    assert taken == [waiting]
-    assert table.start_sync(spec()) is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -357,11 +367,10 @@ async def test_a_job_that_is_due_earlier_than_all_others_is_in_time(autojump_clo
 
 async def test_after_stop_starting_nothing_starts(autojump_clock: trio.testing.MockClock) -> None:
     table = make_table(MemoryStore())
-    running = table.start_sync(spec())
-    assert running
-    queued = await table.submit(spec())
+    running = table.submit_sync(spec())
+    assert await table.turn(running)
     table.stop_starting()
-    assert table.start_sync(spec()) is None
+    queued = await table.submit(spec())
     with trio.move_on_after(10) as scope:
         await table.take()
     assert scope.cancelled_caught
@@ -410,7 +419,6 @@ async def test_results_survive_a_full_disk_and_the_end_of_the_saver(autojump_clo
     store = FullStore()
     table = make_table(store)
     job = table.submit_sync(spec())
-    assert await table.take() is job
     async with trio.open_nursery() as nursery:
         nursery.start_soon(table.run_saver)
         table.finish(job, OUTCOME, 0)
@@ -419,8 +427,7 @@ async def test_results_survive_a_full_disk_and_the_end_of_the_saver(autojump_clo
         await trio.sleep(10)
         assert table.get(job.id) is None
         assert store.rows == {job.id: "success"}
-        late = table.start_sync(spec())
-        assert late
+        late = table.submit_sync(spec())
         table.finish(late, OUTCOME, 0)
         nursery.cancel_scope.cancel()
     assert store.rows[late.id] == "success"
