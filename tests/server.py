@@ -359,13 +359,21 @@ def descendants(pid: int) -> dict[int, str]:
 
 def children(pid: int) -> list[int]:
     """Ids of the living children of ``pid``."""
-    return [each for each in process_ids() if (fields := _stat(each)) and int(fields[1]) == pid and fields[0] not in "ZX"]
+    return [
+        each for each in process_ids() if (fields := _stat(each)) and int(fields[1]) == pid and fields[0] not in "ZX"
+    ]
 
 
 def is_alive(pid: int, born: str) -> bool:
     """Whether the very process that started at ``born`` still lives (a zombie does not)."""
     fields = _stat(pid)
     return fields is not None and fields[19] == born and fields[0] not in "ZX"
+
+
+def unique(name: str) -> str:
+    """A process name of at most 15 bytes for :func:`named`, which another run of the tests does not use."""
+    assert len(name) <= 8
+    return f"m{os.getpid():x}{name}"
 
 
 def named(name: str) -> list[int]:

@@ -67,12 +67,12 @@ def bounded(server: Server) -> Any:
 @pytest.mark.parametrize(
     ("name", "ending", "check"),
     [
-        ("mwt-return", "return 'answer'", lambda value: value == "answer"),
-        ("mwt-raise", "raise ValueError('x')", lambda value: value["error"]["name"] == "ValueError"),
-        ("mwt-exit", "os._exit(5)", lambda value: value["error"]["exit_code"] == 5),
-        ("mwt-segv", "ctypes.string_at(0)", lambda value: value["error"]["signal"] == 11),
+        (unique("return"), "return 'answer'", lambda value: value == "answer"),
+        (unique("raise"), "raise ValueError('x')", lambda value: value["error"]["name"] == "ValueError"),
+        (unique("exit"), "os._exit(5)", lambda value: value["error"]["exit_code"] == 5),
+        (unique("segv"), "ctypes.string_at(0)", lambda value: value["error"]["signal"] == 11),
         # The others keep the socket open: only the timeout ends them.
-        ("mwt-close", "os.close(3); time.sleep(60)", lambda value: "timeout" in value["error"]["message"]),
+        (unique("close"), "os.close(3); time.sleep(60)", lambda value: "timeout" in value["error"]["message"]),
     ],
 )
 def test_processes_left_behind_are_gone_after_the_end(client: Client, name: str, ending: str, check: Any) -> None:
@@ -88,30 +88,30 @@ def test_a_timeout_ends_all_processes(client: Client) -> None:
     code = f"{NAMED}\ndef main():\n    leave_behind('mwt-timeout')\n    while True:\n        pass\n"
     answer = client.preview(code, timeout=1)
     assert "timeout after exceeding job-specific duration limit" in answer.error["message"]
-    ended("mwt-timeout")
+    ended(unique("timeout"))
 
 
 def test_a_cancellation_ends_all_processes(client: Client) -> None:
     code = f"{NAMED}\ndef main():\n    leave_behind('mwt-cancel')\n    time.sleep(300)\n"
     job_id = client.post("/jobs/run/preview", {"content": code, "language": "python3"}).text
-    eventually(lambda: len(named("mwt-cancel")) >= 4, "its processes")
+    eventually(lambda: len(named(unique("cancel"))) >= 4, "its processes")
     client.post(f"/jobs_u/queue/cancel/{job_id}")
     assert client.ended(job_id)["result"]["error"]["name"] == "Canceled"
-    ended("mwt-cancel")
+    ended(unique("cancel"))
 
 
 def test_bash_leaves_nothing_behind(client: Client) -> None:
     code = "exec -a mwt-bash sleep 300 & (setsid bash -c 'exec -a mwt-bash sleep 300' &) ; echo on"
     code = 'test "$$" -lt 10 && test ! -e /etc/shadow || exit 99\n' + code
     assert client.preview(code, language="bash").json() == "on"
-    ended("mwt-bash")
+    ended(unique("bash"))
 
 
 def test_python_ignoring_sigterm_is_killed(client: Client) -> None:
     code = f"{NAMED}\nfor n in (1, 2, 15):\n    signal.signal(n, signal.SIG_IGN)\nrename('mwt-deaf')\n"
     answer = client.preview(code + "def main():\n    while True:\n        time.sleep(1)\n", timeout=1)
     assert "timeout" in answer.error["message"]
-    ended("mwt-deaf")
+    ended(unique("deaf"))
 
 
 @pytest.mark.parametrize("language", ["python3", "bash"])
@@ -249,7 +249,8 @@ def test_what_is_no_json(client: Client, value: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["raise Broken()", "raise type('x' * 100_000, (Exception,), {})('y' * 1_000_000)", "raise KeyboardInterrupt"]
+    "text",
+    ["raise Broken()", "raise type('x' * 100_000, (Exception,), {})('y' * 1_000_000)", "raise KeyboardInterrupt"],
 )
 def test_exceptions_that_cannot_be_shown(client: Client, text: str) -> None:
     code = "class Broken(Exception):\n    def __str__(self):\n        raise Broken()\n    __repr__ = __str__\n"
@@ -337,10 +338,12 @@ def test_threads_are_bounded(client: Client) -> None:
     assert client.preview(code).json() < 300
 
 
+@pytest.mark.parametrize("rung", ["root"], indirect=True, scope="module")
 def test_a_bomb_of_forks(client: Client, server: Server, rung: str) -> None:
-    """At most 200 forks, and only where the script itself has seen that it is contained and counted on its own."""
-    if rung != "root":
-        pytest.skip("only on the rung root, where every job has a uid and so a process limit of its own")
+    """At most 200 forks, and only where the script itself has seen that it is contained and counted on its own.
+
+    Only on the rung root, where every job has a uid and so a process limit of its own.
+    """
     code = (
         NAMED
         + "import resource\n"
@@ -363,7 +366,7 @@ def test_a_bomb_of_forks(client: Client, server: Server, rung: str) -> None:
     before = descendants(server.pid)
     made, errno = client.preview(code).json()
     assert (0 < made < 200, errno) == (True, 11)  # EAGAIN
-    ended("mwt-bomb")
+    ended(unique("bomb"))
     # Other jobs were not in the way of the limit, nor are they now.
     eventually(
         lambda: len([pid for pid, born in descendants(server.pid).items() if is_alive(pid, born)]) <= len(before) + 8,
@@ -407,7 +410,7 @@ def test_many_short_jobs_leave_no_process_and_no_descriptor(rung: str, tmp_path:
 
         def counts() -> tuple[int, int]:
             living = [pid for pid, born in descendants(server.pid).items() if is_alive(pid, born)]
-            return len(living), len(os.listdir(f"/proc/{server.pid}/fd"))
+            return len(living), len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
 
         settled = counts()
         for _ in range(200):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,33 @@ def test_no_capabilities_and_no_new_privileges(client: Client) -> None:
         assert int(status[name], 16) == 0
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/etc/shadow", "/etc/passwd", "/root/.bashrc", "/home", "/var/lib", "/var/log", "/run", "/boot", "/srv", "/mnt"]
-    + ["/sys/kernel", "/dev/mem", "/dev/kmsg", "/dev/sda", "/dev/vda", "/dev/kvm", "/dev/tty", "/dev/ptmx"]
-    + ["/dev/fuse", "/.old", "/opt"],
-)
+HIDDEN = [
+    "/etc/shadow",
+    "/etc/passwd",
+    "/root/.bashrc",
+    "/home",
+    "/var/lib",
+    "/var/log",
+    "/run",
+    "/boot",
+    "/srv",
+    "/mnt",
+    "/sys/kernel",
+    "/opt",
+    "/.old",
+    "/dev/mem",
+    "/dev/kmsg",
+    "/dev/sda",
+    "/dev/vda",
+    "/dev/kvm",
+    "/dev/tty",
+    "/dev/ptmx",
+    "/dev/fuse",
+]
+
+
+# But for the way to the interpreter, wherever that is installed.
+@pytest.mark.parametrize("path", [path for path in HIDDEN if not sys.base_prefix.startswith(f"{path}/")])
 def test_paths_that_are_not_there(client: Client, path: str) -> None:
     code = "import os\ndef main(path):\n    return os.path.lexists(path)"
     assert probe(client, code, path=path) is False
@@ -93,11 +115,7 @@ def test_the_root_holds_only_what_is_planned(client: Client) -> None:
 @pytest.mark.parametrize("path", ["/x", "/etc/x", "/usr/x", "/dev/x", "/bin/x", "/var/x", "/usr/lib/x", "/proc/x"])
 def test_nothing_but_tmp_can_be_written(client: Client, path: str) -> None:
     code = (
-        "def main(path):\n"
-        "    try:\n"
-        "        open(path, 'w')\n"
-        "    except OSError as error:\n"
-        "        return error.errno\n"
+        "def main(path):\n    try:\n        open(path, 'w')\n    except OSError as error:\n        return error.errno\n"
     )
     assert probe(client, code, path=path) in (1, 2, 13, 30)  # EPERM, ENOENT, EACCES, EROFS
 
@@ -172,7 +190,9 @@ def test_open_descriptors_are_the_three_and_the_socket(client: Client) -> None:
     assert probe(client, code) == [0, 1, 2, 3]
     fds = probe(client, "echo /proc/self/fd/* > result.out", language="bash").split()
     assert {fd.rpartition("/")[2] for fd in fds} <= {"0", "1", "2", "3", "255"}
-    links = probe(client, "for f in /proc/$$/fd/*; do readlink $f; done > /tmp/l; cat /tmp/l > result.out", language="bash")
+    links = probe(
+        client, "for f in /proc/$$/fd/*; do readlink $f; done > /tmp/l; cat /tmp/l > result.out", language="bash"
+    )
     assert "socket:" not in links
 
 

@@ -92,12 +92,11 @@ async def list_jobs(context: Context) -> Response:
         if (wanted.wants_ended if record.state.is_final else wanted.wants_live) and wanted.matches(record):
             records[record.id] = record
     live = sorted(records.values(), key=lambda record: (not record.state.is_final, record.created_at_ms), reverse=True)
-    if wanted.offset:
-        live = []
-    page = live[: wanted.per_page]
+    page = live[wanted.offset : wanted.offset + wanted.per_page]
     if wanted.wants_ended and len(page) < wanted.per_page:
-        ended = await context.services.job_store.list_ended(context.workspace, wanted)
-        page += [record for record in ended if record.id not in records][: wanted.per_page - len(page)]
+        offset, limit = max(wanted.offset - len(live), 0), wanted.per_page - len(page)
+        ended = await context.services.job_store.list_ended(context.workspace, wanted, offset=offset, limit=limit)
+        page += [record for record in ended if record.id not in records]
     return Response.json(orjson.dumps([_list_item(record, with_args=with_args) for record in page]))
 
 

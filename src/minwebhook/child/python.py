@@ -27,6 +27,10 @@ from minwebhook.child.transfer import read_frame, write_all
 _FUNCTION_CALL: Final = "<function call>"  # what clients record for a default they cannot evaluate
 _CO_VARKEYWORDS: Final = 0x08
 _DATE_FORMATS: Final = ("%d-%m-%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d")
+#: A type's name as text, alone or optional in one of the usual spellings.
+_ANNOTATION_TEXT: Final = re.compile(
+    r"""['"]?(?:(?:typing\.)?Optional\[(?:datetime\.)?(\w+)\]|(?:None\s*\|\s*)?(?:datetime\.)?(\w+)(?:\s*\|\s*None)?)['"]?"""
+)
 _NUL_ESCAPE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 #: Iterables that are results and not streams.
 _CONTAINERS: Final = (str, bytes, bytearray, memoryview, dict, list, tuple, set, frozenset, range)
@@ -222,9 +226,10 @@ class Main:
         count = code.co_argcount
         self._declared = names[: count + code.co_kwonlyargcount]
         self._positional_only = names[: code.co_posonlyargcount]
-        self._with_default = {
-            *names[count - len(function.__defaults__ or ()) : count],
-            *(function.__kwdefaults__ or ()),
+        defaults = function.__defaults__ or ()
+        self._defaults = {
+            **dict(zip(names[count - len(defaults) : count], defaults, strict=True)),
+            **(function.__kwdefaults__ or {}),
         }
         self._annotations = getattr(function, "__annotations__", {})
         self._takes_others = bool(code.co_flags & _CO_VARKEYWORDS)
@@ -254,9 +259,9 @@ class Main:
         for name in self._declared:
             value = arguments.get(name)
             if value is None or value == _FUNCTION_CALL:
-                if name in self._with_default:
+                if name in self._defaults and name not in self._positional_only:
                     continue
-                value = None
+                value = self._defaults.get(name)
             elif name in self._annotations:
                 value = convert(value, self._annotations[name])
             if name in self._positional_only:
@@ -270,14 +275,15 @@ def convert(value: Any, annotation: Any) -> Any:
     """``value`` as bytes, datetime or date where the annotation asks for it; ``Optional`` is looked through."""
     if annotation is None or not isinstance(value, str):
         return value
-    if isinstance(annotation, str):
-        annotation = annotation.removesuffix("| None").strip().removeprefix("datetime.")
+    if isinstance(annotation, str):  # as with "from __future__ import annotations"
+        match = _ANNOTATION_TEXT.fullmatch(annotation)
+        annotation = match and (match[1] or match[2])
     else:
         members = [member for member in getattr(annotation, "__args__", ()) if member is not type(None)]
         if len(members) == 1 and type(None) in annotation.__args__:
             annotation = members[0]
     if annotation in (bytes, "bytes"):
-        return base64.b64decode(value)
+        return base64.b64decode(value, validate=True)
     if annotation in (datetime.datetime, "datetime"):
         return datetime.datetime.fromisoformat(value)
     if annotation in (datetime.date, "date"):

@@ -11,7 +11,8 @@ from minwebhook.errors import BadRequest
 from minwebhook.jobs.model import JobState
 from minwebhook.jobs.record import JobRecord
 
-MAX_PER_PAGE: Final = 1000
+DEFAULT_PER_PAGE: Final = 1000
+MAX_PER_PAGE: Final = 10_000
 
 #: Query parameters that take a list of texts, with the column and the record's value.
 _TEXTS: Final[dict[str, tuple[str, Callable[[JobRecord], str]]]] = {
@@ -29,7 +30,7 @@ class JobFilter:
     """What ``jobs/list`` was asked for."""
 
     page: int = 1
-    per_page: int = 100
+    per_page: int = DEFAULT_PER_PAGE
     order_desc: bool = True
     running: bool | None = None
     success: bool | None = None
@@ -54,7 +55,7 @@ class JobFilter:
             raise BadRequest("running=true and success exclude each other: a running job has not ended yet")
         return cls(
             page=max(_number(query, "page", 1), 1),
-            per_page=min(max(_number(query, "per_page", 100), 1), MAX_PER_PAGE),
+            per_page=min(max(_number(query, "per_page", DEFAULT_PER_PAGE), 1), MAX_PER_PAGE),
             order_desc=_flag(query, "order_desc") is not False,
             running=running,
             success=success,

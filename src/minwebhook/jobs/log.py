@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 _BLANK_LINES: Final = re.compile(rb"\n{2,}")
+_LINES: Final = re.compile(rb"[^\n]*\n|[^\n]+")
 _STREAM_MARK: Final = b"WM_STREAM: "
 _ANSI: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: Characters of the log that the error of a failed program quotes.
@@ -44,7 +45,7 @@ class JobLog:
             return None
         chunks: list[str] = []
         kept: list[bytes] = []
-        for line in bytes(self._buffer).splitlines(keepends=True):
+        for line in _LINES.findall(self._buffer):  # splitlines would also cut at carriage returns
             if line.startswith(_STREAM_MARK):
                 text = line[len(_STREAM_MARK) :].decode("utf-8", "replace")
                 chunks.append(text.removesuffix("\n").replace("\\n", "\n"))
@@ -59,7 +60,9 @@ class JobLog:
         return len(self._buffer) == self._banner_bytes
 
     def text(self) -> str:
-        """The whole log; bytes that are not UTF-8 are replaced."""
+        """The whole log; "" if nothing was written. Bytes that are not UTF-8 are replaced."""
+        if self.is_empty:
+            return ""
         return self._buffer.decode("utf-8", "replace")
 
     def last_line(self) -> str:

@@ -28,14 +28,18 @@ class JobQueue:
 
     def pop(self, now_ms: int) -> Job | None:
         """Removes and gives the job to start next, or None if none is due."""
-        while self._later and self._later[0][0] <= now_ms:
-            _, arrival, job = heapq.heappop(self._later)
-            self._push_due(job, arrival)
+        self.ripen(now_ms)
         while self._due:
             job = heapq.heappop(self._due)[-1]
             if job.state is JobState.QUEUED:
                 return job
         return None
+
+    def ripen(self, now_ms: int) -> None:
+        """Puts the jobs that have become due in line with the others."""
+        while self._later and self._later[0][0] <= now_ms:
+            _, arrival, job = heapq.heappop(self._later)
+            self._push_due(job, arrival)
 
     def next_due_ms(self) -> int | None:
         """When the next job that is not due yet becomes due."""

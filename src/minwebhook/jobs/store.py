@@ -51,7 +51,7 @@ class JobStore:
     async def save(self, jobs: Sequence[Job]) -> None:
         """Stores ended jobs with their results and logs; they are on disk when this returns."""
         rows = [_row(job) for job in jobs]
-        logs = [(job.id.bytes, job.log.text()) for job in jobs if job.log is not None and not job.log.is_empty]
+        logs = [(job.id.bytes, text) for job in jobs if (text := job.log_text())]
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(_SAVE, rows)
@@ -73,14 +73,14 @@ class JobStore:
         rows = self._db.read("SELECT log FROM job_log WHERE job_id = ?", (job_id.bytes,))
         return str(rows[0][0]) if rows else ""
 
-    async def list_ended(self, workspace: str, filter: JobFilter) -> list[JobRecord]:
-        """Ended jobs that match, newest first, one page."""
+    async def list_ended(self, workspace: str, filter: JobFilter, *, offset: int, limit: int) -> list[JobRecord]:
+        """Ended jobs that match, newest first."""
         where, values = filter.where(workspace)
         order = "DESC" if filter.order_desc else "ASC"
         rows = await self._db.read_in_thread(
             f"SELECT * FROM job WHERE status != 'queued' AND {where} "  # noqa: S608 - built from constants
             f"ORDER BY created_at {order}, id {order} LIMIT ? OFFSET ?",
-            (*values, filter.per_page, filter.offset),
+            (*values, limit, offset),
         )
         return [_record(row) for row in rows]
 

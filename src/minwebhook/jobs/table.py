@@ -205,7 +205,9 @@ class JobTable:
             pause = trio.CancelScope() if due is None else trio.move_on_after(max(due - self._clock(), 0) / 1000)
             with pause:
                 await self._alarm.wait()
-            self._dispatch(self._clock())
+            now = self._clock()
+            self._queue.ripen(now)  # even if none can start: a due job is not what this task waits for
+            self._dispatch(now)
 
     async def run_saver(self) -> None:
         """Writes ended jobs to disk and lets them go. On cancellation it writes what is left."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -15,15 +16,14 @@ import orjson
 
 #: Credentials as they appear in targets and fields. What is secret is decided here, for every output.
 _SECRETS: Final = re.compile(
-    r"(?P<keep>[?&](?:token|payload)=|\bBearer\s+|\btoken=)[^\s&\"';,]+",
-    re.IGNORECASE,
+    r"""(?P<query>[?&](?:token|payload)=)[^\s&"]+|(?P<field>\bBearer\s+|\btoken=)[^\s&"';,]+""", re.IGNORECASE
 )
 _FIELDS: Final = ("request_id", "job_id", "method", "path", "status", "duration_ms", "peer", "workspace")
 
 
 def redact(text: str) -> str:
     """``text`` without credentials: the values of ``token=`` and ``payload=`` and of Bearer fields."""
-    return _SECRETS.sub(r"\g<keep>[hidden]", text)
+    return _SECRETS.sub(lambda match: f"{match['query'] or match['field']}[hidden]", text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -43,7 +43,11 @@ class JsonFormatter(logging.Formatter):
                 line[name] = redact(value) if isinstance(value, str) else value
         if record.exc_info:
             line["traceback"] = redact(self.formatException(record.exc_info))
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # half a surrogate pair, which JSON in UTF-8 cannot hold
+            text = json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "replace")
+            return text.decode()
 
 
 def configure(level: str) -> None:

@@ -118,7 +118,7 @@ def make_plan(
     """The plan of ``rung`` from the settings. ``python_prefix`` is where the interpreter of scripts is installed."""
     network = cast(Network, settings.sandbox_network)
     read_only = [*PROGRAM_PATHS, *LOOKUP_PATHS]
-    if not python_prefix.startswith("/usr"):
+    if not f"{python_prefix}/".startswith("/usr/"):
         read_only.append(python_prefix)
     return SandboxPlan(
         rung=rung,

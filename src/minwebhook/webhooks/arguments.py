@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -30,35 +31,37 @@ def post_arguments(headers: Headers, body: bytes, query: Query) -> bytes:
     options = BodyOptions.parse(query)
     content_type = headers.get("content-type") or ""
     raw_string: str | None = None
-    value: Any = {}
+    text: bytes = _NO_ARGUMENTS
     if content_type.startswith("application/x-www-form-urlencoded"):
-        value = _form(body)
+        text = orjson.dumps(_form(body))
     elif content_type.startswith(_TEXT_TYPES):
         raw_string = _text(body)
     elif content_type.startswith("application/json") or not content_type:
         if body or content_type:
-            value = _json(body)
+            text = body
     else:
         try:
-            value = orjson.loads(body)
+            orjson.loads(body)
+            text = body
         except orjson.JSONDecodeError:
-            value = {}
+            pass
         raw_string = body.decode("utf-8", "replace")
     if options.raw and raw_string is None:
         raw_string = _text(body)
-    return _lay_out(value, body, options, headers, query, raw_string)
+    return _lay_out(text, _json(text), options, _extra(options, headers, query, raw_string))
 
 
 def get_arguments(headers: Headers, query: Query) -> bytes:
     """The arguments of a GET: the ``payload`` parameter; a body is not looked at."""
     options = BodyOptions.parse(query)
     payload = query.get("payload")
-    value: Any = {} if payload is None else decode_payload(payload)
-    return _lay_out(value, b"", options, headers, query, "" if options.raw else None)
+    text = _NO_ARGUMENTS if payload is None else decode_payload(payload)
+    extra = _extra(options, headers, query, "" if options.raw else None)
+    return _lay_out(text, orjson.loads(text), options, extra)
 
 
-def decode_payload(payload: str) -> dict[str, Any]:
-    """The JSON object in base64, standard or URL-safe, with or without padding. Raises :class:`BadRequest`."""
+def decode_payload(payload: str) -> bytes:
+    """The text of the JSON object in base64, standard or URL-safe, with or without padding. Raises :class:`BadRequest`."""
     standard = payload.replace("-", "+").replace("_", "/").rstrip("=")
     try:
         data = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
@@ -74,13 +77,12 @@ def decode_payload(payload: str) -> dict[str, Any]:
         raise BadRequest(f"payload: invalid json: {error}") from None
     if not isinstance(value, dict):
         raise BadRequest("payload: the JSON inside must be an object with the arguments")
-    return value
+    return data
 
 
-def _lay_out(
-    value: Any, body: bytes, options: BodyOptions, headers: Headers, query: Query, raw_string: str | None
-) -> bytes:
-    extra: dict[str, Any] = {}
+def _extra(options: BodyOptions, headers: Headers, query: Query, raw_string: str | None) -> dict[str, str]:
+    """What is added to the body's arguments: chosen headers, then chosen query values, then ``raw_string``."""
+    extra: dict[str, str] = {}
     for name in options.include_header:
         header = headers.get(name.lower())
         if header is not None:
@@ -91,15 +93,27 @@ def _lay_out(
             extra[name] = parameter
     if raw_string is not None:
         extra["raw_string"] = raw_string
-    is_object = isinstance(value, dict)
-    if is_object and not extra and not options.wrap_body:
-        if not value:
-            return _NO_ARGUMENTS
-        if body[:1] == b"{":
-            return body
-    if not is_object or options.wrap_body:
-        value = {"body": value}
-    return orjson.dumps({**value, **extra}) if extra else orjson.dumps(value)
+    return extra
+
+
+def _lay_out(text: bytes, value: Any, options: BodyOptions, extra: dict[str, str]) -> bytes:
+    """The arguments from the body's JSON ``text``, which means ``value``, and ``extra``.
+
+    The text is put together, not encoded again: numbers keep all their digits.
+    """
+    if not isinstance(value, dict) or options.wrap_body:
+        members = b'"body":' + text
+    elif not extra:
+        return text if value else _NO_ARGUMENTS
+    elif extra.keys() & value.keys():
+        # Which of two equal names counts is no question to leave to a parser; json keeps large integers exact.
+        kept = {name: member for name, member in json.loads(text).items() if name not in extra}
+        members = json.dumps(kept, ensure_ascii=False).encode()[1:-1]
+    else:
+        members = text.strip()[1:-1].strip()
+    if extra:
+        members += (b"," if members else b"") + orjson.dumps(extra)[1:-1]
+    return b"{" + members + b"}"
 
 
 def _json(body: bytes) -> Any:

@@ -49,9 +49,9 @@ def canceled(reason: str) -> dict[str, dict[str, str]]:
 
 
 def test_a_running_and_a_queued_job(client: Client) -> None:
-    running = client.submit("u/admin/named", {"name": "mwt-running"})
-    eventually(lambda: len(named("mwt-running")) == 2, "both processes")
-    queued = client.submit("u/admin/named", {"name": "mwt-queued"})
+    running = client.submit("u/admin/named", {"name": unique("running")})
+    eventually(lambda: len(named(unique("running"))) == 2, "both processes")
+    queued = client.submit("u/admin/named", {"name": unique("queued")})
     for job_id, body, reason in ((queued, {}, "unexplicited reasons"), (running, {"reason": "enough"}, "enough")):
         answer = client.post(f"/jobs_u/queue/cancel/{job_id}", body)
         assert (answer.status, answer.text) == (200, job_id)
@@ -61,14 +61,14 @@ def test_a_running_and_a_queued_job(client: Client) -> None:
         assert (done["canceled_by"], done["canceled_reason"]) == ("admin", reason)
         again = client.post(f"/jobs_u/queue/cancel/{job_id}")
         assert (again.status, again.text) == (200, f"queued job id {job_id} is already completed")
-    eventually(lambda: not named("mwt-running"), "the end of its processes")
-    assert named("mwt-queued") == []
+    eventually(lambda: not named(unique("running")), "the end of its processes")
+    assert named(unique("queued")) == []
     assert client.ended(queued)["started_at"] is None
     assert client.run("u/admin/quick").json() == 1
 
 
 def test_force_cancel_and_an_id_of_nobody(client: Client) -> None:
-    job_id = client.submit("u/admin/named", {"name": "mwt-forced"})
+    job_id = client.submit("u/admin/named", {"name": unique("forced")})
     assert client.post(f"/jobs_u/queue/force_cancel/{job_id}", {"reason": None}).text == job_id
     assert client.ended(job_id)["result"] == canceled("unexplicited reasons")
     nobody = "01890000-0000-7000-8000-000000000000"
@@ -78,7 +78,7 @@ def test_force_cancel_and_an_id_of_nobody(client: Client) -> None:
 
 @pytest.mark.parametrize("how", ["closes", "resets", "closes its sending side"])
 def test_a_caller_that_leaves_ends_its_job(client: Client, how: str) -> None:
-    name = f"mwt-{how[:4]}-{len(how)}"
+    name = unique(f"{how[:4]}{len(how)}")
     body = json.dumps({"name": name}).encode()
     head = (
         "POST /api/w/demo/jobs/run_wait_result/p/u/admin/named HTTP/1.1\r\nHost: x\r\n"
@@ -104,8 +104,8 @@ def test_a_caller_that_leaves_ends_its_job(client: Client, how: str) -> None:
 
 
 def test_a_caller_that_leaves_while_its_job_waits(client: Client) -> None:
-    first = client.submit("u/admin/named", {"name": "mwt-first"})
-    eventually(lambda: named("mwt-first"), "the first job")
+    first = client.submit("u/admin/named", {"name": unique("first")})
+    eventually(lambda: named(unique("first")), "the first job")
     head = (
         "GET /api/w/demo/jobs/run_wait_result/p/u/admin/quick HTTP/1.1\r\nHost: x\r\n"
         f"Authorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
@@ -118,10 +118,10 @@ def test_a_caller_that_leaves_while_its_job_waits(client: Client) -> None:
 
 
 def test_a_wait_that_is_too_long_is_a_500_and_ends_the_job(client: Client) -> None:
-    answer = client.run("u/admin/named", {"name": "mwt-late"})
+    answer = client.run("u/admin/named", {"name": unique("late")})
     assert (answer.status, answer.text) == (500, "timeout after 3s")
     assert answer.headers["content-type"].startswith("text/plain")
-    eventually(lambda: not named("mwt-late"), "the end of its processes")
+    eventually(lambda: not named(unique("late")), "the end of its processes")
     job = client.get("/jobs/list", success="false", per_page=1).json()[0]
     assert (job["canceled_by"], job["canceled_reason"]) == ("admin", "http connection broke")
 
@@ -168,7 +168,7 @@ def test_a_full_queue_refuses_with_503(make_server: Callable[..., Server]) -> No
 
 
 def test_priority_comes_first_then_arrival(client: Client) -> None:
-    blocker = client.submit("u/admin/named", {"name": "mwt-blocker"})
+    blocker = client.submit("u/admin/named", {"name": unique("blocker")})
     client.running(blocker)
     client.deploy("u/admin/urgent", "def main(**x):\n    pass", priority=5)
     client.deploy("u/admin/lazy", "def main(**x):\n    pass", priority=-5)

@@ -51,11 +51,11 @@ def server(make_server: MakeServer) -> Server:
 
 def test_sigterm_lets_requests_and_jobs_end(server: Server) -> None:
     client = server.client()
-    call = Call(client, "mwt-sync", 1.0)
-    eventually(lambda: named("mwt-sync"), "the sync job")
-    running = client.submit("u/admin/waiter", {"name": "mwt-async", "seconds": 1.0})
-    eventually(lambda: named("mwt-async"), "the async job")
-    queued = client.submit("u/admin/waiter", {"name": "mwt-later", "seconds": 0})
+    call = Call(client, unique("sync"), 1.0)
+    eventually(lambda: named(unique("sync")), "the sync job")
+    running = client.submit("u/admin/waiter", {"name": unique("async"), "seconds": 1.0})
+    eventually(lambda: named(unique("async")), "the async job")
+    queued = client.submit("u/admin/waiter", {"name": unique("later"), "seconds": 0})
     started = descendants(server.pid)
     before = time.monotonic()
     server.signal(signal.SIGTERM)
@@ -83,15 +83,15 @@ def is_refused(client: Client) -> bool:
 
 def test_a_second_signal_ends_at_once_and_the_async_job_runs_again(server: Server) -> None:
     client = server.client()
-    job_id = client.submit("u/admin/waiter", {"name": "mwt-second", "seconds": 60})
-    eventually(lambda: named("mwt-second"), "the job")
+    job_id = client.submit("u/admin/waiter", {"name": unique("second"), "seconds": 60})
+    eventually(lambda: named(unique("second")), "the job")
     server.signal(signal.SIGINT)
     eventually(lambda: "draining" in server.log, "the drain")
     assert server.process is not None
     assert server.process.poll() is None
     server.signal(signal.SIGTERM)
     assert server.wait(5) == 0
-    eventually(lambda: not named("mwt-second"), "the end of its processes")
+    eventually(lambda: not named(unique("second")), "the end of its processes")
     client = server.start()
     client.running(job_id)
 
@@ -100,11 +100,11 @@ def test_jobs_that_outlast_the_grace_are_ended_and_run_again(make_server: MakeSe
     server = make_server("--workers", "1", "--grace-s", "0.3")
     client = server.start()
     client.deploy("u/admin/waiter", WAITER)
-    job_id = client.submit("u/admin/waiter", {"name": "mwt-grace", "seconds": 60})
-    eventually(lambda: named("mwt-grace"), "the job")
+    job_id = client.submit("u/admin/waiter", {"name": unique("grace"), "seconds": 60})
+    eventually(lambda: named(unique("grace")), "the job")
     server.signal(signal.SIGTERM)
     assert server.wait(5) == 0
-    assert named("mwt-grace") == []
+    assert named(unique("grace")) == []
     assert "Traceback" not in server.log
     client = server.start()
     client.running(job_id)
@@ -116,13 +116,13 @@ def test_accepted_jobs_survive_a_kill(server: Server, round: int) -> None:
     dedicated = "def main(n):\n    return n + 100\n"
     client.deploy("u/admin/dedicated", dedicated, dedicated_worker=True)
     running = [client.submit("u/admin/waiter", {"name": f"mwt-kill{n}", "seconds": 0.7}) for n in range(2)]
-    eventually(lambda: named("mwt-kill0") and named("mwt-kill1"), "both running jobs")
+    eventually(lambda: named(unique("kill0")) and named(unique("kill1")), "both running jobs")
     queued = [client.submit("u/admin/waiter", {"name": f"mwt-wait{n}", "seconds": 0}) for n in range(3)]
     queued.append(client.submit("u/admin/dedicated", {"n": 1}))
     preview = {"content": "def main(x):\n    return x", "language": "python3", "args": {"x": "preview"}}
     queued.append(client.post("/jobs/run/preview", preview).text)
     server.kill()
-    assert named("mwt-kill0") == named("mwt-kill1") == []
+    assert named(unique("kill0")) == named(unique("kill1")) == []
 
     client = server.start()
     results = [client.ended(job_id)["result"] for job_id in running + queued]
@@ -144,7 +144,7 @@ def test_every_acknowledged_id_is_there_after_a_kill_in_the_middle_of_submission
     def submit() -> None:
         while not stop.is_set():
             try:
-                acknowledged.append(client.submit("u/admin/waiter", {"name": "mwt-many", "seconds": 0}))
+                acknowledged.append(client.submit("u/admin/waiter", {"name": unique("many"), "seconds": 0}))
             except (OSError, AssertionError, Exception):
                 return
 
@@ -165,9 +165,9 @@ def test_every_acknowledged_id_is_there_after_a_kill_in_the_middle_of_submission
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_server_outlives_its_fork_server(server: Server, which: str, busy: bool) -> None:
     client = server.client()
-    job_id = client.submit("u/admin/waiter", {"name": "mwt-zygote", "seconds": 60}) if busy else ""
+    job_id = client.submit("u/admin/waiter", {"name": unique("zygote"), "seconds": 60}) if busy else ""
     if busy:
-        eventually(lambda: named("mwt-zygote"), "the job")
+        eventually(lambda: named(unique("zygote")), "the job")
     else:
         assert client.run("u/admin/waiter", {"name": "x", "seconds": 0}).status == 200
     found = descendants(server.pid)
@@ -179,16 +179,16 @@ def test_the_server_outlives_its_fork_server(server: Server, which: str, busy: b
         error = client.ended(job_id)["result"]["error"]
         assert error["name"] == "ExecutionErr"
         assert error["message"].startswith("execution error:\njob process was lost") or error.get("signal") == 9
-        eventually(lambda: not named("mwt-zygote"), "the end of its processes")
+        eventually(lambda: not named(unique("zygote")), "the end of its processes")
     for _ in range(3):
-        assert client.run("u/admin/waiter", {"name": "mwt-after", "seconds": 0}).json() == "done mwt-after"
+        assert client.run("u/admin/waiter", {"name": unique("after"), "seconds": 0}).json() == "done mwt-after"
     assert client.preview("echo on", language="bash").json() == "on"
     assert server.stop() == 0
 
 
 def test_the_end_of_the_server_ends_everything(server: Server) -> None:
     client = server.client()
-    client.submit("u/admin/waiter", {"name": "mwt-orphan", "seconds": 60})
-    eventually(lambda: named("mwt-orphan"), "the job")
+    client.submit("u/admin/waiter", {"name": unique("orphan"), "seconds": 60})
+    eventually(lambda: named(unique("orphan")), "the job")
     server.kill()  # waits for the end of all that it started
-    assert named("mwt-orphan") == []
+    assert named(unique("orphan")) == []

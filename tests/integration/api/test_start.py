@@ -263,7 +263,9 @@ def test_tls(make_server: MakeServer, tmp_path: Path) -> None:
     assert server.stop() == 0
 
 
-@pytest.mark.parametrize("flags", [("--tls-cert", "{0}/none", "--tls-key", "{0}/none"), ("--tls-cert", "{0}/bad", "--tls-key", "{0}/bad")])
+@pytest.mark.parametrize(
+    "flags", [("--tls-cert", "{0}/none", "--tls-key", "{0}/none"), ("--tls-cert", "{0}/bad", "--tls-key", "{0}/bad")]
+)
 def test_certificates_that_cannot_be_read(make_server: MakeServer, tmp_path: Path, flags: tuple[str, ...]) -> None:
     (tmp_path / "bad").write_text("not PEM")
     with pytest.raises(StartFailed) as failed:

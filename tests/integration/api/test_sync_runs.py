@@ -193,7 +193,10 @@ def test_conversions_by_annotation(client: Client) -> None:
 
 
 def test_async_main_is_awaited(client: Client) -> None:
-    assert client.preview("import asyncio\nasync def main():\n    await asyncio.sleep(0)\n    return 'done'").json() == "done"
+    assert (
+        client.preview("import asyncio\nasync def main():\n    await asyncio.sleep(0)\n    return 'done'").json()
+        == "done"
+    )
 
 
 def test_a_generator_gives_its_text_and_leaves_the_log_clean(client: Client) -> None:
@@ -309,7 +312,7 @@ def test_a_script_that_says_it_failed(client: Client) -> None:
         ("printf 'two\\nlines' > result.out; echo hi", "two\nlines"),
         ("echo first; echo '  last  '; echo", "last"),
         ("true", ""),
-        ('a="$1"\nb="${2:-fallback}"\nc="$3"\necho "$a|$b|$c"', "x y|fallback|[1,\"é\"]"),
+        ('a="$1"\nb="${2:-fallback}"\nc="$3"\necho "$a|$b|$c"', 'x y|fallback|[1,"é"]'),
     ],
 )
 def test_bash_results(client: Client, code: str, result: Any) -> None:

@@ -25,7 +25,7 @@ from minwebhook.child.bash import argument_names, argument_text
         ('a="${1}"\nb="${2:-x y}"\nc="${3:-}" # comment\nd="$4"   # other', ["a", "b", "c", "d"]),
         ('a="$1"\nc="$3"', ["a"]),
         ('b="$2"', []),
-        (" a=\"$1\"\n\tb='$1'\nc=$1\nlocal d=\"$1\"", []),
+        (' a="$1"\n\tb=\'$1\'\nc=$1\nlocal d="$1"', []),
         ('a="$1"\nagain="$1"', ["a"]),
         ('a="$1"; echo', []),
         ('a="$10"', []),

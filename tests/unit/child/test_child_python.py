@@ -33,10 +33,17 @@ def call_main(made: types.ModuleType, arguments: dict[str, Any]) -> Any:
 
 
 def function(signature: str) -> Callable[..., Any]:
-    scope: dict[str, Any] = {"Optional": Optional, "datetime": datetime}
-    exec(f"def main({signature}):\n    return {{k: v for k, v in locals().items()}}", scope)
-    main: Callable[..., Any] = scope["main"]
+    made = module(f"def main({signature}):\n    return dict(locals())")
+    main: Callable[..., Any] = made.__dict__["main"]
     return main
+
+
+def module(code: str) -> types.ModuleType:
+    """A script, compiled without the future features of this file."""
+    made = types.ModuleType("script")
+    made.__dict__.update({"Optional": Optional, "datetime": datetime})
+    exec(compile(code, "script.py", "exec", dont_inherit=True), made.__dict__)  # noqa: S102 - scripts are the subject
+    return made
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,6 @@ def test_binding(signature: str, arguments: dict[str, Any], expected: dict[str, 
     assert main(*positional, **keywords) == expected
 
 
-@pytest.mark.xfail(reason="a positional-only parameter behind one that keeps its default gets the former's place")
 def test_positional_only_parameters_keep_their_places() -> None:
     main = function("a=1, b=2, /")
     positional, keywords = bind(main, {"b": 20})
@@ -140,7 +146,7 @@ UTC = datetime.UTC
         ("01/02/2024", datetime.date, datetime.date(2024, 1, 2)),
         ("eA==", bytes, b"x"),
         ("eA==", "bytes | None", b"x"),
-        ("eA==", Optional[bytes], b"x"),
+        ("eA==", Optional[bytes], b"x"),  # noqa: UP045 - the other spelling is another type
         ("eA==", bytes | None, b"x"),
         ("eA==", bytes | str | None, "eA=="),
         ("x", str, "x"),
@@ -159,7 +165,7 @@ def test_conversions(value: Any, annotation: Any, expected: Any) -> None:
 @pytest.mark.parametrize("annotation", [datetime.datetime, datetime.date, bytes])
 def test_texts_that_cannot_be_converted_are_an_error_of_the_script(annotation: Any) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        convert("nonsense!", annotation)
+        convert("abcde", annotation)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -180,7 +186,10 @@ class Shown:
         (-(10**400), "-1" + "0" * 400),
         (math.nan, "null"),
         (-math.inf, "null"),
-        ({"a": [math.inf, {"b": (math.nan, 1)}], "c": "NaN Infinity"}, '{"a":[null,{"b":[null,1]}],"c":"NaN Infinity"}'),
+        (
+            {"a": [math.inf, {"b": (math.nan, 1)}], "c": "NaN Infinity"},
+            '{"a":[null,{"b":[null,1]}],"c":"NaN Infinity"}',
+        ),
         ("é\u2028\n", '"é\u2028\\n"'),
         ("\ud800", '"?"'),
         ({"\udfff": "\ud83d"}, '{"?":"?"}'),
@@ -191,7 +200,7 @@ class Shown:
         (b"\x00\xff", '"AP8="'),
         ({"a": b"x", "b": 1}, '{"a":"eA==","b":1}'),
         ({"a": {"b": b"x"}}, '{"a":{"b":"b\'x\'"}}'),
-        ([b"x"], '["b\'x\'"]'),
+        ([b"x"], "[\"b'x'\"]"),
         ((1, (2,)), "[1,[2]]"),
         ({3}, '"{3}"'),
         (frozenset(), '"frozenset()"'),
@@ -202,7 +211,7 @@ class Shown:
         (Path("/a/b"), '"/a/b"'),
         (Shown(), '"shown"'),
         ([Shown(), object], f'["shown","{object}"]'),
-        ({1: 2, None: 3, True: 4, 1.5: 5}, '{"1":4,"null":3,"1.5":5}'),
+        ({1: 2, None: 3, False: 4, 1.5: 5}, '{"1":2,"null":3,"false":4,"1.5":5}'),
         (complex(1, 2), '"(1+2j)"'),
         ({"z": 1, "a": 2}, '{"z":1,"a":2}'),
     ],
@@ -313,7 +322,7 @@ class BrokenStr(Exception):
 
 class StrGivesNoText(Exception):
     def __str__(self) -> str:
-        return 7  # type: ignore[return-value]
+        return 7  # type: ignore[return-value]  # noqa: PLE0307 - broken on purpose
 
 
 class StrGoesOn(Exception):
@@ -323,7 +332,7 @@ class StrGoesOn(Exception):
 
 class BrokenAttributes(Exception):
     @property
-    def __dict__(self) -> Any:
+    def __dict__(self) -> Any:  # type: ignore[override]
         raise ZeroDivisionError
 
 
@@ -335,7 +344,9 @@ def test_broken_exceptions_still_have_a_name(kind: type[Exception]) -> None:
     assert isinstance(report["stack"], str)
 
 
-@pytest.mark.parametrize("extra", [{"x": {(1, 2): 3}}, {"x": math.nan}, {"x": "\ud800"}, {"x": object()}, {"x": deep(5000)}])
+@pytest.mark.parametrize(
+    "extra", [{"x": {(1, 2): 3}}, {"x": math.nan}, {"x": "\ud800"}, {"x": object()}, {"x": deep(5000)}]
+)
 def test_attributes_that_have_no_json_hide_nothing(extra: dict[str, Any]) -> None:
     error = ValueError("\ud800 and \0")
     error.__dict__.update(extra)
@@ -356,12 +367,6 @@ def test_any_message_is_json(text: str) -> None:
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
-
-
-def module(code: str) -> types.ModuleType:
-    made = types.ModuleType("script")
-    exec(code, made.__dict__)
-    return made
 
 
 def test_main_is_found_called_awaited_and_streamed(capsys: pytest.CaptureFixture[str]) -> None:

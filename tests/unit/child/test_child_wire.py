@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ frames = st.lists(st.tuples(kinds, st.binary(max_size=300)), max_size=8)
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     """``data`` in pieces."""
     points = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(points, points[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(points)]
 
 
 @given(frames, st.lists(st.integers(0, 10_000), max_size=30))

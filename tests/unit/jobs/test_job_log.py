@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -23,10 +24,12 @@ def collect(pieces: list[bytes], limit: int = 1 << 20, banner: str = BANNER) -> 
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     points = sorted({0, len(data), *(each % (len(data) + 1) for each in cuts)})
-    return [data[a:b] for a, b in zip(points, points[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(points)]
 
 
-output = st.lists(st.sampled_from([b"\n", b"\n\n", b"a", b"\r\n", b" ", "é".encode(), b"\xff", b"WM_STREAM: "])).map(b"".join)
+output = st.lists(st.sampled_from([b"\n", b"\n\n", b"a", b"\r\n", b" ", "é".encode(), b"\xff", b"WM_STREAM: "])).map(
+    b"".join
+)
 
 
 @given(output, st.lists(st.integers(0, 1000)), st.integers(0, 30))

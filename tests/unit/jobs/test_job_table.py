@@ -148,8 +148,6 @@ class TableMachine(RuleBasedStateMachine):
         assert not full
         assert job.id not in self.store.rows
         self.queue(job)
-        assert job.turn is not None
-        assert job.turn.is_set() == (self.model[job.id] == "running")
         return job.id
 
     @rule(job_id=ids)
@@ -175,14 +173,8 @@ class TableMachine(RuleBasedStateMachine):
     @rule(passed=st.integers(0, 1500))
     def time_passes(self, passed: int) -> None:
         self.now += passed
-        trio.run(self.the_clock_strikes, clock=trio.testing.MockClock())
+        self.table._dispatch(self.now)  # what run_clock does at the due time
         self.dispatch()
-
-    async def the_clock_strikes(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.table.run_clock)
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
 
     @precondition(lambda self: self.for_workers)
     @rule()
@@ -235,7 +227,6 @@ class TableMachine(RuleBasedStateMachine):
             self.model[job_id] = "canceled"
             assert job.outcome is not None
             assert json.loads(job.outcome.result)["error"]["name"] == "Canceled"
-            assert job.turn is None or job.turn.is_set()
         assert stops == ([1] if before == "running" and not was_asked else [])
 
     @rule()
@@ -362,6 +353,30 @@ async def test_a_job_that_is_due_earlier_than_all_others_is_in_time(autojump_clo
         soon = await table.submit(spec(), scheduled_for_ms=now + 5_000)
         with trio.fail_after(6):
             assert await table.take() is soon
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("why", ["no slot is free", "the server stops"])
+async def test_the_clock_rests_while_a_due_job_cannot_start(autojump_clock: trio.testing.MockClock, why: str) -> None:
+    looked = 0
+
+    def clock() -> int:
+        nonlocal looked
+        looked += 1
+        if looked > 1000:
+            raise AssertionError("the clock does not rest")
+        return int(trio.current_time() * 1000)
+
+    table = make_table(MemoryStore(), slots=1, clock=clock)
+    running = table.submit_sync(spec())
+    assert running.state is JobState.RUNNING
+    if why == "the server stops":
+        table.finish(running, OUTCOME, 0)
+        table.stop_starting()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run_clock)
+        await table.submit(spec(), scheduled_for_ms=clock() + 1000)
+        await trio.sleep(10)
         nursery.cancel_scope.cancel()
 
 

@@ -85,7 +85,12 @@ def test_streams(text: str, shown: str) -> None:
         ({"code": 0, "result_json": ' {"a": 1}\n', "result_text": "t"}, b"a", SUCCESS, {"a": 1}),
         ({"code": 0, "result_json": "{"}, b"a", FAILURE, "result.json is not valid JSON"),
         ({"code": 3}, b"why\n", FAILURE, error('exit code for "python run": 3, last log lines:\nwhy', exit_code=3)),
-        ({"code": 3, "result_text": "t"}, b"", FAILURE, error('exit code for "python run": 3, last log lines:\n', exit_code=3)),
+        (
+            {"code": 3, "result_text": "t"},
+            b"",
+            FAILURE,
+            error('exit code for "python run": 3, last log lines:\n', exit_code=3),
+        ),
         ({"code": 3, "result_json": '{"x": 1}'}, b"", FAILURE, {"error": {"x": 1}}),
         (
             {"code": 137, "signal": 9},
@@ -140,9 +145,11 @@ def test_any_report_gives_an_outcome_with_json(kind: bytes, payload: bytes) -> N
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["code", "signal", "result_json", "result_text", "wm_labels", "wm_failure", "error"]), inner
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["code", "signal", "result_json", "result_text", "wm_labels", "wm_failure", "error"]), inner
+        )
     ),
     max_leaves=8,
 )

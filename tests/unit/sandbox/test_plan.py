@@ -64,6 +64,5 @@ def test_it_fits_into_one_message_to_the_fork_server(rung: Rung) -> None:
     assert rung in DESCRIPTIONS
 
 
-@pytest.mark.xfail(reason="any prefix that begins with the letters /usr counts as below it")
 def test_a_prefix_that_only_looks_like_usr() -> None:
     assert "/usrlocal/python" in plan(prefix="/usrlocal/python").read_only

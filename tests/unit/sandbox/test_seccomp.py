@@ -40,7 +40,7 @@ class Program:
     def make(cls, machine: str, *, network: bool) -> Program:
         data = assemble(machine, network=network)
         assert len(data) % 8 == 0
-        return cls(tuple(struct.iter_unpack("=HBBI", data)))  # type: ignore[arg-type]
+        return cls(tuple(struct.iter_unpack("=HBBI", data)))
 
     def run(self, architecture: int, number: int, *arguments: int) -> int:
         """What the kernel would do with this call (man 2 seccomp, linux/filter.h)."""
@@ -106,9 +106,7 @@ def test_the_dangerous_are_denied_by_name(machine: str, network: bool) -> None:
 
 
 @variants
-@pytest.mark.parametrize(
-    "flag", [0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000]
-)
+@pytest.mark.parametrize("flag", [0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000])
 def test_no_new_namespaces_by_clone(machine: str, network: bool, flag: int) -> None:
     clone = CLONE[column(machine)]
     for rest in (0, 17, 0x01200011, 0x00010F00, 1 << 63):
@@ -132,7 +130,11 @@ def test_unshare_of_a_user_namespace_is_denied_and_others_need_capabilities(mach
 
 
 @variants
-@given(family=st.integers(0, (1 << 32) - 1) | st.integers(0, 50), kind=st.integers(0, 1 << 20), protocol=st.integers(0, 300))
+@given(
+    family=st.integers(0, (1 << 32) - 1) | st.integers(0, 50),
+    kind=st.integers(0, 1 << 20),
+    protocol=st.integers(0, 300),
+)
 def test_socket_families(machine: str, network: bool, family: int, kind: int, protocol: int) -> None:
     result = run(machine, network, SOCKET[column(machine)], family, kind, protocol)
     allowed = {1, 2, 10} if network else {1}

@@ -1,0 +1,201 @@
+"""Pools of waiting processes, with a fork server that answers when the test says so."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+
+from minwebhook.errors import SandboxError
+from minwebhook.runtimes.child import Child
+from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.runtimes.pool import ChildPool, ReusePool
+from minwebhook.runtimes.zygote import Deliver, Zygote
+
+
+class FakeChild:
+    """What pools use of a child."""
+
+    def __init__(self) -> None:
+        self.exit: object | None = None
+        self.ended = False
+
+    def end(self) -> None:
+        self.ended = True
+
+
+class FakeZygote:
+    """Keeps what was asked for until the test answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[Deliver] = []
+
+    def spawn(self, language: str, deliver: Deliver) -> None:
+        self.asked.append(deliver)
+
+    def deliver(self) -> FakeChild:
+        child = FakeChild()
+        self.asked.pop(0)(cast(Child, child), "")
+        return child
+
+    def refuse(self, reason: str) -> None:
+        self.asked.pop(0)(None, reason)
+
+
+def make_pool(zygote: FakeZygote, *, idle: int = 1, target: int = 3) -> ChildPool:
+    return ChildPool(cast(Zygote, zygote), "bash", idle_target=idle, target=target)
+
+
+def test_one_waits_until_the_language_is_used_then_as_many_as_wanted() -> None:
+    zygote = FakeZygote()
+    pool = make_pool(zygote)
+    pool.refill()
+    pool.refill()
+    assert len(zygote.asked) == 1
+    child = zygote.deliver()
+    assert cast(FakeChild, pool.take_ready()) is child
+    pool.refill()
+    assert len(zygote.asked) == 3
+    for _ in range(3):
+        zygote.deliver()
+    pool.refill()
+    assert (zygote.asked, pool.ready_count) == ([], 3)
+
+
+async def test_those_who_wait_are_served_in_their_order(autojump_clock: trio.testing.MockClock) -> None:
+    zygote = FakeZygote()
+    pool = make_pool(zygote)
+    got: list[FakeChild] = []
+
+    async def take() -> None:
+        got.append(cast(FakeChild, await pool.take()))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(take)
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(zygote.asked) >= 2
+        first, second = zygote.deliver(), zygote.deliver()
+    assert got == [first, second]
+
+
+async def test_one_that_died_while_it_waited_is_passed_over(autojump_clock: trio.testing.MockClock) -> None:
+    zygote = FakeZygote()
+    pool = make_pool(zygote, idle=2)
+    pool.refill()
+    dead, living = zygote.deliver(), zygote.deliver()
+    dead.exit = object()
+    assert cast(FakeChild, await pool.take()) is living
+    assert dead.ended
+
+
+async def test_a_lone_failure_is_tried_again_and_many_are_an_error(autojump_clock: trio.testing.MockClock) -> None:
+    zygote = FakeZygote()
+    pool = make_pool(zygote, target=1)
+    async with trio.open_nursery() as nursery:
+        got: list[FakeChild] = []
+
+        async def take() -> None:
+            got.append(cast(FakeChild, await pool.take()))
+
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        zygote.refuse("no memory")
+        await trio.testing.wait_all_tasks_blocked()
+        assert zygote.asked
+        child = zygote.deliver()
+    assert got == [child]
+
+    async with trio.open_nursery() as nursery:
+
+        async def fail() -> None:
+            with pytest.raises(SandboxError, match="cannot start a bash process: no memory"):
+                await pool.take()
+
+        nursery.start_soon(fail)
+        with trio.fail_after(5):
+            while nursery.child_tasks:
+                await trio.testing.wait_all_tasks_blocked()
+                if zygote.asked:
+                    zygote.refuse("no memory")
+                await trio.lowlevel.checkpoint()
+
+
+async def test_who_stops_waiting_leaves_the_process_to_others(autojump_clock: trio.testing.MockClock) -> None:
+    zygote = FakeZygote()
+    pool = make_pool(zygote)
+    with trio.move_on_after(1):
+        await pool.take()
+    child = zygote.deliver()
+    assert pool.ready_count == 1
+    assert cast(FakeChild, await pool.take()) is child
+    pool.close()
+
+
+def test_closing_ends_all() -> None:
+    zygote = FakeZygote()
+    pool = make_pool(zygote, idle=2)
+    pool.refill()
+    children = [zygote.deliver(), zygote.deliver()]
+    pool.close()
+    assert all(child.ended for child in children)
+    assert pool.ready_count == 0
+
+
+# --- dedicated workers ------------------------------------------------------------------------------------------------
+
+
+def give(pool: ReusePool, key: str) -> FakeChild:
+    child = FakeChild()
+    pool.give_back(key, cast(Child, child))
+    return child
+
+
+def take(pool: ReusePool, key: str) -> FakeChild | None:
+    return cast(FakeChild | None, pool.take(key))
+
+
+def test_a_process_is_for_its_version_only_and_the_last_used_comes_first() -> None:
+    pool = ReusePool(10)
+    first, second = give(pool, "a"), give(pool, "a")
+    assert take(pool, "b") is None
+    assert take(pool, "a") is second
+    assert take(pool, "a") is first
+    assert take(pool, "a") is None
+
+
+def test_the_one_unused_for_longest_goes_when_there_are_too_many() -> None:
+    pool = ReusePool(2)
+    oldest, middle, newest = give(pool, "a"), give(pool, "b"), give(pool, "a")
+    assert (oldest.ended, middle.ended, newest.ended) == (True, False, False)
+    assert take(pool, "a") is newest
+    assert take(pool, "a") is None
+    assert take(pool, "b") is middle
+
+
+def test_the_dead_get_no_other_job() -> None:
+    pool = ReusePool(10)
+    healthy, dead = give(pool, "a"), give(pool, "a")
+    dead.exit = object()
+    assert take(pool, "a") is healthy
+    assert dead.ended
+    assert take(pool, "a") is None
+
+
+def test_closing_ends_all_that_wait() -> None:
+    pool = ReusePool(10)
+    children = [give(pool, "a"), give(pool, "b")]
+    pool.close()
+    assert all(child.ended for child in children)
+    assert take(pool, "a") is None
+
+
+def test_every_language_of_scripts_has_a_runtime() -> None:
+    from minwebhook.scripts.model import Language
+
+    assert set(RUNTIMES) == {language.value for language in Language}
+    for name, runtime in RUNTIMES.items():
+        assert runtime.language == name
+        assert runtime.banner.endswith("CODE EXECUTION ---\n")
