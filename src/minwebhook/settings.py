@@ -93,6 +93,11 @@ class JobSettings:
     )
     max_log_bytes: int = _setting(8 * MIB, "Bytes of log of one job; a job that writes more is ended.", low=KIB)
     max_result_bytes: int = _setting(32 * MIB, "Bytes of one result; a larger one fails the job.", low=KIB)
+    spin_s: float = _setting(
+        0.0004,
+        "Seconds the server looks for the answer of a reused process, if nothing else runs, before it sleeps; 0 = never.",
+        low=0,
+    )
     warm_children: int = _setting(
         0, "Started sandboxes per runtime that wait for their job; 0 = twice the workers, at least 4.", low=0
     )

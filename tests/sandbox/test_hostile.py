@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.sandbox.conftest import CONTAINED, start
-from tests.server import Client, Server, children, descendants, eventually, is_alive, memory_bytes, named
+from tests.server import Client, Server, children, descendants, eventually, is_alive, memory_bytes, named, unique
 
 MIB = 1024 * 1024
 
@@ -85,14 +85,14 @@ def test_processes_left_behind_are_gone_after_the_end(client: Client, name: str,
 
 
 def test_a_timeout_ends_all_processes(client: Client) -> None:
-    code = f"{NAMED}\ndef main():\n    leave_behind('mwt-timeout')\n    while True:\n        pass\n"
+    code = f"{NAMED}\ndef main():\n    leave_behind({unique('timeout')!r})\n    while True:\n        pass\n"
     answer = client.preview(code, timeout=1)
     assert "timeout after exceeding job-specific duration limit" in answer.error["message"]
     ended(unique("timeout"))
 
 
 def test_a_cancellation_ends_all_processes(client: Client) -> None:
-    code = f"{NAMED}\ndef main():\n    leave_behind('mwt-cancel')\n    time.sleep(300)\n"
+    code = f"{NAMED}\ndef main():\n    leave_behind({unique('cancel')!r})\n    time.sleep(300)\n"
     job_id = client.post("/jobs/run/preview", {"content": code, "language": "python3"}).text
     eventually(lambda: len(named(unique("cancel"))) >= 4, "its processes")
     client.post(f"/jobs_u/queue/cancel/{job_id}")
@@ -101,14 +101,15 @@ def test_a_cancellation_ends_all_processes(client: Client) -> None:
 
 
 def test_bash_leaves_nothing_behind(client: Client) -> None:
-    code = "exec -a mwt-bash sleep 300 & (setsid bash -c 'exec -a mwt-bash sleep 300' &) ; echo on"
+    name = unique("bash")
+    code = f"exec -a {name} sleep 300 & (setsid bash -c 'exec -a {name} sleep 300' &) ; echo on"
     code = 'test "$$" -lt 10 && test ! -e /etc/shadow || exit 99\n' + code
     assert client.preview(code, language="bash").json() == "on"
     ended(unique("bash"))
 
 
 def test_python_ignoring_sigterm_is_killed(client: Client) -> None:
-    code = f"{NAMED}\nfor n in (1, 2, 15):\n    signal.signal(n, signal.SIG_IGN)\nrename('mwt-deaf')\n"
+    code = f"{NAMED}\nfor n in (1, 2, 15):\n    signal.signal(n, signal.SIG_IGN)\nrename({unique('deaf')!r})\n"
     answer = client.preview(code + "def main():\n    while True:\n        time.sleep(1)\n", timeout=1)
     assert "timeout" in answer.error["message"]
     ended(unique("deaf"))
@@ -351,7 +352,7 @@ def test_a_bomb_of_forks(client: Client, server: Server, rung: str) -> None:
         + "assert resource.getrlimit(resource.RLIMIT_NPROC)[1] <= 256\n"
         + "def main():\n"
         + "    assert_contained()\n"
-        + "    rename('mwt-bomb')\n"
+        + f"    rename({unique('bomb')!r})\n"
         + "    made = 0\n"
         + "    for _ in range(200):\n"
         + "        try:\n"

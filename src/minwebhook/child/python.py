@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from minwebhook.child import wire
 from minwebhook.child.transfer import read_frame, write_all
+from minwebhook.child.variables import USUAL
 
 _FUNCTION_CALL: Final = "<function call>"  # what clients record for a default they cannot evaluate
 _CO_VARKEYWORDS: Final = 0x08
@@ -36,13 +37,6 @@ _NUL_ESCAPE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _CONTAINERS: Final = (str, bytes, bytearray, memoryview, dict, list, tuple, set, frozenset, range)
 _STREAM_MARK: Final = "WM_STREAM: "
 
-#: The variables that every job sets, even if only to nothing (jobs/environment.py). The dummy job sets them, too.
-VARIABLES: Final = (
-    "WM_WORKSPACE", "WM_TOKEN", "WM_EMAIL", "WM_USERNAME", "WM_BASE_URL", "BASE_URL", "BASE_INTERNAL_URL", "WM_JOB_ID",
-    "WM_JOB_PATH", "WM_FLOW_JOB_ID", "WM_ROOT_FLOW_JOB_ID", "WM_ROOT_JOB_ID", "WM_FLOW_PATH", "WM_FLOW_STEP_ID",
-    "WM_SCHEDULE_PATH", "WM_SCHEDULED_FOR", "WM_PERMISSIONED_AS", "WM_STATE_PATH", "WM_OBJECT_PATH", "WM_WORKER_GROUP",
-    "WM_RUNNABLE_ID", "WM_END_USER_EMAIL", "PATH", "HOME", "LANG", "TZ",
-)  # fmt: skip
 #: A dummy job as like a real one as can be: what it touches, the real one finds mapped.
 _WARM_UP_SOURCE: Final = b"""
 import json
@@ -62,7 +56,7 @@ def main(a: int = 0, b: str = "", when: str | None = None, **rest):
 """
 _WARM_UP_ARGUMENTS: Final = b'{"a": [1, 2.5, "x", null, true], "b": "text", "e": {"f": "g", "h": [{"i": 1}, {"i": 2}]}}'
 _WARM_UP_HEADER: Final = json.dumps(
-    {"path": "warm/up", "env": dict.fromkeys(VARIABLES, "0123456789" * 4), "reuse": False}
+    {"path": "warm/up", "env": {name: value or "0123456789" * 4 for name, value in USUAL.items()}, "reuse": False}
 ).encode()
 _WARM_UP_CODE: Final = marshal.dumps(compile(_WARM_UP_SOURCE, "warm.py", "exec", dont_inherit=True))
 
@@ -86,6 +80,7 @@ def serve(fd: int) -> None:
     _warm_up()
     gc.enable()  # the fork server runs without; a script may need it
     session = _Session(fd)
+    session.environment.update(USUAL)
     session.send(wire.READY, b"")
     while session.run_one():
         pass
@@ -97,6 +92,7 @@ def _warm_up() -> None:
     _Session(there.fileno()).run_one(wait_for_end=False)
     here.recv(1 << 16)
     del sys.modules["warm.up"]
+    os.environ.update(USUAL)
     _SOURCES.clear()
     here.close()
     there.close()
@@ -109,7 +105,8 @@ class _Session:
         self._fd = fd
         self._job = wire.NO_JOB
         self._main: Main | None = None
-        self._environment: dict[str, str] = {}
+        #: What is set, as far as it matters.
+        self.environment: dict[str, str] = {}
 
     def run_one(self, *, wait_for_end: bool = True) -> bool:
         """Runs the next job. True if another one may come."""
@@ -137,7 +134,7 @@ class _Session:
 
     def _set_environment(self, environment: dict[str, str]) -> None:
         """Sets what differs from the job before: few variables do, and setting one is dear."""
-        known = self._environment
+        known = self.environment
         for name, value in environment.items():
             if known.get(name) != value:
                 os.environ[name] = known[name] = value

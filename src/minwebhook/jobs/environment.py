@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from minwebhook.child.variables import USUAL
 from minwebhook.jobs.model import Job
 from minwebhook.times import rfc3339
-
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -> dict[str, str]:
@@ -17,6 +16,7 @@ def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -
     root_job = str(spec.root_job or spec.parent_job or job.id)
     username = spec.username
     environment = {
+        **USUAL,
         "WM_WORKSPACE": spec.workspace,
         "WM_TOKEN": token,
         "WM_EMAIL": spec.email,
@@ -26,23 +26,12 @@ def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -
         "BASE_INTERNAL_URL": internal_url,
         "WM_JOB_ID": job_id,
         "WM_JOB_PATH": spec.path,
-        "WM_FLOW_JOB_ID": "",
-        "WM_ROOT_FLOW_JOB_ID": "",
         "WM_ROOT_JOB_ID": root_job,
-        "WM_FLOW_PATH": "",
-        "WM_FLOW_STEP_ID": "",
-        "WM_SCHEDULE_PATH": "",
         "WM_SCHEDULED_FOR": _second(job.scheduled_for_ms // 1000),
         "WM_PERMISSIONED_AS": spec.permissioned_as,
         "WM_STATE_PATH": f"{spec.path}/user" if spec.path else f"u/{username}/tmp_state",
         "WM_OBJECT_PATH": f"{spec.path.replace('/', '_')}/manual/{job.created_at_ms}_{job_id}",
-        "WM_WORKER_GROUP": "default",
         "WM_RUNNABLE_ID": "" if spec.script_hash is None else f"{spec.script_hash & (1 << 64) - 1:016x}",
-        "WM_END_USER_EMAIL": "",
-        "PATH": _PATH,
-        "HOME": "/tmp",
-        "LANG": "C.UTF-8",
-        "TZ": "UTC",
     }
     for entry in spec.environment:
         name, _, value = entry.partition("=")

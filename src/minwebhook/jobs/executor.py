@@ -60,6 +60,8 @@ class Executor:
         self._banners = {
             name: runtime.banner.format(version=python_version.rpartition(".")[0]) for name, runtime in RUNTIMES.items()
         }
+        # With one processor, spinning would keep the job from running.
+        self._spin_s = settings.spin_s if len(os.sched_getaffinity(0)) > 1 else 0
         self._deadlines = RunDeadlines()
         self._compiled: OrderedDict[str, bytes] = OrderedDict()
         self._used: list[tuple[Child, ChildPool]] = []
@@ -116,6 +118,9 @@ class Executor:
 
     async def _run(self, job: Job) -> None:
         """From a running job to an ended one. On cancellation the job is put back, or ends with its caller."""
+        if job.cancellation is not None:  # between its start and this turn of the loop
+            self._table.finish(job, outcomes.canceled(job.cancellation), 0)
+            return
         spec = job.spec
         runtime = RUNTIMES[spec.language]
         log = job.log = JobLog(self._banners[runtime.language], self._settings.max_log_bytes)
@@ -127,10 +132,14 @@ class Executor:
         end: Report | Vanished | Broken | None = None
         outcome: Outcome | None = None
         try:
-            child = self._ready_child(spec, runtime) or await self._wait_for_child(job, runtime)
+            is_reused = False
+            if spec.dedicated and runtime.reusable:
+                child = self._reuse.take(version_key(spec))
+                is_reused = child is not None
+            child = child or self._pools[runtime.language].take_ready() or await self._wait_for_child(job, runtime)
             if child is not None:
                 job.stop = child.kill
-                end = await self._converse(job, child, runtime, token)
+                end = await self._converse(job, child, runtime, token, is_reused=is_reused)
         except SandboxError as error:
             outcome = outcomes.execution_error(str(error))
         except trio.Cancelled:
@@ -164,13 +173,6 @@ class Executor:
             return own, True
         return instance, False
 
-    def _ready_child(self, spec: JobSpec, runtime: Runtime) -> Child | None:
-        if spec.dedicated and runtime.reusable:
-            child = self._reuse.take(version_key(spec))
-            if child is not None:
-                return child
-        return self._pools[runtime.language].take_ready()
-
     async def _wait_for_child(self, job: Job, runtime: Runtime) -> Child | None:
         """None if the job was stopped meanwhile."""
         with trio.CancelScope() as scope:
@@ -178,7 +180,9 @@ class Executor:
             return await self._pools[runtime.language].take()
         return None
 
-    async def _converse(self, job: Job, child: Child, runtime: Runtime, token: str) -> Report | Vanished | Broken:
+    async def _converse(
+        self, job: Job, child: Child, runtime: Runtime, token: str, *, is_reused: bool
+    ) -> Report | Vanished | Broken:
         """Gives the job to the child and waits for its report."""
         spec = job.spec
         key = version_key(spec)
@@ -192,6 +196,8 @@ class Executor:
             wire.pack_job(header, spec.source, self._compiled_of(key), spec.arguments, number),
             number=number,
             max_payload=self._settings.max_result_bytes,
+            # A new process competes with the fork of its successor for the processor that spinning would hold.
+            spin_s=self._spin_s if is_reused and self._table.is_only_one_running else 0,
             on_log=job.log.write,
             on_code=lambda code: self._keep_compiled(spec, key, code),
         )

@@ -267,6 +267,11 @@ class JobTable:
         """The live job, or one that has just ended."""
         return self._jobs.get(job_id)
 
+    @property
+    def is_only_one_running(self) -> bool:
+        """Whether one job runs and none waits: the loop has nothing better to do than to look for its answer."""
+        return self.running_count == 1 and not self.queued_count
+
     def live(self, workspace: str) -> Iterator[Job]:
         """Jobs of a workspace that are in the table, oldest first."""
         return (job for job in self._jobs.values() if job.spec.workspace == workspace)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.server import ADMIN_TOKEN, Client, Server, descendants, eventually, named, serving
+from tests.server import ADMIN_TOKEN, Client, Server, descendants, eventually, named, serving, unique
 
 #: Runs under a name that can be found from outside, together with a child of its own.
 NAMED = """

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.server import Answer, Client, Server, children, descendants, eventually, is_alive, named
+from tests.server import Answer, Client, Server, children, descendants, eventually, is_alive, named, unique
 
 MakeServer = Callable[..., Server]
 
@@ -62,15 +62,15 @@ def test_sigterm_lets_requests_and_jobs_end(server: Server) -> None:
     eventually(lambda: is_refused(client), "no more connections", timeout_s=5)
     call.join(10)
     assert call.answer is not None
-    assert call.answer.json() == "done mwt-sync"
+    assert call.answer.json() == "done " + unique("sync")
     assert server.wait() == 0
     assert time.monotonic() - before < 5
     assert not any(is_alive(pid, born) for pid, born in started.items())
     # What ran has ended; what waited runs after the next start.
     client = server.start()
     done = client.job(running)
-    assert (done["type"], done["result"]) == ("CompletedJob", "done mwt-async")
-    assert client.ended(queued)["result"] == "done mwt-later"
+    assert (done["type"], done["result"]) == ("CompletedJob", "done " + unique("async"))
+    assert client.ended(queued)["result"] == "done " + unique("later")
 
 
 def is_refused(client: Client) -> bool:
@@ -115,9 +115,9 @@ def test_accepted_jobs_survive_a_kill(server: Server, round: int) -> None:
     client = server.client()
     dedicated = "def main(n):\n    return n + 100\n"
     client.deploy("u/admin/dedicated", dedicated, dedicated_worker=True)
-    running = [client.submit("u/admin/waiter", {"name": f"mwt-kill{n}", "seconds": 0.7}) for n in range(2)]
+    running = [client.submit("u/admin/waiter", {"name": unique(f"kill{n}"), "seconds": 0.7}) for n in range(2)]
     eventually(lambda: named(unique("kill0")) and named(unique("kill1")), "both running jobs")
-    queued = [client.submit("u/admin/waiter", {"name": f"mwt-wait{n}", "seconds": 0}) for n in range(3)]
+    queued = [client.submit("u/admin/waiter", {"name": unique(f"wait{n}"), "seconds": 0}) for n in range(3)]
     queued.append(client.submit("u/admin/dedicated", {"n": 1}))
     preview = {"content": "def main(x):\n    return x", "language": "python3", "args": {"x": "preview"}}
     queued.append(client.post("/jobs/run/preview", preview).text)
@@ -126,7 +126,7 @@ def test_accepted_jobs_survive_a_kill(server: Server, round: int) -> None:
 
     client = server.start()
     results = [client.ended(job_id)["result"] for job_id in running + queued]
-    assert results[:5] == [f"done mwt-{name}" for name in ("kill0", "kill1", "wait0", "wait1", "wait2")]
+    assert results[:5] == ["done " + unique(name) for name in ("kill0", "kill1", "wait0", "wait1", "wait2")]
     assert results[5:] == [101, "preview"]
     assert len(client.get("/jobs/list").json()) == 7
     # Once done it stays done.
@@ -158,7 +158,7 @@ def test_every_acknowledged_id_is_there_after_a_kill_in_the_middle_of_submission
         thread.join(30)
     client = server.start()
     for job_id in acknowledged:
-        assert client.ended(job_id)["result"] == "done mwt-many"
+        assert client.ended(job_id)["result"] == "done " + unique("many")
 
 
 @pytest.mark.parametrize("which", ["outer", "inner"])
@@ -181,7 +181,7 @@ def test_the_server_outlives_its_fork_server(server: Server, which: str, busy: b
         assert error["message"].startswith("execution error:\njob process was lost") or error.get("signal") == 9
         eventually(lambda: not named(unique("zygote")), "the end of its processes")
     for _ in range(3):
-        assert client.run("u/admin/waiter", {"name": unique("after"), "seconds": 0}).json() == "done mwt-after"
+        assert client.run("u/admin/waiter", {"name": unique("after"), "seconds": 0}).json() == "done " + unique("after")
     assert client.preview("echo on", language="bash").json() == "on"
     assert server.stop() == 0
 

@@ -67,18 +67,17 @@ def test_one_waits_until_the_language_is_used_then_as_many_as_wanted() -> None:
 async def test_those_who_wait_are_served_in_their_order(autojump_clock: trio.testing.MockClock) -> None:
     zygote = FakeZygote()
     pool = make_pool(zygote)
-    got: list[FakeChild] = []
+    got: dict[int, FakeChild] = {}
 
-    async def take() -> None:
-        got.append(cast(FakeChild, await pool.take()))
+    async def take(number: int) -> None:
+        got[number] = cast(FakeChild, await pool.take())
 
     async with trio.open_nursery() as nursery:
-        for _ in range(2):
-            nursery.start_soon(take)
+        for number in range(3):
+            nursery.start_soon(take, number)
             await trio.testing.wait_all_tasks_blocked()
-        assert len(zygote.asked) >= 2
-        first, second = zygote.deliver(), zygote.deliver()
-    assert got == [first, second]
+        children = [zygote.deliver() for _ in range(3)]
+    assert got == dict(enumerate(children))
 
 
 async def test_one_that_died_while_it_waited_is_passed_over(autojump_clock: trio.testing.MockClock) -> None:

@@ -1,0 +1,147 @@
+"""The executor at the moments that real processes cannot be stopped at."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+
+from minwebhook.auth.job_tokens import JobTokens
+from minwebhook.errors import SandboxError
+from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
+from minwebhook.jobs.store import JobStore
+from minwebhook.jobs.table import JobTable
+from minwebhook.runtimes.child import Child
+from minwebhook.runtimes.pool import ChildPool, ReusePool
+from minwebhook.settings import JobSettings
+
+SPEC = JobSpec(
+    workspace="demo",
+    kind="preview",
+    language="bash",
+    source=b"",
+    arguments=b"{}",
+    created_by="a",
+    username="a",
+    email="e",
+    permissioned_as="u/a",
+    timeout_s=600,
+)
+WHY = Cancellation("me", "why")
+
+
+class EmptyPool:
+    """Never has a process; says so, or lets the caller wait."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def take_ready(self) -> Child | None:
+        return None
+
+    async def take(self) -> Child:
+        if self.reason is not None:
+            raise SandboxError(self.reason)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    def refill(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class NoStore:
+    """For sync jobs, which are stored when they have ended."""
+
+    def exists(self, job_id: object) -> bool:
+        return False
+
+
+@pytest.fixture
+def pool() -> EmptyPool:
+    return EmptyPool()
+
+
+@pytest.fixture
+def table() -> JobTable:
+    return JobTable(cast(JobStore, NoStore()), max_queued=10, slots=1)
+
+
+@pytest.fixture
+async def executor(
+    table: JobTable, pool: EmptyPool, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> AsyncIterator[Executor]:
+    made = Executor(
+        table,
+        {"bash": cast(ChildPool, pool)},
+        ReusePool(1),
+        JobSettings(),
+        python_version="3.11.0",
+        base_url=lambda: "http://x",
+        tokens=JobTokens(),
+    )
+    nursery.start_soon(made.run, 1)
+    yield made
+
+
+async def started(executor: Executor, nursery: trio.Nursery, ended: dict[int, Outcome], number: int) -> Job:
+    """A sync run in a task of its own, up to where it waits."""
+    jobs: list[Job] = []
+
+    async def run() -> None:
+        ended[number] = await executor.run_sync(SPEC, job_id=None, on_start=jobs.append)
+
+    nursery.start_soon(run)
+    await trio.testing.wait_all_tasks_blocked()
+    return jobs[0]
+
+
+async def test_a_job_cancelled_while_it_waits_for_a_process(
+    executor: Executor, table: JobTable, nursery: trio.Nursery
+) -> None:
+    ended: dict[int, Outcome] = {}
+    job = await started(executor, nursery, ended, 1)
+    assert job.state is JobState.RUNNING
+    assert table.cancel(job, WHY)
+    await trio.testing.wait_all_tasks_blocked()
+    assert ended[1].state is JobState.CANCELED
+
+
+async def test_a_job_cancelled_in_the_very_turn_in_which_it_starts(
+    executor: Executor, table: JobTable, nursery: trio.Nursery
+) -> None:
+    ended: dict[int, Outcome] = {}
+    first = await started(executor, nursery, ended, 1)
+    second = await started(executor, nursery, ended, 2)
+    assert (first.state, second.state) == (JobState.RUNNING, JobState.QUEUED)
+    table.cancel(first, WHY)
+    with trio.fail_after(5):
+        while second.state is JobState.QUEUED:
+            await trio.lowlevel.checkpoint()
+        assert table.cancel(second, WHY)  # its task has not run yet
+        await trio.testing.wait_all_tasks_blocked(0.1)
+    assert ended[2].state is JobState.CANCELED
+
+
+async def test_a_timeout_while_it_waits_for_a_process(executor: Executor, nursery: trio.Nursery) -> None:
+    ended: dict[int, Outcome] = {}
+    await started(executor, nursery, ended, 1)
+    await trio.sleep(599)
+    assert ended == {}
+    await trio.sleep(2)
+    assert ended[1].state is JobState.FAILURE
+    assert b"timeout after exceeding job-specific duration limit" in ended[1].result
+
+
+async def test_no_process_to_be_had(executor: Executor, pool: EmptyPool, nursery: trio.Nursery) -> None:
+    pool.reason = "cannot start a bash process: no memory"
+    ended: dict[int, Outcome] = {}
+    await started(executor, nursery, ended, 1)
+    assert ended[1].state is JobState.FAILURE
+    assert b"execution error:\\ncannot start a bash process: no memory" in ended[1].result
