@@ -163,7 +163,7 @@ def _start_own(directory: Path, *, dedicated: bool) -> Iterator[Running]:
         "--data",
         str(directory / "data"),
     ]
-    environment = plain_environment() | {"MINWEBHOOK_ADMIN_TOKEN": token}
+    environment = plain_environment() | {"MINWEBHOOK_ADMIN_TOKEN": token, "MINWEBHOOK_ACCESS_LOG": "false"}
     with running(command, directory=directory, environment=environment, log=log) as process:
         port = _wait_for_port(process, log)
         headers = JSON_HEADERS | {"Authorization": f"Bearer {token}"}

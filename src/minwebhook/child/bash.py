@@ -66,9 +66,9 @@ def serve(fd: int, interpreter: str) -> None:
     os.close(go_read)
     write_all(fd, wire.frame(wire.READY))
     job, payload = read_frame(fd)
-    header_json, source, _, arguments_json = wire.unpack_job(payload)
-    header = json.loads(header_json)
-    _write_job(header["env"], source, arguments_json)
+    header, source, _, arguments_json = wire.unpack_job(payload)
+    _, _, variables = wire.unpack_header(header)
+    _write_job(variables, source, arguments_json)
     os.write(go_write, b"go\n")
     os.close(go_write)
     report = _report(_wait_for(pid))
@@ -76,10 +76,10 @@ def serve(fd: int, interpreter: str) -> None:
     os.read(fd, 1)  # the server ends this process after the answer is out
 
 
-def _write_job(environment: dict[str, str], source: bytes, arguments_json: bytes) -> None:
+def _write_job(variables: list[str], source: bytes, arguments_json: bytes) -> None:
     arguments = json.loads(arguments_json)
     values = [argument_text(arguments.get(name)) for name in argument_names(source.decode("utf-8", "replace"))]
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    lines = [f"export {shlex.quote(variable)}" for variable in variables]
     lines.append("set -- " + " ".join(shlex.quote(value) for value in values))
     lines.append("set -e\n. ./main.sh\n")
     Path("args.json").write_bytes(arguments_json)

@@ -55,9 +55,9 @@ def main(a: int = 0, b: str = "", when: str | None = None, **rest):
     return {"a": a, "b": b, "rest": rest, "items": [item.name for item in items], "twice": helper(a)}
 """
 _WARM_UP_ARGUMENTS: Final = b'{"a": [1, 2.5, "x", null, true], "b": "text", "e": {"f": "g", "h": [{"i": 1}, {"i": 2}]}}'
-_WARM_UP_HEADER: Final = json.dumps(
-    {"path": "warm/up", "env": {name: value or "0123456789" * 4 for name, value in USUAL.items()}, "reuse": False}
-).encode()
+_WARM_UP_HEADER: Final = wire.pack_header(
+    "warm/up", {name: value or "0123456789" * 4 for name, value in USUAL.items()}, stays=False
+)
 _WARM_UP_CODE: Final = marshal.dumps(compile(_WARM_UP_SOURCE, "warm.py", "exec", dont_inherit=True))
 
 
@@ -78,7 +78,9 @@ def prepare() -> None:
 def serve(fd: int) -> None:
     """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says ``reuse``, many."""
     _warm_up()
-    gc.enable()  # the fork server runs without; a script may need it
+    # A script may need the collector, which the fork server runs without; what is there already is not garbage.
+    gc.freeze()
+    gc.enable()
     session = _Session(fd)
     session.environment.update(USUAL)
     session.send(wire.READY, b"")
@@ -105,19 +107,19 @@ class _Session:
         self._fd = fd
         self._job = wire.NO_JOB
         self._main: Main | None = None
-        #: What is set, as far as it matters.
+        #: What is set, as far as it is known.
         self.environment: dict[str, str] = {}
 
     def run_one(self, *, wait_for_end: bool = True) -> bool:
         """Runs the next job. True if another one may come."""
         self._job, payload = read_frame(self._fd)
-        header_json, source, compiled, arguments_json = wire.unpack_job(payload)
-        header = json.loads(header_json)
-        self._set_environment(header["env"])
+        header, source, compiled, arguments_json = wire.unpack_job(payload)
+        path, stays, variables = wire.unpack_header(header)
+        self._set_environment(variables)
         try:
             arguments = json.loads(arguments_json)
             if self._main is None:
-                self._main = Main(self._load(header["path"], source, compiled))
+                self._main = Main(self._load(path, source, compiled))
             kind, answer = wire.RESULT, encode_result(self._main.call(arguments))
         except _ModuleFailed as failure:
             self._exit_by(failure.__cause__)
@@ -125,17 +127,18 @@ class _Session:
             kind, answer = wire.ERROR, encode_error(error)
         _flush()
         self.send(kind, answer)
-        if header["reuse"]:
+        if stays:
             return True
         if wait_for_end:
             # The server ends this process after the answer is out: ending is work that nobody should wait for.
             os.read(self._fd, 1)
         return False
 
-    def _set_environment(self, environment: dict[str, str]) -> None:
+    def _set_environment(self, variables: list[str]) -> None:
         """Sets what differs from the job before: few variables do, and setting one is dear."""
         known = self.environment
-        for name, value in environment.items():
+        for variable in variables:
+            name, _, value = variable.partition("=")
             if known.get(name) != value:
                 os.environ[name] = known[name] = value
 
@@ -190,6 +193,8 @@ def _fill_line_cache() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
+        if stream is sys.__stdout__ or stream is sys.__stderr__:
+            continue  # unbuffered
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from uuid import UUID
 
-import orjson
 import trio
 
 from minwebhook.auth.job_tokens import JobIdentity, JobTokens
@@ -189,7 +188,7 @@ class Executor:
         base_url = self._base_url()
         environment = job_environment(job, base_url=base_url, internal_url=base_url, token=token)
         stays = spec.dedicated and runtime.reusable
-        header = orjson.dumps({"path": spec.path, "env": environment, "reuse": stays})
+        header = wire.pack_header(spec.path, environment, stays=stays)
         assert job.log is not None  # noqa: S101 - made by _run
         number = os.urandom(8)
         return await child.run(

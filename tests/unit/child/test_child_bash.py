@@ -78,7 +78,7 @@ def test_hostile_texts_reach_bash_unchanged(require_program: Callable[[str], str
     import contextlib
 
     with contextlib.chdir(tmp_path):
-        _write_job({"NAME": "'; touch broken; '"}, source.encode(), json.dumps(arguments).encode())
+        _write_job(["NAME='; touch broken; '"], source.encode(), json.dumps(arguments).encode())
     assert shutil.which(bash)
     subprocess.run([bash, "--noprofile", "--norc", ".job.sh"], cwd=tmp_path, check=True)
     assert (tmp_path / "seen").read_bytes().decode().split("\0")[:-1] == [*texts, "'; touch broken; '"]

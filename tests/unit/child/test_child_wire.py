@@ -99,3 +99,18 @@ def test_frames_of_another_job_are_refused() -> None:
     assert reader.feed(wire.frame(b"R", b"x", b"12345678")) == [(b"R", b"x")]
     with pytest.raises(wire.FrameError, match="a frame of another job"):
         reader.feed(wire.frame(b"R", b"x"))
+
+
+variables = st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text(), max_size=8)
+
+
+@given(st.text(), st.booleans(), variables)
+def test_a_header_comes_out_as_it_went_in(path: str, stays: bool, environment: dict[str, str]) -> None:
+    """But for NUL, which no variable can hold, and half surrogates, which no UTF-8 can."""
+    found_path, found_stays, found = wire.unpack_header(wire.pack_header(path, environment, stays=stays))
+
+    def kept(text: str) -> str:
+        return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+    assert (found_path, found_stays) == (kept(path), stays)
+    assert found == [f"{name}={kept(value)}" for name, value in environment.items()]
