@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -57,25 +56,31 @@ async def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises :class:`~minwebhook.errors.MinwebhookError` if it cannot start."""
     data = _prepare_data_directory(Path(settings.server.data))
     tls = make_context(settings.server.tls_cert, settings.server.tls_key) if settings.server.tls_cert else None
-    database = Database.open(data / "minwebhook.db")
+    # Before anything is made that would be left behind by an address that cannot be had. Early clients wait.
+    listeners = open_listeners(settings.server.listen, tls)
     try:
-        await _Program(settings, data, database, lambda: open_listeners(settings.server.listen, tls)).run()
+        database = Database.open(data / "minwebhook.db")
+        try:
+            await _Program(settings, data, database, listeners).run()
+        finally:
+            database.close()
+            shutil.rmtree(data / "sandbox", ignore_errors=True)
     finally:
-        database.close()
-        shutil.rmtree(data / "sandbox", ignore_errors=True)
+        for listener in listeners:
+            listener.close()
 
 
 class _Program:
     """The parts of one running server."""
 
-    def __init__(
-        self, settings: Settings, data: Path, database: Database, listen: Callable[[], list[Listener]]
-    ) -> None:
+    def __init__(self, settings: Settings, data: Path, database: Database, listeners: list[Listener]) -> None:
         self._settings = settings
         self._data = data
         self._database = database
-        self._listen = listen
-        self._base_url = settings.server.base_url
+        self._listeners = listeners
+        self._addresses = [listener.address for listener in listeners]
+        first = next((address for address in self._addresses if address.startswith("http")), "http://localhost")
+        self._base_url = settings.server.base_url or first
         self._auth = AuthStore(database, settings.server.admin_token or None)
         self._job_tokens = JobTokens()
         self._scripts = ScriptStore(database)
@@ -107,9 +112,6 @@ class _Program:
             services.cancel_scope.cancel(reason="shutdown")
 
     async def _serve(self, executor: Executor) -> None:
-        listeners = self._listen()
-        addresses = [listener.address for listener in listeners]
-        self._base_url = self._base_url or next((a for a in addresses if a.startswith("http")), "http://localhost")
         self._restore_jobs()
         services = Services(
             settings=self._settings,
@@ -126,7 +128,7 @@ class _Program:
             nursery.start_soon(self._drain_jobs, services)
             await nursery.start(
                 lambda task_status: serve(
-                    listeners,
+                    self._listeners,
                     Api(all_routes(), services).handle,
                     self._settings.http,
                     shutdown=self._shutdown,
@@ -135,7 +137,7 @@ class _Program:
                     task_status=task_status,
                 )
             )
-            print(f"minwebhook {minwebhook.__version__} listening on {' '.join(addresses)}", flush=True)
+            print(f"minwebhook {minwebhook.__version__} listening on {' '.join(self._addresses)}", flush=True)
 
     async def _drain_jobs(self, services: Services) -> None:
         """Async jobs that run when the shutdown begins have the grace, too."""
@@ -181,7 +183,7 @@ class _Program:
             ReusePool(4 * settings.worker_count),
             settings.jobs,
             python_version=zygote.version,
-            base_url=lambda: self._base_url,
+            base_url=self._base_url,
             tokens=self._job_tokens,
         )
 

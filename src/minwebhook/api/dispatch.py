@@ -10,7 +10,7 @@ import orjson
 
 from minwebhook.api.context import Context, Endpoint, Services, authorize
 from minwebhook.errors import ApiError
-from minwebhook.http.messages import TEXT, Request, Response
+from minwebhook.http.messages import Request, Response
 from minwebhook.http.routing import Route, Router
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def _error_response(error: ApiError, request: Request) -> Response:
     """Plain text with the class prefix; a problem document (RFC 9457) for those who accept it."""
     accept = request.headers.get("accept") or ""
     if "application/problem+json" not in accept:
-        return Response(error.status, error.text.encode(), TEXT, error.headers)
+        return Response(error.status, error.text.encode(), "text/plain", error.headers)
     problem = {"type": "about:blank", "title": error.text, "status": error.status, "detail": error.detail}
     return Response(error.status, orjson.dumps(problem), "application/problem+json", error.headers)
 

@@ -121,8 +121,8 @@ def _text(body: dict[str, Any], name: str, default: str) -> str:
     value = body.get(name)
     if value is None:
         return default
-    if not isinstance(value, str):
-        raise BadRequest(f"{name}: send a text")
+    if not isinstance(value, str) or "\0" in value:
+        raise BadRequest(f"{name}: send a text without NUL characters")
     return value
 
 

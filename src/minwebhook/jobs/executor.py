@@ -46,10 +46,10 @@ class Executor:
         settings: JobSettings,
         *,
         python_version: str,
-        base_url: Callable[[], str],
+        base_url: str,
         tokens: JobTokens,
     ) -> None:
-        """``pools`` by language; ``base_url`` gives the server's address once it is known."""
+        """``pools`` by language; ``base_url`` is where scripts reach the server."""
         self._table = table
         self._pools = pools
         self._reuse = reuse
@@ -185,8 +185,7 @@ class Executor:
         """Gives the job to the child and waits for its report."""
         spec = job.spec
         key = version_key(spec)
-        base_url = self._base_url()
-        environment = job_environment(job, base_url=base_url, internal_url=base_url, token=token)
+        environment = job_environment(job, base_url=self._base_url, internal_url=self._base_url, token=token)
         stays = spec.dedicated and runtime.reusable
         header = wire.pack_header(spec.path, environment, stays=stays)
         assert job.log is not None  # noqa: S101 - made by _run

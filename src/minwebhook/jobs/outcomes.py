@@ -15,7 +15,7 @@ from minwebhook.jobs.model import Cancellation, JobState, Outcome
 from minwebhook.runtimes.child import Broken, Report, Vanished
 
 
-def failure(error: dict[str, Any], cancellation: Cancellation | None = None) -> Outcome:
+def failure(error: Any, cancellation: Cancellation | None = None) -> Outcome:
     """A failed job with this error object."""
     return Outcome(JobState.FAILURE, orjson.dumps({"error": error}), cancellation=cancellation)
 
@@ -127,7 +127,7 @@ def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:
             return execution_error(f"result.json is not valid JSON: {error}")
         if code == 0:
             return _result(result_json.strip().encode(), log)
-        return failure(value if isinstance(value, dict) else {"message": result_json.strip(), "name": "ExecutionErr"})
+        return failure(value)
     if isinstance(signal, int):
         return signal_error(program, signal, log)
     if code != 0:

@@ -81,7 +81,7 @@ async def executor(table: JobTable, pool: EmptyPool, nursery: trio.Nursery) -> A
         ReusePool(1),
         JobSettings(),
         python_version="3.11.0",
-        base_url=lambda: "http://x",
+        base_url="http://x",
         tokens=JobTokens(),
     )
     nursery.start_soon(made.run, 1)
