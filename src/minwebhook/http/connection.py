@@ -92,7 +92,7 @@ class Connection:
             service.heads.discard(self)
             if self._is_watched:
                 service.disconnects.forget(self._transport.fileno())
-            await self._transport.close()
+            await self._transport.close()  # noqa: ASYNC102 - it bounds itself
 
     async def _serve_requests(self) -> bool:
         """True if the peer may still be sending when this ends."""
