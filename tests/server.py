@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -220,6 +221,8 @@ class Server:
     environment: dict[str, str] = field(default_factory=dict)
     admin_token: str = ADMIN_TOKEN
     listen: tuple[str, ...] = ("127.0.0.1:0",)
+    #: Most files the server may have open; 0 = what the test has.
+    open_files: int = 0
     process: subprocess.Popen[bytes] | None = None
     addresses: tuple[str, ...] = ()
     starts: int = 0
@@ -239,11 +242,15 @@ class Server:
                 stderr=log,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=self._limit_files if self.open_files else None,  # noqa: PLW1509 - before there are threads
             )
         found = _FIRST_LINE.fullmatch(self._first_line())
         assert found, "the first line of output is not the announced one"
         self.addresses = tuple(found["addresses"].split())
         return self.client()
+
+    def _limit_files(self) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
 
     def _first_line(self) -> str:
         process = self.running

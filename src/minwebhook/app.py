@@ -3,7 +3,7 @@
 ::
 
     services (database flusher, fork server, result saver, job clock)
-      └─ workers (run jobs)
+      └─ workers (run async jobs)
            └─ HTTP (accept, then connections)
 
 Shutdown goes from the inside out: no more connections, requests in flight get ``grace_s``, then the workers stop (what
@@ -12,8 +12,10 @@ still runs is killed; async jobs stay queued on disk), then results are flushed,
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -33,6 +35,7 @@ from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.listeners import Listener, open_listeners
 from minwebhook.http.server import serve
 from minwebhook.http.tls import make_context
+from minwebhook.jobs import outcomes
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
@@ -43,13 +46,16 @@ from minwebhook.runtimes.pool import ChildPool, ReusePool
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
-from minwebhook.settings import Settings
+from minwebhook.settings import HttpSettings, Settings
 from minwebhook.times import now_ms
 
 logger = logging.getLogger(__name__)
 
 #: Workspace that ``--scripts`` deploys into.
 SCRIPTS_WORKSPACE = "demo"
+
+#: Files that are open besides connections and children.
+_SPARE_FILES = 64
 
 
 async def run(settings: Settings) -> None:
@@ -59,8 +65,9 @@ async def run(settings: Settings) -> None:
     # Before anything is made that would be left behind by an address that cannot be had. Early clients wait.
     listeners = open_listeners(settings.server.listen, tls)
     try:
-        database = Database.open(data / "minwebhook.db")
+        database = Database.open(data / "minwebhook.db")  # refused while another server uses it
         try:
+            shutil.rmtree(data / "sandbox", ignore_errors=True)  # what a killed server left
             await _Program(settings, data, database, listeners).run()
         finally:
             database.close()
@@ -130,7 +137,7 @@ class _Program:
                 lambda task_status: serve(
                     self._listeners,
                     Api(all_routes(), services).handle,
-                    self._settings.http,
+                    _open_files_for(self._settings),
                     shutdown=self._shutdown,
                     grace_s=self._settings.server.grace_s,
                     report_error=_report_error,
@@ -197,6 +204,8 @@ class _Program:
             spec = restored_spec(record, script)
             if spec is None:
                 logger.error("the code of a queued job is gone", extra={"job_id": str(record.id)})
+                gone = outcomes.execution_error("the code of the script is gone")
+                self._job_store.fail(record.id, gone.result, now_ms())
                 continue
             self._jobs.restore(record.id, spec, record.created_at_ms, record.scheduled_for_ms)
             restored += 1
@@ -204,12 +213,24 @@ class _Program:
             logger.info("%d queued jobs of the last run are queued again", restored)
 
 
+def _open_files_for(settings: Settings) -> HttpSettings:
+    """The limits of the HTTP server, with as many connections as this process may have files for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Three for each child that waits or runs, and some for the database, logs and listeners.
+    children = len(RUNTIMES) * settings.warm_count + 5 * settings.worker_count
+    room = hard - 3 * children - _SPARE_FILES
+    if settings.http.max_connections <= room:
+        return settings.http
+    logger.warning("only %d files may be open: %d connections at once instead of max_connections", hard, max(room, 1))
+    return dataclasses.replace(settings.http, max_connections=max(room, 1))
+
+
 def _prepare_data_directory(path: Path) -> Path:
     """Creates it for the owner alone. Raises :class:`SettingsError`."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = path.resolve()
-        shutil.rmtree(path / "sandbox", ignore_errors=True)  # what a killed server left
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(13, "it cannot be written")
     except OSError as error:

@@ -19,7 +19,7 @@ from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.store import AuthStore
 from minwebhook.db.database import Database
-from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, UnsupportedMediaType
+from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request, Response
 from minwebhook.jobs.executor import Executor
@@ -150,6 +150,8 @@ def authorize(endpoint: Endpoint, request: Request, params: Params, services: Se
     if identity is not None:
         if workspace is not None and workspace != identity.workspace:
             raise NotAuthorized("Unauthorized")
+        if endpoint.domain == "users" and endpoint.action == "write":
+            raise PermissionDenied("the token of a job cannot make or delete tokens: it would outlive its job")
         principal = services.auth.principal_of(identity.email, workspace)
     else:
         principal = services.auth.authenticate(token, workspace, now_ms())

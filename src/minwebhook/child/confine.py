@@ -151,7 +151,8 @@ class Slots:
             slot = self._free.pop()
             if self._proc is not None:
                 kernel.setns(self._namespaces[slot], kernel.CLONE_NEWNS)
-                if os.listdir("/tmp"):  # noqa: PTH208 - the job's own; a plain list is cheapest
+                # In a user namespace a job owns /tmp, and may have left it empty but closed.
+                if self._plan["rung"] == "userns" or os.listdir("/tmp"):  # noqa: PTH208 - a plain list is cheapest
                     kernel.unmount("/tmp")
                     self._mount_tmp()
             return slot

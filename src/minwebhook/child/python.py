@@ -76,7 +76,7 @@ def prepare() -> None:
 
 
 def serve(fd: int) -> None:
-    """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says ``reuse``, many."""
+    """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says that the process stays, many."""
     _warm_up()
     # A script may need the collector, which the fork server runs without; what is there already is not garbage.
     gc.freeze()

@@ -108,23 +108,31 @@ class ForkServer:
             self._reap()
 
     def _spawn(self, child_id: int, language: str) -> None:
+        opened: list[int] = []
+        slot, pid, pidfd = -1, -1, -1
         try:
-            job_here, job_there = socket.socketpair()
+            job_here, job_there = (end.detach() for end in socket.socketpair())
+            opened += [job_here, job_there]
             log_read, log_write = os.pipe2(os.O_CLOEXEC)
+            opened += [log_read, log_write]
             slot = self._slots.take()
             pid = self._fork()
             if pid == 0:
-                self._become_child(language, slot, job_there.detach(), log_write)
+                self._become_child(language, slot, job_there, log_write)
             pidfd = os.pidfd_open(pid)
+            opened.append(pidfd)
+            self._children[pid] = (child_id, slot)
+            self._send({"spawned": child_id, "pid": pid}, (job_here, log_read, pidfd))
         except OSError as error:  # no memory, processes or descriptors left
+            if pidfd < 0 < pid:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            if slot >= 0 and pidfd < 0:
+                self._slots.give_back(slot)
             self._send({"refused": child_id, "reason": str(error)})
-            return
-        self._children[pid] = (child_id, slot)
-        self._send({"spawned": child_id, "pid": pid}, (job_here.fileno(), log_read, pidfd))
-        for fd in (log_read, log_write, pidfd):
-            os.close(fd)
-        job_here.close()
-        job_there.close()
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def _fork(self) -> int:
         """Forks; the child is the first process of a PID namespace of its own."""

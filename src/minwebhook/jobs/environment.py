@@ -15,8 +15,9 @@ def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -
     job_id = str(job.id)
     root_job = str(spec.root_job or spec.parent_job or job.id)
     username = spec.username
-    environment = {
+    return {
         **USUAL,
+        **dict(entry.split("=", 1) for entry in spec.environment),  # the script's own, checked when it was deployed
         "WM_WORKSPACE": spec.workspace,
         "WM_TOKEN": token,
         "WM_EMAIL": spec.email,
@@ -33,10 +34,6 @@ def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -
         "WM_OBJECT_PATH": f"{spec.path.replace('/', '_')}/manual/{job.created_at_ms}_{job_id}",
         "WM_RUNNABLE_ID": "" if spec.script_hash is None else f"{spec.script_hash & (1 << 64) - 1:016x}",
     }
-    for entry in spec.environment:
-        name, _, value = entry.partition("=")
-        environment[name] = value
-    return environment
 
 
 @lru_cache(maxsize=8)  # many jobs share a second

@@ -1,8 +1,8 @@
-"""Runs jobs: a fixed number of workers, each takes a job, gives it a child, judges what comes back.
+"""Runs jobs: gives each a child and judges what comes back.
 
-One task owns one running job, so "how many run at once" is "how many workers there are". Whatever ends a run from
-outside (timeout, cancellation, shutdown) cancels the worker's scope for that job; the child is then killed with
-everything it started.
+The job table says when a job starts; one task owns each running job. A sync job is run by the task of its caller, which
+waits anyway, any other by a worker. Whatever ends a run from outside (timeout, cancellation, a caller that leaves) calls
+``job.stop``, which kills the child with everything it started; the run then sees the child vanish.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio
 
 from minwebhook.auth.job_tokens import JobIdentity, JobTokens
 from minwebhook.child import wire
-from minwebhook.errors import SandboxError
+from minwebhook.errors import SandboxError, Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import job_environment
@@ -32,7 +32,8 @@ from minwebhook.settings import JobSettings
 logger = logging.getLogger(__name__)
 
 #: Compiled scripts kept in memory, by script version; the one unused for longest goes.
-_MAX_COMPILED = 512
+_MAX_COMPILED_BYTES = 1024 * 1024
+_MAX_ALL_COMPILED_BYTES = 32 * 1024 * 1024
 
 
 class Executor:
@@ -63,6 +64,7 @@ class Executor:
         self._spin_s = settings.spin_s if len(os.sched_getaffinity(0)) > 1 else 0
         self._deadlines = RunDeadlines()
         self._compiled: OrderedDict[str, bytes] = OrderedDict()
+        self._compiled_bytes = 0
         self._used: list[tuple[Child, ChildPool]] = []
         self._sweep = trio.Event()
 
@@ -109,6 +111,8 @@ class Executor:
         if await self._table.turn(job):
             await self._run(job)
         assert job.outcome is not None  # noqa: S101 - it was run, or it ended in the queue
+        if job.outcome.cancellation is SERVER_STOPS:
+            raise Unavailable("the server stops; try again")
         return job.outcome
 
     async def _work(self) -> None:
@@ -138,16 +142,18 @@ class Executor:
             child = child or self._pools[runtime.language].take_ready() or await self._wait_for_child(job, runtime)
             if child is not None:
                 job.stop = child.kill
-                end = await self._converse(job, child, runtime, token, is_reused=is_reused)
+                # Stopped between the pool's handing over and this turn of the loop: nobody will say so again.
+                if job.cancellation is None and not job.is_overdue:
+                    end = await self._converse(job, child, runtime, token, is_reused=is_reused)
         except SandboxError as error:
             outcome = outcomes.execution_error(str(error))
         except trio.Cancelled:
             if child is not None:
                 child.end()
-            if job.is_stored:
+            if job.is_stored and job.cancellation is None and not job.is_overdue:
                 self._table.requeue(job)
             else:
-                self._table.finish(job, outcomes.canceled(SERVER_STOPS), 0)
+                self._table.finish(job, outcomes.canceled(job.cancellation or SERVER_STOPS), 0)
             raise
         except Exception:
             logger.exception("a job could not be run", extra={"job_id": str(job.id)})
@@ -190,14 +196,16 @@ class Executor:
         header = wire.pack_header(spec.path, environment, stays=stays)
         assert job.log is not None  # noqa: S101 - made by _run
         number = os.urandom(8)
+        compiled = self._compiled_of(key)
         return await child.run(
-            wire.pack_job(header, spec.source, self._compiled_of(key), spec.arguments, number),
+            wire.pack_job(header, spec.source, compiled, spec.arguments, number),
             number=number,
             max_payload=self._settings.max_result_bytes,
             # A new process competes with the fork of its successor for the processor that spinning would hold.
             spin_s=self._spin_s if is_reused and self._table.is_only_one_running else 0,
             on_log=job.log.write,
-            on_code=lambda code: self._keep_compiled(spec, key, code),
+            # A process that stayed has compiled its script long ago.
+            on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, key, code),
         )
 
     def _let_go(self, job: Job, child: Child, runtime: Runtime, end: Report | Vanished | Broken | None) -> None:
@@ -217,12 +225,14 @@ class Executor:
         return code
 
     def _keep_compiled(self, spec: JobSpec, key: str, code: bytes) -> None:
-        """Only ever sent back to jobs of the same script version: a script can lie to nobody but itself."""
-        if spec.script_hash is None:
+        """The first one of a version is kept, and only ever sent back to jobs of the same version."""
+        if spec.script_hash is None or len(code) > _MAX_COMPILED_BYTES or key in self._compiled:
             return
         self._compiled[key] = code
-        if len(self._compiled) > _MAX_COMPILED:
-            self._compiled.popitem(last=False)
+        self._compiled_bytes += len(code)
+        while self._compiled_bytes > _MAX_ALL_COMPILED_BYTES:
+            _, oldest = self._compiled.popitem(last=False)
+            self._compiled_bytes -= len(oldest)
 
 
 def version_key(spec: JobSpec) -> str:

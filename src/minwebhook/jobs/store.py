@@ -26,8 +26,10 @@ _CHANGING: Final = (
 )  # fmt: skip
 _COLUMNS: Final = (*_FIXED, *_CHANGING)
 _INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
-_SAVE: Final = f"{_INSERT} ON CONFLICT (id) DO UPDATE SET " + ", ".join(
-    f"{name} = excluded.{name}" for name in _CHANGING
+_SAVE: Final = (
+    f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _CHANGING)
+    + " WHERE job.status = 'queued'"  # what has ended is never written over
 )
 _SAVE_LOG: Final = (
     "INSERT INTO job_log (job_id, log) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET log = excluded.log"
@@ -58,6 +60,15 @@ class JobStore:
             connection.executemany(_SAVE_LOG, logs)
 
         await self._db.transact(work)
+
+    def forget(self, job_id: UUID) -> None:
+        """Takes a queued row back, behind the write that makes it."""
+        self._db.post("DELETE FROM job WHERE id = ? AND status = 'queued'", (job_id.bytes,))
+
+    def fail(self, job_id: UUID, result: bytes, now_ms: int) -> None:
+        """Ends a queued row that cannot run any more."""
+        query = "UPDATE job SET status = 'failure', result = ?, completed_at = ? WHERE id = ? AND status = 'queued'"
+        self._db.post(query, (result, now_ms, job_id.bytes))
 
     def exists(self, job_id: UUID) -> bool:
         """Whether there is a row with this id, in whatever workspace."""

@@ -6,6 +6,8 @@ Sync jobs live here alone until they end; async jobs have a row before their id 
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ from minwebhook.jobs.model import ENDING_EVENT, Cancellation, Job, JobEvent, Job
 from minwebhook.jobs.queue import JobQueue
 from minwebhook.jobs.store import JobStore
 from minwebhook.times import now_ms
+
+logger = logging.getLogger(__name__)
 
 #: Results of sync jobs are nobody's promise: their rows are written together, at most this late.
 _SAVE_DELAY_S = 0.05
@@ -55,7 +59,7 @@ class JobTable:
         self._saver = trio.Event()
         self._is_stopping = False
         self._nothing_runs = trio.Event()
-        self._being_stored = 0
+        self._being_stored: set[UUID] = set()
         self.queued_count = 0
         self.running_count = 0
 
@@ -74,20 +78,18 @@ class JobTable:
     async def submit(self, spec: JobSpec, *, job_id: UUID | None = None, scheduled_for_ms: int | None = None) -> Job:
         """A job whose id may be acknowledged: its row is on disk when this returns."""
         job = self._make(spec, job_id, scheduled_for_ms)
-        # Known from now on, so that a second one with the same id is refused; not started before it is stored.
-        self._jobs[job.id] = job
-        self._being_stored += 1
+        # Its id is taken from now on; nobody can see, start or cancel it before it is stored.
+        self._being_stored.add(job.id)
         try:
             # The row will be written whatever becomes of the caller, so its job must be known here, too.
             with trio.move_on_after(_INSERT_S, shield=True):
                 await self._store.insert(job)
             if not job.is_stored:
+                self._store.forget(job.id)
                 raise Unavailable("the job could not be stored in time")
-        except BaseException:
-            del self._jobs[job.id]
-            raise
         finally:
-            self._being_stored -= 1
+            self._being_stored.discard(job.id)
+        self._jobs[job.id] = job
         self._enqueue(job)
         return job
 
@@ -99,12 +101,14 @@ class JobTable:
         return job
 
     def _make(self, spec: JobSpec, job_id: UUID | None, scheduled_for_ms: int | None) -> Job:
-        if self.queued_count + self._being_stored >= self._max_queued:
+        if self._is_stopping:
+            raise Unavailable("the server stops; try again")
+        if self.queued_count + len(self._being_stored) >= self._max_queued:
             raise Unavailable(f"{self.queued_count} jobs are queued, the limit is {self._max_queued} (max_queued_jobs)")
         now = self._clock()
         if job_id is None:
             job_id = self._ids.make(now)
-        elif job_id in self._jobs:
+        elif job_id in self._jobs or job_id in self._being_stored:
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
         return Job(job_id, spec, now, now if scheduled_for_ms is None else scheduled_for_ms)
 
@@ -185,8 +189,10 @@ class JobTable:
         self._enqueue(job)
 
     def stop_starting(self) -> None:
-        """Queued jobs stay queued from now on; those on disk run after the next start."""
+        """Queued jobs stay queued from now on: those on disk run after the next start, sync ones end at once."""
         self._is_stopping = True
+        for job in [job for job in self._jobs.values() if job.turn is not None and job.state is JobState.QUEUED]:
+            self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
         self._tell_if_nothing_runs()
 
     async def wait_until_nothing_runs(self) -> None:
@@ -198,7 +204,7 @@ class JobTable:
             self._nothing_runs.set()
 
     async def run_clock(self) -> None:
-        """Wakes workers when jobs scheduled for later become due."""
+        """Starts jobs that were scheduled for later when they become due."""
         while True:
             self._alarm = trio.Event()
             due = self._queue.next_due_ms()
@@ -235,8 +241,20 @@ class JobTable:
             await trio.sleep(_SAVE_RETRY_S)
             self._saver.set()
             return
+        except sqlite3.Error:
+            await self._save_one_by_one(jobs)
         for job in jobs:
-            del self._jobs[job.id]
+            self._jobs.pop(job.id, None)
+            # The queue may hold a cancelled job until its turn would have come; not what it was called with.
+            job.spec.arguments = job.spec.source = b""
+
+    async def _save_one_by_one(self, jobs: list[Job]) -> None:
+        """One of them cannot be written: it must not take the others along."""
+        for job in jobs:
+            try:
+                await self._store.save([job])
+            except sqlite3.Error:
+                logger.exception("the record of a job could not be written", extra={"job_id": str(job.id)})
 
     # --- cancelling and looking ---------------------------------------------------------------------------------------
 

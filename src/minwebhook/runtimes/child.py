@@ -142,13 +142,14 @@ class Child:
         max_payload: int,
         spin_s: float,
         on_log: Callable[[bytes], bool],
-        on_code: Callable[[bytes], None],
+        on_code: Callable[[bytes], None] | None,
     ) -> Report | Vanished | Broken:
         """Sends the JOB frame of the job with this ``number`` and reads until the report.
 
         ``spin_s`` is how long to look for the first answer before waiting for it, holding up the loop meanwhile.
         ``on_log`` gets pieces of the log as they come and says whether there may be more; ``on_code`` gets the compiled
-        script. On cancellation the child must be ended by the caller.
+        script, which an honest child sends before anything of the script runs: only as its first frame, and only if it
+        was not given one (then ``on_code`` is None). On cancellation the child must be ended by the caller.
         """
         self._on_log = on_log
         reader = wire.FrameReader(wire.CODE + wire.RESULT + wire.ERROR + wire.EXIT, max_payload, number)
@@ -173,7 +174,10 @@ class Child:
                 return Broken(str(error))
             for kind, payload in frames:
                 if kind == wire.CODE:
+                    if on_code is None:
+                        return Broken("compiled code that nobody asked for")
                     on_code(payload)
+                    on_code = None
                     continue
                 self.read_log()  # everything the script wrote before its report
                 self._on_log = None

@@ -13,7 +13,7 @@ import trio
 
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.child import Child
-from minwebhook.runtimes.zygote import Zygote
+from minwebhook.runtimes.zygote import LOST, Zygote
 
 #: So many starts in a row must fail before waiting jobs fail; a lone failure (a fork refused) is tried again.
 _MAX_FAILURES: Final = 3
@@ -85,7 +85,7 @@ class ChildPool:
     def _deliver(self, child: Child | None, reason: str) -> None:
         self._starting -= 1
         if child is None:
-            self._failures += 1
+            self._failures += reason != LOST
             if self._failures < _MAX_FAILURES:
                 self.refill()
             elif self._waiting:

@@ -35,6 +35,10 @@ _START: Final = (
 _MODULE_PATH: Final = str(Path(minwebhook.__file__).resolve().parent.parent)
 _START_TIMEOUT_S: Final = 20.0
 _RESTART_PAUSE_S: Final = 0.5
+#: Descriptors that come with a child: job socket, log pipe, pidfd.
+_CHILD_FDS: Final = 3
+#: Why a child cannot be had just now: the next fork server will make it.
+LOST: Final = "the fork server ended"
 
 logger = logging.getLogger(__name__)
 
@@ -115,13 +119,15 @@ class Zygote:
                 ours.close()
                 raise SandboxError(f"cannot start the interpreter {self._interpreter}: {error.strerror}") from error
         ours.setblocking(False)
-        ours.send(orjson.dumps({**self._plan.to_json(), "server_pid": os.getpid()}))
         reply: dict[str, Any] = {"failed": "the process ended without a word"}
         with trio.move_on_after(_START_TIMEOUT_S) as waiting:
-            await trio.lowlevel.wait_readable(ours)
-            data = ours.recv(_MAX_MESSAGE)
-            if data:
-                reply = orjson.loads(data)
+            try:
+                ours.send(orjson.dumps({**self._plan.to_json(), "server_pid": os.getpid()}))
+                await trio.lowlevel.wait_readable(ours)
+                if data := ours.recv(_MAX_MESSAGE):
+                    reply = orjson.loads(data)
+            except OSError:
+                pass  # it is gone already
         if waiting.cancelled_caught:
             reply = {"failed": f"no answer within {_START_TIMEOUT_S:g} s"}
         if "failed" in reply:
@@ -155,7 +161,7 @@ class Zygote:
         """Handles every waiting message. False when the other side is gone."""
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(control, _MAX_MESSAGE, 3)
+                data, fds, _, _ = socket.recv_fds(control, _MAX_MESSAGE, _CHILD_FDS)
             except BlockingIOError:
                 self._send_again()
                 return True
@@ -164,7 +170,13 @@ class Zygote:
             if not data:
                 return False
             message = orjson.loads(data)
-            if "spawned" in message:
+            if "spawned" in message and len(fds) < _CHILD_FDS:
+                # Out of descriptors: the kernel dropped the rest. The child sees its socket close and goes.
+                for fd in fds:
+                    os.close(fd)
+                _, deliver = self._asked.pop(message["spawned"])
+                deliver(None, "the server has no file descriptors left")
+            elif "spawned" in message:
                 language, deliver = self._asked.pop(message["spawned"])
                 child = Child(message["spawned"], language, message["pid"], fds, has_group=self._plan.rung == "none")
                 self._children[child.id] = child
@@ -233,9 +245,9 @@ class Zygote:
         self._logs.clear()
         for child, deliver in starting.values():
             child.end()
-            deliver(None, "the fork server ended")
+            deliver(None, LOST)
         for _, deliver in asked.values():
-            deliver(None, "the fork server ended")
+            deliver(None, LOST)
 
     def stop(self) -> None:
         """Ends the fork server, and with it every child, for good: :meth:`run` returns."""

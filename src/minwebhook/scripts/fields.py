@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from minwebhook.errors import BadRequest
 
 #: Bytes of one text, and of one structured field as JSON.
 MAX_TEXT_BYTES: Final = 1024 * 1024
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 #: The shape of every check.
 Check = Callable[[str, Any], Any]
@@ -52,6 +55,13 @@ def text(name: str, value: Any) -> str:
         raise BadRequest(f"{name} is too large: at most {MAX_TEXT_BYTES} bytes")
     if "\0" in value:
         raise BadRequest(f"{name} must not contain the character NUL")
+    return str(value)
+
+
+def variable(name: str, value: Any) -> str:
+    """An environment variable, ``NAME=value``."""
+    if not _VARIABLE.match(text(name, value)):
+        raise BadRequest(f"{name} must be NAME=value, the name of letters, digits and _")
     return str(value)
 
 

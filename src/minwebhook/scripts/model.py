@@ -27,6 +27,7 @@ from minwebhook.scripts.fields import (
     json_array,
     json_object,
     text,
+    variable,
     word,
 )
 
@@ -104,7 +105,7 @@ _SMALL: Final = integer(0, 2**31 - 1)
 SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
     "is_template": boolean,
     "draft_only": boolean,
-    "envs": array(text),
+    "envs": array(variable),
     "concurrency_key": text,
     "concurrent_limit": _SMALL,
     "concurrency_time_window_s": _SMALL,

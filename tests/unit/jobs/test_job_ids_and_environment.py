@@ -67,9 +67,10 @@ def test_parents_and_roots() -> None:
     assert environment(replace(SPEC, parent_job=parent, root_job=root))["WM_ROOT_JOB_ID"] == str(root)
 
 
-def test_own_variables_win_and_may_hold_anything() -> None:
-    made = environment(replace(SPEC, environment=("A=b=c", "B", "TZ=Mars")))
+def test_own_variables_may_hold_anything_but_forge_no_identity() -> None:
+    made = environment(replace(SPEC, environment=("A=b=c", "B=", "TZ=Mars", "WM_JOB_ID=forged", "WM_TOKEN=forged")))
     assert (made["A"], made["B"], made["TZ"]) == ("b=c", "", "Mars")
+    assert "forged" not in made.values()
 
 
 def test_all_values_are_text_without_a_path() -> None:

@@ -123,6 +123,7 @@ class TableMachine(RuleBasedStateMachine):
     def is_full(self) -> bool:
         return len(self.in_state("queued")) >= MAX_QUEUED
 
+    @precondition(lambda self: not self.stopped)
     @rule(target=ids, priority=st.sampled_from([None, -1, 0, 3]), delay=st.sampled_from([None, -5, 0, 10, 1000]))
     def submit_durably(self, priority: int | None, delay: int | None) -> UUID | None:
         scheduled = None if delay is None else self.now + delay
@@ -137,6 +138,7 @@ class TableMachine(RuleBasedStateMachine):
         self.queue(job)
         return job.id
 
+    @precondition(lambda self: not self.stopped)
     @rule(target=ids, priority=st.sampled_from([None, 2]))
     def submit_for_a_waiting_caller(self, priority: int | None) -> UUID | None:
         full = self.is_full()
@@ -150,6 +152,7 @@ class TableMachine(RuleBasedStateMachine):
         self.queue(job)
         return job.id
 
+    @precondition(lambda self: not self.stopped)
     @rule(job_id=ids)
     def an_id_is_used_once(self, job_id: UUID | None) -> None:
         if job_id is None or self.is_full():
@@ -208,6 +211,9 @@ class TableMachine(RuleBasedStateMachine):
             return
         self.table.stop_starting()
         self.stopped = True
+        for job_id in self.in_state("queued"):  # callers are told at once
+            if self.jobs[job_id].turn is not None:
+                self.model[job_id] = "canceled"
         job = self.jobs[data.draw(st.sampled_from(running))]
         self.table.requeue(job)
         self.queue(job)
@@ -370,22 +376,28 @@ async def test_the_clock_rests_while_a_due_job_cannot_start(autojump_clock: trio
     table = make_table(MemoryStore(), slots=1, clock=clock)
     running = table.submit_sync(spec())
     assert running.state is JobState.RUNNING
+    await table.submit(spec(), scheduled_for_ms=clock() + 1000)
     if why == "the server stops":
         table.finish(running, OUTCOME, 0)
         table.stop_starting()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(table.run_clock)
-        await table.submit(spec(), scheduled_for_ms=clock() + 1000)
         await trio.sleep(10)
         nursery.cancel_scope.cancel()
 
 
 async def test_after_stop_starting_nothing_starts(autojump_clock: trio.testing.MockClock) -> None:
-    table = make_table(MemoryStore())
+    table = make_table(MemoryStore(), slots=1)
     running = table.submit_sync(spec())
     assert await table.turn(running)
-    table.stop_starting()
     queued = await table.submit(spec())
+    waiting = table.submit_sync(spec())
+    table.stop_starting()
+    assert not await table.turn(waiting)
+    with pytest.raises(Unavailable, match="the server stops"):
+        table.submit_sync(spec())
+    with pytest.raises(Unavailable, match="the server stops"):
+        await table.submit(spec())
     with trio.move_on_after(10) as scope:
         await table.take()
     assert scope.cancelled_caught
@@ -397,7 +409,7 @@ async def test_after_stop_starting_nothing_starts(autojump_clock: trio.testing.M
     assert queued.state is JobState.QUEUED
 
 
-async def test_a_job_cancelled_while_it_is_being_stored_does_not_run(autojump_clock: trio.testing.MockClock) -> None:
+async def test_nobody_sees_a_job_before_it_is_stored(autojump_clock: trio.testing.MockClock) -> None:
     gate = trio.Event()
 
     class SlowStore(MemoryStore):
@@ -410,15 +422,11 @@ async def test_a_job_cancelled_while_it_is_being_stored_does_not_run(autojump_cl
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: table.submit(spec(), job_id=job_id))
         await trio.testing.wait_all_tasks_blocked()
-        job = table.get(job_id)
-        assert job is not None
-        assert table.cancel(job, Cancellation("me", "why"))
+        assert table.get(job_id) is None
+        with pytest.raises(BadRequest, match="exists already"):
+            table.submit_sync(spec(), job_id=job_id)
         gate.set()
-    assert job.state is JobState.CANCELED
-    with trio.move_on_after(10) as scope:
-        await table.take()
-    assert scope.cancelled_caught
-    assert table.queued_count == 0
+    assert (await table.take()).id == job_id
 
 
 async def test_results_survive_a_full_disk_and_the_end_of_the_saver(autojump_clock: trio.testing.MockClock) -> None:
