@@ -39,6 +39,8 @@ class EmptyPool:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self.child: Child | None = None
+        self.given = trio.Event()
 
     def take_ready(self) -> Child | None:
         return None
@@ -46,8 +48,9 @@ class EmptyPool:
     async def take(self) -> Child:
         if self.reason is not None:
             raise SandboxError(self.reason)
-        await trio.sleep_forever()
-        raise AssertionError
+        await self.given.wait()
+        assert self.child is not None
+        return self.child
 
     def refill(self) -> None:
         pass
@@ -145,3 +148,36 @@ async def test_no_process_to_be_had(
     await started(executor, nursery, ended, 1)
     assert ended[1].state is JobState.FAILURE
     assert b"execution error:\\ncannot start a bash process: no memory" in ended[1].result
+
+
+class ReadyChild:
+    """A process that would run its job for ever; it is only ever asked to."""
+
+    exit = None
+
+    def __init__(self) -> None:
+        self.was_asked = False
+
+    def kill(self) -> None:
+        """Nothing to end."""
+
+    def end(self) -> None:
+        """Nothing to close."""
+
+    async def run(self, *_: object, **__: object) -> object:
+        self.was_asked = True
+        await trio.sleep_forever()
+
+
+async def test_a_stop_between_the_handing_over_of_a_process_and_its_use_is_not_lost(
+    executor: Executor, pool: EmptyPool, table: JobTable, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ended: dict[int, Outcome] = {}
+    job = await started(executor, nursery, ended, 1)
+    child = ReadyChild()
+    pool.child = cast(Child, child)
+    pool.given.set()  # its task has a process now, but has not run yet
+    assert table.cancel(job, WHY)
+    await trio.testing.wait_all_tasks_blocked()
+    assert ended[1].state is JobState.CANCELED
+    assert not child.was_asked
