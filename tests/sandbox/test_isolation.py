@@ -323,3 +323,26 @@ def test_network_none(rung: str, tmp_path: Path) -> None:
         assert reached == "closed"
     finally:
         server.close()
+
+
+def test_no_view_of_proc_is_left_to_other_jobs(rung: str, tmp_path: Path) -> None:
+    """A bash process mounts a /proc; jobs whose place was made from its place must not look through it.
+
+    Places are made when a language is first used, so this needs a server that has run nothing yet.
+    """
+    look = (
+        "import os\n"
+        "def main():\n"
+        "    return [open(f'/proc/{pid}/cmdline').read() for pid in os.listdir('/proc') if pid.isdigit()]\n"
+    )
+    server = start(rung, tmp_path / "data")
+    try:
+        client = server.client()
+        seen = [client.preview(look).json()]
+        body = {"content": "sh -c 'sleep 60; :' --password=hunter2", "language": "bash", "args": {}}
+        client.running(client.post("/jobs/run/preview", body).text)
+        seen += [client.preview(look).json() for _ in range(8)]
+    finally:
+        server.close()
+    assert all(isinstance(lines, list) for lines in seen)
+    assert not any("hunter2" in line or "noprofile" in line for lines in seen for line in lines)
