@@ -19,7 +19,7 @@ import trio
 
 from minwebhook.child import wire
 
-#: What a pipe holds: one read takes all that was written before.
+#: What a pipe holds: so much takes all that was written before.
 _LOG_READ_BYTES: Final = 64 * 1024
 #: Larger reads cost tenfold: the memory for each comes from the kernel and goes back to it.
 _SOCKET_READ_BYTES: Final = 64 * 1024
@@ -214,19 +214,23 @@ class Child:
                 return
 
     def read_log(self) -> bool:
-        """Takes what the log pipe holds now. False at its end. A job that writes more than it may is killed."""
-        while True:
+        """Takes what the log pipe holds now, at most a whole pipe: a script that writes without end must not keep the loop.
+
+        False at its end. A job that writes more than it may is killed.
+        """
+        taken = 0
+        while taken < _LOG_READ_BYTES:
             try:
-                data = os.read(self.log_fd, _LOG_READ_BYTES)
+                data = os.read(self.log_fd, _LOG_READ_BYTES - taken)
             except BlockingIOError:
                 return True
             if not data:
                 return False
+            taken += len(data)
             if self._on_log is not None and not self._is_log_full and not self._on_log(data):
                 self._is_log_full = True
                 self.kill()
-            if self._is_log_full or len(data) == _LOG_READ_BYTES:
-                return True  # a whole pipe's content; if there is more, others have their turn first
+        return True
 
     async def _vanish(self) -> Vanished:
         """Waits for the exit status. A process that only closed its socket is killed."""

@@ -133,3 +133,25 @@ def main():
 def test_the_token_of_a_job_makes_no_tokens(client: Client) -> None:
     client.deploy("u/admin/minter", MINTER)
     assert client.run("u/admin/minter").json() == 403
+
+
+CHATTERBOX = """
+import os, threading
+
+def chatter():
+    while True:
+        os.write(1, b"x" * 512)
+
+threading.Thread(target=chatter, daemon=True).start()
+
+def main():
+    return "still here"
+"""
+
+
+def test_a_process_that_writes_between_its_jobs_does_not_hold_up_the_server(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as (_, client):
+        client.deploy("u/admin/chatterbox", CHATTERBOX, dedicated_worker=True)
+        client.deploy("u/admin/add", ADD)
+        assert client.run("u/admin/chatterbox").json() == "still here"
+        assert [client.run("u/admin/add", {"a": 1}).json() for _ in range(5)] == [2] * 5
