@@ -93,7 +93,7 @@ class _Program:
         self._scripts = ScriptStore(database)
         self._job_store = JobStore(database)
         self._jobs = JobTable(self._job_store, max_queued=settings.jobs.max_queued_jobs, slots=settings.worker_count)
-        self._sync_waits = DeadlineQueue(settings.jobs.wait_result_timeout_s)
+        self._sync_waits = DeadlineQueue(settings.wait_result_s)
         self._shutdown = trio.Event()
 
     async def run(self) -> None:

@@ -109,6 +109,12 @@ class UnsupportedMediaType(ApiError):
     prefix = ""
 
 
+class ResultError(ApiError):
+    """500 without a prefix: what a script returned cannot be sent as it asks (upstream's answer)."""
+
+    prefix = ""
+
+
 class WaitTimeout(ApiError):
     """500 ``timeout after {N}s``: a sync caller waited longer than ``wait_result_timeout_s`` (upstream's answer)."""
 

@@ -1,7 +1,8 @@
 """Every setting of the program: name, unit, default, one sentence, and where its value came from.
 
 A setting has one name everywhere: ``max_body_bytes`` in the TOML file, ``MINWEBHOOK_MAX_BODY_BYTES`` in the environment,
-``--max-body-bytes`` as a flag. Order: default < file < environment < flag. Units are part of the names (``_s`` seconds,
+``--max-body-bytes`` as a flag. Order: default < file < environment < flag. Some are also read from the environment
+variable that Windmill has for them. Units are part of the names (``_s`` seconds,
 ``_bytes`` bytes). Unknown keys and bad values end the start (:class:`~minwebhook.errors.SettingsError`).
 
 The values live in frozen dataclasses by topic; nothing else in the program reads ``os.environ``.
@@ -86,7 +87,19 @@ class JobSettings:
     job_timeout_s: float = _setting(900.0, "Longest run of any job, in seconds.", low=0.01)
     max_queued_jobs: int = _setting(100_000, "Jobs waiting in memory; a further one is refused with 503.", low=1)
     wait_result_timeout_s: float = _setting(
-        600.0, "Seconds a sync caller waits; then it gets 500 and the job is cancelled.", low=0.01
+        600.0,
+        "Seconds a sync caller waits; then it gets 500 and the job is cancelled; 0 = 2.",
+        low=0,
+        alias="TIMEOUT_WAIT_RESULT",
+    )
+    queue_limit_wait_result: int = _setting(
+        -1,
+        "Due jobs above which sync calls by path are refused, whatever queue_limit they send; -1 = what they send.",
+        low=-1,
+        alias="QUEUE_LIMIT_WAIT_RESULT",
+    )
+    include_headers: tuple[str, ...] = _setting(
+        (), "Header fields that become arguments of every run, as with include_header.", alias="INCLUDE_HEADERS"
     )
     sync_failure_status: int = _setting(
         200, "Status of a sync answer whose job failed: 200 or 422.", choices=("200", "422")
@@ -139,6 +152,11 @@ class Settings:
         return self.jobs.workers or len(os.sched_getaffinity(0))
 
     @property
+    def wait_result_s(self) -> float:
+        """Seconds a sync caller waits at most."""
+        return self.jobs.wait_result_timeout_s or 2.0
+
+    @property
     def warm_count(self) -> int:
         """Waiting sandboxes per runtime."""
         return self.jobs.warm_children or max(4, 2 * self.worker_count)
@@ -158,6 +176,8 @@ class SettingInfo:
     secret: bool
     #: Whether there is a command line flag; secrets have none, they would show in the process list.
     has_flag: bool
+    #: A second environment variable, the one that Windmill reads; ours wins.
+    alias: str
 
     @property
     def environment_name(self) -> str:
@@ -197,6 +217,7 @@ def _catalogue() -> dict[str, SettingInfo]:
                 choices=field.metadata["choices"],
                 secret=field.metadata.get("secret", False),
                 has_flag=field.metadata.get("flag", True),
+                alias=field.metadata.get("alias", ""),
             )
     return infos
 
@@ -228,7 +249,11 @@ def load_settings(
     if config is not None:
         for name, raw in _read_toml(config).items():
             take(name, raw, f"file {config}")
-    for key, raw_text in (os.environ if environment is None else environment).items():
+    variables = os.environ if environment is None else environment
+    for info in CATALOGUE.values():
+        if info.alias and variables.get(info.alias):
+            take(info.name, variables[info.alias], f"environment {info.alias}")
+    for key, raw_text in variables.items():
         if key.startswith(ENVIRONMENT_PREFIX):
             take(key.removeprefix(ENVIRONMENT_PREFIX).lower(), raw_text, f"environment {key}")
     for name, raw in (flags or {}).items():
@@ -268,7 +293,7 @@ def _convert(info: SettingInfo, raw: object, origin: str) -> Any:
             value = tuple(raw)
         else:
             raise refuse("a list of texts")
-        if not value:
+        if not value and info.default:
             raise refuse("at least one entry")
     elif info.type is bool:
         if isinstance(raw, str) and raw.lower() in ("true", "false"):

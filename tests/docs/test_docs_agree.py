@@ -26,7 +26,7 @@ def table_rows(page: Path) -> list[list[str]]:
 def shown_default(info: SettingInfo) -> str:
     """A default as the page writes it."""
     value: Any = info.default
-    if info.secret or value == "":
+    if info.secret or value in ("", ()):
         return "empty"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

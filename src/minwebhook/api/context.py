@@ -13,13 +13,13 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
 from uuid import UUID
 
-import orjson
-
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.store import AuthStore
+from minwebhook.child import values
 from minwebhook.db.database import Database
-from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
+from minwebhook.errors import MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
+from minwebhook.http.codecs import decode_json, prefers_cbor
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request, Response
 from minwebhook.jobs.executor import Executor
@@ -28,7 +28,7 @@ from minwebhook.jobs.table import JobTable
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import Settings
 from minwebhook.times import now_ms
-from minwebhook.webhooks.query import Query
+from minwebhook.webhooks.query import Query, parse_uuid
 
 
 class Access(enum.Enum):
@@ -49,6 +49,8 @@ class Endpoint:
     domain: str
     action: str
     access: Access = Access.TOKEN
+    #: Whether pages of any origin may read the answer.
+    cors: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +102,11 @@ class Context:
             self._query = Query(self.request.query)
         return self._query
 
+    @property
+    def wants_cbor(self) -> bool:
+        """Whether the caller rather has CBOR than JSON."""
+        return prefers_cbor(self.request.headers.get("accept"))
+
     def job_id(self) -> UUID:
         """The ``{id}`` of the route. Raises :class:`BadRequest`."""
         return parse_uuid(self.params["id"], "job id")
@@ -108,30 +115,21 @@ class Context:
         """The whole body, within ``max_body_bytes``."""
         return await self.request.body.read(self.services.settings.http.max_body_bytes)
 
-    async def json(self) -> Any:
-        """The body as JSON, for endpoints that take nothing else. Raises 415 and 400."""
+    async def json(self, *, exact: bool = False) -> Any:
+        """The body as JSON, for endpoints that take nothing else. Raises 415 and 400.
+
+        ``exact`` keeps every digit of large integers.
+        """
         content_type = self.request.headers.get("content-type") or ""
         if not content_type.startswith("application/json"):
             raise UnsupportedMediaType("send the body as JSON with Content-Type: application/json")
-        try:
-            return orjson.loads(await self.body())
-        except orjson.JSONDecodeError as error:
-            raise BadRequest(f"invalid json: {error}") from None
+        body = await self.body()
+        value = decode_json(body)
+        return values.loads(body) if exact else value
 
 
 #: An endpoint function.
 Call: TypeAlias = Callable[[Context], Awaitable[Response]]
-
-
-def parse_uuid(text: str, name: str) -> UUID:
-    """A UUID in its usual form. Raises :class:`BadRequest` naming the parameter."""
-    try:
-        value = UUID(text)
-    except ValueError:
-        value = None
-    if value is None or str(value) != text.lower():
-        raise BadRequest(f"{name}: {text[:60]!r} is not a UUID")
-    return value
 
 
 def authorize(endpoint: Endpoint, request: Request, params: Params, services: Services) -> Principal | None:

@@ -16,6 +16,13 @@ from minwebhook.http.routing import Route, Router
 logger = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
+_ANY_ORIGIN = ("Access-Control-Allow-Origin", "*")
+#: What a preflight is told, whatever it asked (upstream's answer).
+_PREFLIGHT = (
+    _ANY_ORIGIN,
+    ("Access-Control-Allow-Methods", "GET,POST"),
+    ("Access-Control-Allow-Headers", "content-type,authorization"),
+)
 
 
 class Api:
@@ -30,6 +37,7 @@ class Api:
         """Answers one request; errors made for callers become answers, faults of ours are raised."""
         started = time.perf_counter()
         context: Context | None = None
+        endpoint: Endpoint | None = None
         try:
             if request.method == "OPTIONS":
                 response = self._options(request)
@@ -41,14 +49,31 @@ class Api:
                 response = await endpoint.call(context)
         except ApiError as error:
             response = _error_response(error, request)
+        if endpoint is not None and endpoint.cors:
+            _allow_any_origin(response)
         if self._logs_access or response.status >= _SERVER_ERROR:
             _log(request, response, time.perf_counter() - started, context.started_job if context else None)
         return response
 
     def _options(self, request: Request) -> Response:
+        """Which methods there are, to whom; and the handshake of CloudEvents senders (webhook spec, section 4)."""
         if request.path == "*":
             return Response(204)
-        return Response(204, headers=(("Allow", ", ".join(self._router.allowed(request.path))),))
+        allow = ("Allow", ", ".join(self._router.allowed(request.path)))
+        endpoints = [route.endpoint for route in self._router.at(request.path)]
+        if not any(endpoint.cors for endpoint in endpoints):
+            return Response(204, headers=(allow,))
+        headers = [allow, *_PREFLIGHT]
+        origin = request.headers.get("webhook-request-origin")
+        if origin and any(endpoint.cors and endpoint.action == "run" for endpoint in endpoints):
+            headers += [("Webhook-Allowed-Origin", origin), ("Webhook-Allowed-Rate", "*")]
+        return Response(200, headers=tuple(headers))
+
+
+def _allow_any_origin(response: Response) -> None:
+    """Unless the script has said who may read its answer."""
+    if not any(name.lower() == "access-control-allow-origin" for name, _ in response.headers):
+        response.headers += (_ANY_ORIGIN,)
 
 
 def _error_response(error: ApiError, request: Request) -> Response:

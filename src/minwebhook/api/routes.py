@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from minwebhook.api import jobs, runs, scripts, system, tokens
+from minwebhook.api import jobs, previews, runs, scripts, system, tokens
 from minwebhook.api.context import Access, Call, Endpoint
 from minwebhook.http.routing import Route
 
 _W: Final = "/api/w/{workspace}"
 
 
+#: Whose answers pages of any origin may read: runs, ended jobs, and all that works without a token (upstream's list).
+_CORS: Final = ("/jobs/run/p/", "/jobs/run/h/", "/jobs/run_wait_result/p/", "/jobs/run_wait_result/h/",
+                "/jobs/completed/list", "/jobs/completed/get", "/jobs_u/")  # fmt: skip
+
+
 def _route(method: str, path: str, call: Call, domain: str, action: str) -> Route[Endpoint]:
-    return Route(method, path, Endpoint(call, domain, action))
+    has_cors = path.removeprefix(_W).startswith(_CORS)
+    return Route(method, path, Endpoint(call, domain, action, cors=has_cors))
 
 
 def _public(method: str, path: str, call: Call) -> Route[Endpoint]:
@@ -46,8 +52,8 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("HEAD", _W + "/jobs/run_wait_result/p/{path...}", runs.head, "jobs", run),
         _route("POST", _W + "/jobs/run_wait_result/h/{hash}", runs.run_wait_by_hash, "jobs", run),
         _route("HEAD", _W + "/jobs/run_wait_result/h/{hash}", runs.head, "jobs", run),
-        _route("POST", _W + "/jobs/run/preview", runs.run_preview, "jobs", run),
-        _route("POST", _W + "/jobs/run_wait_result/preview", runs.run_wait_preview, "jobs", run),
+        _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run),
+        _route("POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run),
         _route("GET", _W + "/jobs/list", jobs.list_jobs, "jobs", read),
         _route("GET", _W + "/jobs/queue/count", jobs.queue_count, "jobs", read),
         _route("GET", _W + "/jobs_u/get/{id}", jobs.get, "jobs", read),

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from minwebhook.auth.tokens import SESSION_LABEL
 from minwebhook.errors import BadRequest
+from minwebhook.times import parse_rfc3339
 
 MAX_LABEL_LENGTH: Final = 1000
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
 _RESERVED_LABELS: Final = frozenset({SESSION_LABEL, "guest_session", "debugger-token"})
 _RESERVED_PREFIXES: Final = (
     "ephemeral",
@@ -83,9 +78,7 @@ def _time_ms(obj: dict[Any, Any], name: str) -> int | None:
     if value is None:
         return None
     problem = f"{name} must be an RFC 3339 date-time with Z or an offset, such as 2030-01-31T12:00:00Z, or null"
-    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+    time_ms = parse_rfc3339(value) if isinstance(value, str) else None
+    if time_ms is None:
         raise BadRequest(problem)
-    try:
-        return (datetime.fromisoformat(value.upper()) - _EPOCH) // timedelta(milliseconds=1)
-    except (ValueError, OverflowError):
-        raise BadRequest(problem) from None
+    return time_ms

@@ -15,7 +15,7 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
-from minwebhook.child import wire
+from minwebhook.child import values, wire
 from minwebhook.child.transfer import read_frame, write_all
 
 _ARGUMENT: Final = re.compile(
@@ -66,9 +66,8 @@ def serve(fd: int, interpreter: str) -> None:
     os.close(go_read)
     write_all(fd, wire.frame(wire.READY))
     job, payload = read_frame(fd)
-    header, source, _, arguments_json = wire.unpack_job(payload)
-    _, _, variables = wire.unpack_header(header)
-    _write_job(variables, source, arguments_json)
+    header, source, _, arguments_json, _ = wire.unpack_job(payload)
+    _write_job(wire.unpack_header(header).variables, source, arguments_json)
     os.write(go_write, b"go\n")
     os.close(go_write)
     report = _report(_wait_for(pid))
@@ -77,10 +76,10 @@ def serve(fd: int, interpreter: str) -> None:
 
 
 def _write_job(variables: list[str], source: bytes, arguments_json: bytes) -> None:
-    arguments = json.loads(arguments_json)
-    values = [argument_text(arguments.get(name)) for name in argument_names(source.decode("utf-8", "replace"))]
+    arguments = values.loads(arguments_json)
+    texts = [argument_text(arguments.get(name)) for name in argument_names(source.decode("utf-8", "replace"))]
     lines = [f"export {shlex.quote(variable)}" for variable in variables]
-    lines.append("set -- " + " ".join(shlex.quote(value) for value in values))
+    lines.append("set -- " + " ".join(shlex.quote(text) for text in texts))
     lines.append("set -e\n. ./main.sh\n")
     Path("args.json").write_bytes(arguments_json)
     Path("result.json").touch()

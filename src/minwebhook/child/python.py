@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from minwebhook.child import wire
+from minwebhook.child import values, wire
 from minwebhook.child.transfer import read_frame, write_all
 from minwebhook.child.variables import USUAL
 
@@ -106,28 +106,34 @@ class _Session:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._job = wire.NO_JOB
-        self._main: Main | None = None
+        self._functions: Functions | None = None
         #: What is set, as far as it is known.
         self.environment: dict[str, str] = {}
 
     def run_one(self, *, wait_for_end: bool = True) -> bool:
         """Runs the next job. True if another one may come."""
         self._job, payload = read_frame(self._fd)
-        header, source, compiled, arguments_json = wire.unpack_job(payload)
-        path, stays, variables = wire.unpack_header(header)
-        self._set_environment(variables)
+        packed_header, source, compiled, arguments_json, mask = wire.unpack_job(payload)
+        header = wire.unpack_header(packed_header)
+        self._set_environment(header.variables)
         try:
-            arguments = json.loads(arguments_json)
-            if self._main is None:
-                self._main = Main(self._load(path, source, compiled))
-            kind, answer = wire.RESULT, encode_result(self._main.call(arguments))
+            arguments = values.loads(arguments_json)
+            if mask:
+                arguments = values.restore(arguments, values.loads(mask))
+            if self._functions is None:
+                self._functions = Functions(self._load(header.path, source, compiled))
+            if header.preprocess:
+                arguments = self._functions.preprocess(arguments)
+                self._send_value(wire.ARGUMENTS, *encode_result(arguments))
+            result = self._functions.call_main(arguments, is_preprocessed=header.preprocess)
+            kind, answer = wire.RESULT, encode_result(result)
         except _ModuleFailed as failure:
             self._exit_by(failure.__cause__)
         except BaseException as error:
             kind, answer = wire.ERROR, encode_error(error)
         _flush()
-        self.send(kind, answer)
-        if stays:
+        self._send_value(kind, *answer)
+        if header.stays:
             return True
         if wait_for_end:
             # The server ends this process after the answer is out: ending is work that nobody should wait for.
@@ -174,6 +180,12 @@ class _Session:
         _flush()
         os._exit(code & 0xFF)
 
+    def _send_value(self, kind: bytes, text: bytes, mask: bytes) -> None:
+        """One value as JSON text, behind its mask if it has one."""
+        if mask:
+            self.send(wire.MASK, mask)
+        self.send(kind, text)
+
     def send(self, kind: bytes, payload: bytes) -> None:
         """Writes one frame whole."""
         write_all(self._fd, wire.frame(kind, payload, self._job))
@@ -208,15 +220,39 @@ def module_name(path: str) -> str:
     return ".".join(f"_{segment}" if segment[:1].isdigit() else segment for segment in segments)
 
 
-class Main:
-    """The ``main`` of a script, and what its signature says about arguments."""
+class Functions:
+    """The entry points of a script: ``main``, and ``preprocessor`` if it is called."""
 
     def __init__(self, module: types.ModuleType) -> None:
-        main = getattr(module, "main", None)
-        if not callable(main):
-            raise ValueError("main function is missing")
-        self._main: Callable[..., Any] = main
-        function: Any = main
+        self._module = module
+        self._main = Function(module, "main")
+        self._preprocessor: Function | None = None
+
+    def preprocess(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What ``preprocessor`` makes of the request: the arguments of ``main``."""
+        if self._preprocessor is None:
+            self._preprocessor = Function(self._module, "preprocessor")
+        made = self._preprocessor.call(arguments)
+        if not isinstance(made, dict):
+            raise TypeError(f"preprocessor must return a dict, the arguments of main, not {type(made).__name__}")
+        return made
+
+    def call_main(self, arguments: dict[str, Any], *, is_preprocessed: bool = False) -> Any:
+        """The result of ``main``. What a preprocessor made is passed on as it is."""
+        result = self._main.call(arguments, converts=not is_preprocessed)
+        if hasattr(result, "__iter__") and not isinstance(result, _CONTAINERS) and not _is_frame(result):
+            return _stream(result)
+        return result
+
+
+class Function:
+    """A function of a script, and what its signature says about arguments."""
+
+    def __init__(self, module: types.ModuleType, name: str) -> None:
+        function: Any = getattr(module, name, None)
+        if not callable(function):
+            raise ValueError(f"{name} function is missing")
+        self._call: Callable[..., Any] = function
         while hasattr(function, "__wrapped__"):
             function = function.__wrapped__
         code = getattr(function, "__code__", None)
@@ -236,23 +272,22 @@ class Main:
         self._annotations = getattr(function, "__annotations__", {})
         self._takes_others = bool(code.co_flags & _CO_VARKEYWORDS)
 
-    def call(self, arguments: dict[str, Any]) -> Any:
-        """Calls ``main`` with the arguments it declares, awaits it if it is async, and gives its result."""
-        positional, keywords = self.bind(arguments)
-        result = self._main(*positional, **keywords)
+    def call(self, arguments: dict[str, Any], *, converts: bool = True) -> Any:
+        """Calls the function with the arguments it declares, awaits it if it is async, and gives its result."""
+        positional, keywords = self.bind(arguments, converts=converts)
+        result = self._call(*positional, **keywords)
         if isinstance(result, types.CoroutineType):
             import asyncio  # noqa: PLC0415 - dear, and only async scripts need it
 
             result = asyncio.run(result)
-        if hasattr(result, "__iter__") and not isinstance(result, _CONTAINERS) and not _is_frame(result):
-            return _stream(result)
         return result
 
-    def bind(self, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def bind(self, arguments: dict[str, Any], *, converts: bool = True) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments of the call.
 
         Missing or null arguments leave a default in place; without a default they are None. Undeclared ones are
-        dropped unless there is ``**kwargs``. Values are converted where the annotation says bytes, datetime or date.
+        dropped unless there is ``**kwargs``. With ``converts``, values become bytes, datetime or date where the
+        annotation says so.
         """
         keywords: dict[str, Any] = {}
         if self._takes_others:
@@ -264,7 +299,7 @@ class Main:
                 if name in self._defaults and name not in self._positional_only:
                     continue
                 value = self._defaults.get(name)
-            elif name in self._annotations:
+            elif converts and name in self._annotations:
                 value = convert(value, self._annotations[name])
             if name in self._positional_only:
                 positional.append(value)
@@ -317,30 +352,44 @@ def _stream(chunks: Any) -> None:
         print(_STREAM_MARK + chunk.replace("\n", "\\n"), flush=True)
 
 
-def encode_result(value: Any) -> bytes:
-    """A result as compact JSON; what JSON does not know becomes its ``str()``, NaN and infinities become null."""
+def encode_result(value: Any) -> tuple[bytes, bytes]:
+    """A result as compact JSON, and the mask that says where it holds byte strings (values.py); b"" for nowhere.
+
+    What JSON does not know becomes its ``str()``, NaN and infinities become null.
+    """
     if _is_frame(value):
         value = value.rows() if hasattr(value, "rows") else value.values.tolist()
-    elif isinstance(value, bytes):
-        value = base64.b64encode(value).decode()
-    elif type(value) is dict and any(isinstance(member, bytes) for member in value.values()):
-        value = {
-            key: base64.b64encode(member).decode() if isinstance(member, bytes) else member
-            for key, member in value.items()
-        }
+    encoder = _Encoder()
     try:
-        text = _dump(value)
+        text = encoder.encode(value)
     except ValueError as error:
         if "JSON compliant" not in str(error):
             raise
-        text = _dump(_without_nan(value))
+        text = encoder.encode(_without_nan(value))
     if "\\u0000" in text:
         text = _NUL_ESCAPE.sub(r"\1", text)
-    return text.encode("utf-8", "replace")
+    mask = _dump(values.mask_of(value)).encode() if encoder.met_bytes else b""
+    return text.encode("utf-8", "replace"), mask
+
+
+class _Encoder:
+    """Notes whether there were byte strings: looking for them in every result would cost more than encoding it."""
+
+    def __init__(self) -> None:
+        self.met_bytes = False
+
+    def encode(self, value: Any) -> str:
+        return json.dumps(value, default=self._default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    def _default(self, value: Any) -> str:
+        if isinstance(value, values.BYTES):
+            self.met_bytes = True
+            return values.to_base64(value)
+        return str(value)
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _without_nan(value: Any) -> Any:
@@ -353,8 +402,11 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def encode_error(error: BaseException) -> bytes:
-    """The error object of an exception: message, name, stack below this file, and its attributes as ``extra``."""
+def encode_error(error: BaseException) -> tuple[bytes, bytes]:
+    """The error object of an exception: message, name, stack below this file, and its attributes as ``extra``.
+
+    As :func:`encode_result` gives it.
+    """
     try:
         message = str(error)
     except Exception:
@@ -365,7 +417,8 @@ def encode_error(error: BaseException) -> bytes:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
         report["stack"] = "\n".join(line.rstrip("\n") for line in traceback.format_list(frames))
         if extra := {key: member for key, member in vars(error).items() if not key.startswith("__")}:
-            report["extra"] = json.loads(encode_result(extra))
+            encode_result(extra)  # what cannot be shown is found out here
+            report["extra"] = extra
     except Exception:
         report.setdefault("stack", "")
     return encode_result(report)

@@ -3,8 +3,10 @@
 A frame is one kind byte, the payload's length as 4 bytes little-endian, the job's 8-byte number, and the payload::
 
     child  -> server   READY   empty; the child is warm and waits for its job
-    server -> child    JOB     four sections, see pack_job
+    server -> child    JOB     five sections, see pack_job
     child  -> server   CODE    a cache of the compiled script (opaque to the server), sent before the script runs
+    child  -> server   MASK    where the next frame's JSON holds byte strings (values.py); only if it does
+    child  -> server   ARGUMENTS  what the preprocessor made of the arguments: a JSON object; only if asked for
     child  -> server   RESULT  the result as JSON text
     child  -> server   ERROR   the error object as JSON text: {"message", "name", "stack"?, "extra"?}
     child  -> server   EXIT    JSON {"code": int, "signal": int?, "result_json": text?, "result_text": text?}: the script
@@ -19,17 +21,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 READY: Final = b"Y"
 JOB: Final = b"J"
 CODE: Final = b"C"
+MASK: Final = b"M"
+ARGUMENTS: Final = b"A"
 RESULT: Final = b"R"
 ERROR: Final = b"E"
 EXIT: Final = b"X"
 
 _HEAD: Final = struct.Struct("<cI8s")
-_SECTIONS: Final = struct.Struct("<IIII")
+_SECTIONS: Final = struct.Struct("<IIIII")
 
 HEAD_BYTES: Final = _HEAD.size
 
@@ -58,38 +62,53 @@ def job_number(head: bytes) -> bytes:
     return number
 
 
-def pack_job(header: bytes, source: bytes, compiled: bytes, arguments: bytes, job: bytes = NO_JOB) -> bytes:
+def pack_job(
+    header: bytes, source: bytes, compiled: bytes, arguments: bytes, job: bytes = NO_JOB, *, mask: bytes = b""
+) -> bytes:
     """A whole JOB frame of the job with this number.
 
     ``header`` is what :func:`pack_header` gave; ``source`` the script's text in UTF-8;
-    ``compiled`` what an earlier CODE frame of the same script carried, or empty; ``arguments`` a JSON object.
+    ``compiled`` what an earlier CODE frame of the same script carried, or empty; ``arguments`` a JSON object, and
+    ``mask`` the JSON text that says where it holds byte strings (values.py), or empty.
     """
-    sections = _SECTIONS.pack(len(header), len(source), len(compiled), len(arguments))
-    length = len(sections) + len(header) + len(source) + len(compiled) + len(arguments)
-    return b"".join((_HEAD.pack(JOB, length, job), sections, header, source, compiled, arguments))
+    sections = _SECTIONS.pack(len(header), len(source), len(compiled), len(arguments), len(mask))
+    length = len(sections) + len(header) + len(source) + len(compiled) + len(arguments) + len(mask)
+    return b"".join((_HEAD.pack(JOB, length, job), sections, header, source, compiled, arguments, mask))
 
 
-def pack_header(path: str, environment: Mapping[str, str], *, stays: bool) -> bytes:
-    """The header of a JOB frame: the script's path, whether the process stays for further jobs, and the variables.
+def pack_header(path: str, environment: Mapping[str, str], *, stays: bool, preprocess: bool = False) -> bytes:
+    """The header of a JOB frame: the script's path, what to do, and the variables.
+
+    ``stays``: the process stays for further jobs. ``preprocess``: the script's preprocessor makes the arguments.
 
     Texts separated by NUL, which no variable can hold anyway (those that have one lose it): a child reads this in the
     time of the job, and a JSON parser would take five times as long.
     """
-    parts = [path, "stays" if stays else "", *(f"{name}={value}" for name, value in environment.items())]
+    flags = ("s" if stays else "") + ("p" if preprocess else "")
+    parts = [path, flags, *(f"{name}={value}" for name, value in environment.items())]
     text = "\0".join(parts)
     if text.count("\0") >= len(parts):
         text = "\0".join(part.replace("\0", "") for part in parts)
     return text.encode("utf-8", "replace")
 
 
-def unpack_header(header: bytes) -> tuple[str, bool, list[str]]:
-    """Path, whether the process stays, and the variables as ``name=value``."""
-    path, stays, *variables = header.decode().split("\0")
-    return path, bool(stays), variables
+class JobHeader(NamedTuple):  # dataclasses would bring inspect along into every child
+    """What :func:`pack_header` was given; ``variables`` as ``name=value``."""
+
+    path: str
+    stays: bool
+    preprocess: bool
+    variables: list[str]
 
 
-def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """The sections of a JOB frame's payload: header, source, compiled, arguments."""
+def unpack_header(header: bytes) -> JobHeader:
+    """The header of a JOB frame."""
+    path, flags, *variables = header.decode().split("\0")
+    return JobHeader(path, "s" in flags, "p" in flags, variables)
+
+
+def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """The sections of a JOB frame's payload: header, source, compiled, arguments, mask."""
     if len(payload) < _SECTIONS.size:
         raise FrameError("job frame too short")
     lengths = _SECTIONS.unpack_from(payload)
@@ -100,7 +119,7 @@ def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     for length in lengths:
         parts.append(payload[start : start + length])
         start += length
-    return parts[0], parts[1], parts[2], parts[3]
+    return parts[0], parts[1], parts[2], parts[3], parts[4]
 
 
 class FrameReader:

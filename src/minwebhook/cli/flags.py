@@ -27,7 +27,7 @@ def _add_flag(parser: argparse.ArgumentParser, info: SettingInfo) -> None:
             dest=info.name,
             default=None,
             action="append",
-            metavar="ADDR",
+            metavar="ADDR" if info.name == "listen" else "VALUE",
             help=sentence + " May be repeated.",
         )
     else:

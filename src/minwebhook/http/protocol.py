@@ -196,7 +196,7 @@ class ServerProtocol:
         status = response.status
         line = _STATUS_LINES.get(status)
         if line is None or status < 200:
-            if not 200 <= status <= 599:
+            if not 200 <= status <= 999:  # any three digits that are final (RFC 9110 §15)
                 raise ValueError(f"impossible response status {status}")
             line = b"HTTP/1.1 %d \r\n" % status
         fields = ""

@@ -92,6 +92,10 @@ class Router(Generic[E]):
         """The methods for ``path``, with HEAD and OPTIONS, for an Allow field. Raises :class:`NotFound`."""
         return _allowed(self._find(path)[0])
 
+    def at(self, path: str) -> tuple[Route[E], ...]:
+        """All routes of ``path``, one for each method. Raises :class:`NotFound`."""
+        return tuple(route for route, _ in self._find(path)[0].routes.values())
+
     def _add(self, route: Route[E]) -> None:
         node = self._root
         names: list[str] = []

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from uuid import UUID
 
+import orjson
 import trio
 
 from minwebhook.auth.job_tokens import JobIdentity, JobTokens
@@ -22,7 +24,7 @@ from minwebhook.jobs import outcomes
 from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import job_environment
 from minwebhook.jobs.log import JobLog
-from minwebhook.jobs.model import Job, JobSpec, Outcome
+from minwebhook.jobs.model import Job, JobSpec, Outcome, Timing
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
 from minwebhook.runtimes.child import Broken, Child, Report, Vanished
 from minwebhook.runtimes.language import RUNTIMES, Runtime
@@ -128,8 +130,8 @@ class Executor:
         runtime = RUNTIMES[spec.language]
         log = job.log = JobLog(self._banners[runtime.language], self._settings.max_log_bytes)
         limit_s, is_own = self._limit(spec)
-        started = trio.current_time()
-        self._deadlines.add(job, started + limit_s)
+        started = given = time.perf_counter()
+        self._deadlines.add(job, trio.current_time() + limit_s)
         token = self._tokens.issue(JobIdentity(spec.email, spec.workspace))
         child: Child | None = None
         end: Report | Vanished | Broken | None = None
@@ -144,6 +146,7 @@ class Executor:
                 job.stop = child.kill
                 # Stopped between the pool's handing over and this turn of the loop: nobody will say so again.
                 if job.cancellation is None and not job.is_overdue:
+                    given = time.perf_counter()
                     end = await self._converse(job, child, runtime, token, is_reused=is_reused)
         except SandboxError as error:
             outcome = outcomes.execution_error(str(error))
@@ -168,7 +171,9 @@ class Executor:
             outcome = outcomes.timed_out(limit_s, is_own_limit=is_own)
         elif outcome is None:
             outcome = outcomes.judge(end or Vanished(), log, runtime.program)
-        self._table.finish(job, outcome, round((trio.current_time() - started) * 1000))
+        ended = time.perf_counter()
+        job.timing = Timing(max(started - job.submitted_s, 0.0), given - started, ended - given)
+        self._table.finish(job, outcome, round((ended - started) * 1000))
         if child is not None:
             self._let_go(job, child, runtime, end)
 
@@ -193,12 +198,12 @@ class Executor:
         key = version_key(spec)
         environment = job_environment(job, base_url=self._base_url, internal_url=self._base_url, token=token)
         stays = spec.dedicated and runtime.reusable
-        header = wire.pack_header(spec.path, environment, stays=stays)
+        header = wire.pack_header(spec.path, environment, stays=stays, preprocess=spec.preprocess)
         assert job.log is not None  # noqa: S101 - made by _run
         number = os.urandom(8)
         compiled = self._compiled_of(key)
         return await child.run(
-            wire.pack_job(header, spec.source, compiled, spec.arguments, number),
+            wire.pack_job(header, spec.source, compiled, spec.arguments, number, mask=spec.mask),
             number=number,
             max_payload=self._settings.max_result_bytes,
             # A new process competes with the fork of its successor for the processor that spinning would hold.
@@ -206,6 +211,7 @@ class Executor:
             on_log=job.log.write,
             # A process that stayed has compiled its script long ago.
             on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, key, code),
+            on_arguments=(lambda text, mask: _replace_arguments(job, text, mask)) if spec.preprocess else None,
         )
 
     def _let_go(self, job: Job, child: Child, runtime: Runtime, end: Report | Vanished | Broken | None) -> None:
@@ -233,6 +239,17 @@ class Executor:
         while self._compiled_bytes > _MAX_ALL_COMPILED_BYTES:
             _, oldest = self._compiled.popitem(last=False)
             self._compiled_bytes -= len(oldest)
+
+
+def _replace_arguments(job: Job, text: bytes, mask: bytes) -> None:
+    """The preprocessor has made the arguments of ``main``. A process may send anything: what is no object is not kept."""
+    try:
+        if not isinstance(orjson.loads(text), dict):
+            return
+        orjson.loads(mask or b"null")
+    except orjson.JSONDecodeError:
+        return
+    job.spec.arguments, job.spec.mask, job.is_preprocessed = text, mask, True
 
 
 def version_key(spec: JobSpec) -> str:

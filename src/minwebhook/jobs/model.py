@@ -82,14 +82,14 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make, for every job
 class JobSpec:
-    """What was asked for: the code, its arguments, on whose behalf. Never changed once made."""
+    """What was asked for: the code, its arguments, on whose behalf. Only a preprocessor changes it."""
 
     workspace: str
     #: ``script`` or ``preview`` (upstream's ``job_kind``).
     kind: str
     language: str
     source: bytes
-    #: The arguments as the text of a JSON object.
+    #: The arguments as the text of a JSON object; those of the request until a preprocessor has replaced them.
     arguments: bytes
     #: What jobs show as their creator: a username, or a token's label.
     created_by: str
@@ -109,6 +109,12 @@ class JobSpec:
     dedicated: bool = False
     #: Environment variables of the script's own, ``NAME=value``.
     environment: tuple[str, ...] = ()
+    #: Where the arguments hold byte strings (child/values.py), as JSON text; b"" for nowhere.
+    mask: bytes = b""
+    #: Whether the script's preprocessor makes the arguments of ``main`` out of these.
+    preprocess: bool = False
+    #: Seconds for which the result may answer further calls with equal arguments.
+    cache_ttl_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,8 @@ class Outcome:
     labels: tuple[str, ...] = ()
     #: Set for cancelled jobs, and for timeouts (by ``timeout``).
     cancellation: Cancellation | None = None
+    #: Where the result holds byte strings (child/values.py), as JSON text; b"" for nowhere.
+    mask: bytes = b""
 
     @property
     def is_success(self) -> bool:
@@ -143,6 +151,18 @@ class Signal(Protocol):
 
     async def wait(self) -> None:
         """Until it has happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of a job went, in seconds."""
+
+    #: From its submission until it was its turn.
+    queue_s: float
+    #: Until a process had it.
+    start_s: float
+    #: Until its end was known.
+    run_s: float
 
 
 @dataclass(slots=True, eq=False)
@@ -169,6 +189,11 @@ class Job:
     #: Set by the executor while the job runs: ends the run.
     stop: Callable[[], None] | None = None
     log: JobLog | None = None
+    #: Whether a preprocessor has made the arguments.
+    is_preprocessed: bool = False
+    #: Seconds on a clock that only goes forward: when it was submitted.
+    submitted_s: float = 0.0
+    timing: Timing | None = None
 
     def log_text(self) -> str:
         """The log so far."""

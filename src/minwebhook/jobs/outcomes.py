@@ -5,6 +5,7 @@ Error objects follow Windmill: a failed job's result is ``{"error": {...}}`` wit
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -70,13 +71,21 @@ def judge(end: Report | Vanished | Broken, log: JobLog, program: str) -> Outcome
             return signal_error(program, end.signal, log)
         return execution_error("job process was lost together with its sandbox")
     if end.kind == wire.RESULT:
-        return _result(end.payload, log)
+        return _result(end.payload, log, _mask(end.mask))
     if end.kind == wire.ERROR:
-        return _error(end.payload)
+        return _error(end.payload, _mask(end.mask))
     return _exit(end.payload, log, program)
 
 
-def _result(payload: bytes, log: JobLog) -> Outcome:
+def _mask(text: bytes) -> bytes:
+    """A mask that is JSON, whatever a process sent."""
+    try:
+        return text if text and orjson.loads(text) is not None else b""
+    except orjson.JSONDecodeError:
+        return b""
+
+
+def _result(payload: bytes, log: JobLog, mask: bytes = b"") -> Outcome:
     """The script returned. Its JSON is checked, because a hostile process may write anything, and kept as it is."""
     try:
         value = orjson.loads(payload)
@@ -90,7 +99,7 @@ def _result(payload: bytes, log: JobLog) -> Outcome:
             value["wm_stream"] = stream
             payload = orjson.dumps(value)
     if not isinstance(value, dict):
-        return Outcome(JobState.SUCCESS, payload)
+        return Outcome(JobState.SUCCESS, payload, mask=mask)
     labels = value.get("wm_labels")
     names: tuple[str, ...] = ()
     if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
@@ -98,18 +107,18 @@ def _result(payload: bytes, log: JobLog) -> Outcome:
     message = value.get("wm_failure")
     if isinstance(message, str):
         failed = {**value, "error": {"name": "ManualFailure", "message": message}}
-        return Outcome(JobState.FAILURE, orjson.dumps(failed), names)
-    return Outcome(JobState.SUCCESS, payload, names)
+        return Outcome(JobState.FAILURE, orjson.dumps(failed), names, mask=mask)
+    return Outcome(JobState.SUCCESS, payload, names, mask=mask)
 
 
-def _error(payload: bytes) -> Outcome:
+def _error(payload: bytes, mask: bytes) -> Outcome:
     try:
         error = orjson.loads(payload)
     except orjson.JSONDecodeError as broken:
         return execution_error(f"the error is not valid JSON: {broken}")
     if not isinstance(error, dict):
         return execution_error("the error is not a JSON object")
-    return failure(error)
+    return replace(failure(error), mask=b'{"error":%b}' % mask if mask else b"")
 
 
 def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:

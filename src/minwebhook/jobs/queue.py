@@ -41,6 +41,11 @@ class JobQueue:
             _, arrival, job = heapq.heappop(self._later)
             self._push_due(job, arrival)
 
+    def later_count(self, now_ms: int) -> int:
+        """Queued jobs that are not due yet."""
+        self.ripen(now_ms)
+        return sum(job.state is JobState.QUEUED for *_, job in self._later)
+
     def next_due_ms(self) -> int | None:
         """When the next job that is not due yet becomes due."""
         while self._later and self._later[0][-1].state is not JobState.QUEUED:

@@ -18,6 +18,57 @@ MAX_SHOWN_LOG_CHARACTERS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What few jobs have. Stored as one JSON text, or not at all."""
+
+    #: Where arguments and result hold byte strings (child/values.py), as JSON text.
+    mask: bytes = b""
+    result_mask: bytes = b""
+    preprocess: bool = False
+    is_preprocessed: bool = False
+    cache_ttl_s: int | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> JobOptions:
+        """The options of a live job."""
+        spec, outcome = job.spec, job.outcome
+        result_mask = outcome.mask if outcome is not None else b""
+        if not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s):
+            return _NO_OPTIONS
+        return cls(spec.mask, result_mask, spec.preprocess, job.is_preprocessed, spec.cache_ttl_s)
+
+    @classmethod
+    def parse(cls, text: str | None) -> JobOptions:
+        """From the database."""
+        if text is None:
+            return _NO_OPTIONS
+        stored = orjson.loads(text)
+        return cls(
+            stored.get("mask", "").encode(),
+            stored.get("result_mask", "").encode(),
+            stored.get("preprocess", False),
+            stored.get("is_preprocessed", False),
+            stored.get("cache_ttl_s"),
+        )
+
+    def to_text(self) -> str | None:
+        """For the database."""
+        if self is _NO_OPTIONS:
+            return None
+        stored = {
+            "mask": self.mask.decode(),
+            "result_mask": self.result_mask.decode(),
+            "preprocess": self.preprocess,
+            "is_preprocessed": self.is_preprocessed,
+            "cache_ttl_s": self.cache_ttl_s,
+        }
+        return orjson.dumps({name: value for name, value in stored.items() if value}).decode()
+
+
+_NO_OPTIONS: Final = JobOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class JobRecord:
     """Everything known of a job. Times are Unix milliseconds; ``arguments`` and ``result`` are JSON text."""
 
@@ -48,6 +99,7 @@ class JobRecord:
     root_job: UUID | None
     labels: tuple[str, ...]
     visible_to_owner: bool
+    options: JobOptions
 
     @classmethod
     def of(cls, job: Job) -> JobRecord:
@@ -82,6 +134,7 @@ class JobRecord:
             root_job=spec.root_job,
             labels=outcome.labels if outcome else (),
             visible_to_owner=spec.visible_to_owner,
+            options=JobOptions.of(job),
         )
 
     @property
@@ -116,6 +169,7 @@ class JobRecord:
             "priority": self.priority,
             "labels": list(self.labels) or None,
             "raw_code": self.raw_code if with_code else None,
+            "preprocessed": self.options.is_preprocessed or None,
         }
         shown.update({key: value for key, value in optional.items() if value is not None})
         if with_data:
@@ -141,6 +195,8 @@ class JobRecord:
                 shown["started_at"] = rfc3339(self.started_at_ms)
             if self.timeout_s is not None:
                 shown["timeout"] = self.timeout_s
+            if self.options.cache_ttl_s is not None:
+                shown["cache_ttl"] = self.options.cache_ttl_s
         return shown
 
 

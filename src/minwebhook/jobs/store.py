@@ -13,16 +13,17 @@ from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest
 from minwebhook.jobs.filters import JobFilter
 from minwebhook.jobs.model import Job, JobState
-from minwebhook.jobs.record import JobRecord
+from minwebhook.jobs.record import JobOptions, JobRecord
 
 #: Columns of the job table, in the order of :func:`_row`. The second half is what changes when a job ends.
 _FIXED: Final = (
     "id", "workspace_id", "kind", "script_path", "script_hash", "language", "raw_code", "created_by", "email",
-    "permissioned_as", "created_at", "scheduled_for", "args", "tag", "priority", "timeout_s", "parent_job", "root_job",
+    "permissioned_as", "created_at", "scheduled_for", "tag", "priority", "timeout_s", "parent_job", "root_job",
     "visible_to_owner",
 )  # fmt: skip
 _CHANGING: Final = (
-    "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason", "labels",
+    "args", "options", "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason",
+    "labels",
 )  # fmt: skip
 _COLUMNS: Final = (*_FIXED, *_CHANGING)
 _INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -117,13 +118,14 @@ def _row(job: Job) -> tuple[Any, ...]:
         spec.permissioned_as,
         job.created_at_ms,
         job.scheduled_for_ms,
-        spec.arguments,
         spec.tag,
         spec.priority,
         spec.timeout_s,
         spec.parent_job.bytes if spec.parent_job else None,
         spec.root_job.bytes if spec.root_job else None,
         int(spec.visible_to_owner),
+        spec.arguments,
+        JobOptions.of(job).to_text(),
         job.state.value if job.state.is_final else JobState.QUEUED.value,
         job.started_at_ms,
         job.completed_at_ms,
@@ -164,4 +166,5 @@ def _record(row: sqlite3.Row) -> JobRecord:
         root_job=UUID(bytes=row["root_job"]) if row["root_job"] else None,
         labels=tuple(orjson.loads(row["labels"])) if row["labels"] else (),
         visible_to_owner=bool(row["visible_to_owner"]),
+        options=JobOptions.parse(row["options"]),
     )

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from minwebhook.auth.principal import Principal
 from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.scripts.model import Language
 from minwebhook.scripts.script import Script
+from minwebhook.webhooks.arguments import Arguments
+from minwebhook.webhooks.query import RunOptions
 
 
 def script_spec(
-    script: Script,
-    principal: Principal,
-    arguments: bytes,
-    *,
-    parent_job: UUID | None = None,
-    root_job: UUID | None = None,
+    script: Script, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
     """The spec of a run of a deployed script."""
     return JobSpec(
         workspace=script.workspace_id,
         kind="script",
         language=script.language.value,
-        source=script.content.encode(),
-        arguments=arguments,
+        source=script.source,
+        arguments=arguments.text,
+        mask=arguments.mask,
         created_by=principal.display_name,
         username=principal.username,
         email=principal.email,
         permissioned_as=principal.permissioned_as,
         path=script.path,
         script_hash=script.hash,
-        tag=script.tag or script.language.value,
+        tag=options.tag or script.tag or script.language.value,
         priority=script.priority,
         timeout_s=script.timeout_s,
-        parent_job=parent_job,
-        root_job=root_job,
-        visible_to_owner=not script.visible_to_runner_only,
+        parent_job=options.parent_job,
+        root_job=options.root_job,
+        visible_to_owner=not (script.visible_to_runner_only or options.invisible_to_owner),
         dedicated=script.dedicated_worker,
-        environment=tuple(script.settings.get("envs") or ()),
+        environment=script.environment,
+        preprocess=preprocess,
+        cache_ttl_s=script.cache_ttl_s,
     )
 
 
@@ -79,8 +77,9 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         workspace=record.workspace,
         kind=record.kind,
         language=record.language,
-        source=(script.content if script is not None else record.raw_code or "").encode(),
+        source=script.source if script is not None else (record.raw_code or "").encode(),
         arguments=record.arguments or b"{}",
+        mask=record.options.mask,
         created_by=record.created_by,
         username=record.permissioned_as.removeprefix("u/"),
         email=record.email,
@@ -94,5 +93,7 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         root_job=record.root_job,
         visible_to_owner=record.visible_to_owner,
         dedicated=script is not None and script.dedicated_worker,
-        environment=tuple(script.settings.get("envs") or ()) if script is not None else (),
+        environment=script.environment if script is not None else (),
+        preprocess=record.options.preprocess,
+        cache_ttl_s=record.options.cache_ttl_s,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from uuid import UUID
@@ -110,7 +111,8 @@ class JobTable:
             job_id = self._ids.make(now)
         elif job_id in self._jobs or job_id in self._being_stored:
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
-        return Job(job_id, spec, now, now if scheduled_for_ms is None else scheduled_for_ms)
+        scheduled_ms = now if scheduled_for_ms is None else scheduled_for_ms
+        return Job(job_id, spec, now, scheduled_ms, submitted_s=time.perf_counter())
 
     def _enqueue(self, job: Job) -> None:
         now = self._clock()
@@ -284,6 +286,10 @@ class JobTable:
     def get(self, job_id: UUID) -> Job | None:
         """The live job, or one that has just ended."""
         return self._jobs.get(job_id)
+
+    def due_count(self) -> int:
+        """Jobs of all workspaces that run or could: not those that are scheduled for later."""
+        return self.running_count + self.queued_count - self._queue.later_count(self._clock())
 
     @property
     def is_only_one_running(self) -> bool:

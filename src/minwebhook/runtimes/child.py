@@ -23,16 +23,19 @@ from minwebhook.child import wire
 _LOG_READ_BYTES: Final = 64 * 1024
 #: Larger reads cost tenfold: the memory for each comes from the kernel and goes back to it.
 _SOCKET_READ_BYTES: Final = 64 * 1024
+#: Kinds of frames that a job may send.
+_FROM_CHILD: Final = wire.CODE + wire.MASK + wire.ARGUMENTS + wire.RESULT + wire.ERROR + wire.EXIT
 #: A killed process that does not disappear in this time is stuck in the kernel; its job is not kept waiting longer.
 _EXIT_WAIT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a child said at the end of a job: a frame kind of ``child/wire.py`` and its payload."""
+    """What a child said at the end of a job: a frame kind of ``child/wire.py``, its payload, and the mask of byte strings."""
 
     kind: bytes
     payload: bytes
+    mask: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +146,19 @@ class Child:
         spin_s: float,
         on_log: Callable[[bytes], bool],
         on_code: Callable[[bytes], None] | None,
+        on_arguments: Callable[[bytes, bytes], None] | None = None,
     ) -> Report | Vanished | Broken:
         """Sends the JOB frame of the job with this ``number`` and reads until the report.
 
         ``spin_s`` is how long to look for the first answer before waiting for it, holding up the loop meanwhile.
         ``on_log`` gets pieces of the log as they come and says whether there may be more; ``on_code`` gets the compiled
         script, which an honest child sends before anything of the script runs: only as its first frame, and only if it
-        was not given one (then ``on_code`` is None). On cancellation the child must be ended by the caller.
+        was not given one (then ``on_code`` is None). ``on_arguments`` gets what the preprocessor made, and its mask; it is
+        None if none was to be called. On cancellation the child must be ended by the caller.
         """
         self._on_log = on_log
-        reader = wire.FrameReader(wire.CODE + wire.RESULT + wire.ERROR + wire.EXIT, max_payload, number)
+        reader = wire.FrameReader(_FROM_CHILD, max_payload, number)
+        mask = b""
         await self._send(job)
         first = self._spin(spin_s) if spin_s else None
         while True:
@@ -178,10 +184,17 @@ class Child:
                         return Broken("compiled code that nobody asked for")
                     on_code(payload)
                     on_code = None
-                    continue
-                self.read_log()  # everything the script wrote before its report
-                self._on_log = None
-                return Broken("log") if self._is_log_full else Report(kind, payload)
+                elif kind == wire.MASK:
+                    mask = payload
+                elif kind == wire.ARGUMENTS:
+                    if on_arguments is None:
+                        return Broken("arguments that nobody asked for")
+                    on_arguments(payload, mask)
+                    on_arguments, mask = None, b""
+                else:
+                    self.read_log()  # everything the script wrote before its report
+                    self._on_log = None
+                    return Broken("log") if self._is_log_full else Report(kind, payload, mask)
 
     def _spin(self, seconds: float) -> bytes | None:
         """Looks for an answer without giving up the processor, for at most ``seconds``; None if there is none.

@@ -121,7 +121,7 @@ SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
     "priority": integer(-(2**15), 2**15 - 1),
     "timeout": _SMALL,
     "delete_after_use": boolean,
-    "delete_after_secs": _SMALL,
+    "delete_after_secs": integer(-(2**31), 2**31 - 1),
     "restart_unless_cancelled": boolean,
     "deployment_message": text,
     "visible_to_runner_only": boolean,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
 
 from minwebhook.scripts.model import Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
+from minwebhook.scripts.preprocessor import preprocessor_parameters
 from minwebhook.times import rfc3339
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what is derived from the code is derived once
 class Script:
     """A version of a script as stored."""
 
@@ -41,6 +43,36 @@ class Script:
     no_main_func: bool | None
     has_preprocessor: bool | None
 
+    @cached_property
+    def source(self) -> bytes:
+        """The code in UTF-8."""
+        return self.content.encode()
+
+    @cached_property
+    def preprocessor_parameters(self) -> tuple[str, ...] | None:
+        """The parameters of its preprocessor; None if it has none."""
+        if not self.has_preprocessor or self.language is not Language.PYTHON3:
+            return None
+        return preprocessor_parameters(self.content)
+
+    @property
+    def environment(self) -> tuple[str, ...]:
+        """Environment variables of its own, ``NAME=value``."""
+        return tuple(self.settings.get("envs") or ())
+
+    @property
+    def cache_ttl_s(self) -> int | None:
+        """Seconds for which a result answers further runs with equal arguments; None or 0 for never."""
+        return self.settings.get("cache_ttl") or None
+
+    @property
+    def delete_after_s(self) -> int | None:
+        """Seconds after which a sync run's arguments, result and log are blanked; 0 at once, None never."""
+        seconds = self.settings.get("delete_after_secs")
+        if seconds is not None:
+            return int(seconds) if seconds >= 0 else None
+        return 0 if self.settings.get("delete_after_use") else None
+
     @property
     def is_live(self) -> bool:
         """Whether it is the deployed version of its path."""
@@ -55,11 +87,6 @@ class Script:
     def priority(self) -> int | None:
         """The priority of its jobs."""
         return self.settings.get("priority")
-
-    @property
-    def delete_after_use(self) -> bool:
-        """Whether arguments, result and log are blanked when a job ends."""
-        return bool(self.settings.get("delete_after_use"))
 
     @property
     def visible_to_runner_only(self) -> bool:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 from minwebhook.errors import BadRequest
+from minwebhook.times import parse_rfc3339
 
 #: More pairs than any client sends, few enough to parse in well under a millisecond.
 MAX_PAIRS: Final = 1000
 #: Control parameters; each may be given once, so that two readers of a URL cannot disagree on it.
-_CONTROL: Final = ("raw", "wrap_body", "include_header", "include_query", "payload", "job_id", "token")
+CONTROL: Final = (
+    "raw", "wrap_body", "include_header", "include_query", "payload", "token",
+    "job_id", "parent_job", "root_job", "tag", "timeout", "scheduled_for", "scheduled_in_secs", "cache_ttl",
+    "cache_ignore_s3_path", "skip_preprocessor", "invisible_to_owner", "queue_limit",
+)  # fmt: skip
 
 
 class Query:
@@ -32,7 +38,7 @@ class Query:
             raise BadRequest(f"the query has more than {MAX_PAIRS} parameters") from None
         for name, value in pairs:
             self._values.setdefault(name, []).append(value)
-        for name in _CONTROL:
+        for name in CONTROL:
             if len(self._values.get(name, ())) > 1:
                 raise BadRequest(f"{name}: give it once")
 
@@ -58,6 +64,35 @@ class Query:
         if value not in ("true", "false"):
             raise BadRequest(f"{name}: send true or false, not {value[:40]!r}")
         return value == "true"
+
+    def number(self, name: str, *, low: int = 0, high: int = 2**31 - 1, unit: str = "") -> int | None:
+        """A whole number, or None. Raises :class:`BadRequest` naming the parameter, its ``unit`` and its bounds."""
+        value = self.get(name)
+        if value is None:
+            return None
+        digits = value[1:] if value.startswith("-") else value
+        number = int(value) if digits.isascii() and digits.isdigit() and len(digits) < 20 else low - 1
+        if not low <= number <= high:
+            what = f"a whole number of {unit}" if unit else "a whole number"
+            raise BadRequest(f"{name}: send {what} from {low} to {high}, not {value[:40]!r}")
+        return number
+
+    def uuid(self, name: str) -> UUID | None:
+        """A UUID in its usual form, or None; "" is none. Raises :class:`BadRequest` naming the parameter."""
+        value = self.get(name)
+        return parse_uuid(value, name) if value else None
+
+    def time_ms(self, name: str) -> int | None:
+        """An RFC 3339 time as Unix milliseconds, or None. Raises :class:`BadRequest` naming the parameter."""
+        value = self.get(name)
+        if value is None:
+            return None
+        time_ms = parse_rfc3339(value)
+        if time_ms is None:
+            raise BadRequest(
+                f"{name}: send an RFC 3339 time such as 2030-01-31T12:00:00Z ('+' in a URL is %2B), not {value[:40]!r}"
+            )
+        return time_ms
 
     def names(self, name: str) -> tuple[str, ...]:
         """A list of names separated by commas, untrimmed."""
@@ -88,3 +123,69 @@ class BodyOptions:
 
 
 _NO_OPTIONS: Final = BodyOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a run endpoint was asked besides the arguments. Which of it counts, the endpoint knows."""
+
+    job_id: UUID | None = None
+    parent_job: UUID | None = None
+    root_job: UUID | None = None
+    tag: str | None = None
+    timeout_s: int | None = None
+    scheduled_for_ms: int | None = None
+    scheduled_in_s: int | None = None
+    cache_ttl_s: int | None = None
+    skip_preprocessor: bool = False
+    invisible_to_owner: bool = False
+    queue_limit: int | None = None
+
+    @classmethod
+    def parse(cls, query: Query) -> RunOptions:
+        """Raises :class:`BadRequest` naming the parameter."""
+        if query.is_empty:
+            return _NO_RUN_OPTIONS
+        query.flag("cache_ignore_s3_path")  # there are no cached results with S3 objects here, but the word is known
+        return cls(
+            job_id=query.uuid("job_id"),
+            parent_job=query.uuid("parent_job"),
+            root_job=query.uuid("root_job"),
+            tag=_tag(query.get("tag")),
+            timeout_s=query.number("timeout", low=1, unit="seconds"),
+            scheduled_for_ms=query.time_ms("scheduled_for"),
+            scheduled_in_s=query.number("scheduled_in_secs", low=-(2**31), unit="seconds"),
+            cache_ttl_s=query.number("cache_ttl", unit="seconds"),
+            skip_preprocessor=query.flag("skip_preprocessor"),
+            invisible_to_owner=query.flag("invisible_to_owner"),
+            queue_limit=query.number("queue_limit", unit="jobs"),
+        )
+
+    def scheduled_ms(self, now_ms: int) -> int | None:
+        """The earliest time of the run; None for now. ``scheduled_for`` wins over ``scheduled_in_secs``."""
+        if self.scheduled_for_ms is not None:
+            return self.scheduled_for_ms
+        return None if self.scheduled_in_s is None else now_ms + 1000 * self.scheduled_in_s
+
+
+_NO_RUN_OPTIONS: Final = RunOptions()
+MAX_TAG_LENGTH: Final = 255
+
+
+def _tag(value: str | None) -> str | None:
+    if not value:
+        return None
+    if len(value) > MAX_TAG_LENGTH or "\0" in value:
+        raise BadRequest(f"tag: send at most {MAX_TAG_LENGTH} characters, without NUL")
+    return value
+
+
+def parse_uuid(text: str, name: str) -> UUID:
+    """A UUID in its usual form. Raises :class:`BadRequest` naming the parameter."""
+    try:
+        value = UUID(text)
+    except ValueError:
+        value = None
+    if value is None or str(value) != text.lower():
+        raise BadRequest(f"{name}: {text[:60]!r} is not a UUID")
+    return value

@@ -55,6 +55,7 @@ def test_a_job_shows_everything_that_clients_read(client: Client) -> None:
         "tag": "special",
         "language": "python3",
         "parent_job": parent,
+        "priority": 2,  # a job that a job started goes first
         "logs": "",
     }
     times = [datetime.fromisoformat(done[name]) for name in ("created_at", "started_at", "completed_at")]

@@ -278,7 +278,7 @@ async def test_the_shape_of_get(store: ScriptStore) -> None:
         "priority": 3,
         "has_preprocessor": True,
     }
-    assert (script.timeout_s, script.priority, script.delete_after_use) == (5, 3, True)
+    assert (script.timeout_s, script.priority, script.delete_after_s) == (5, 3, 0)
     assert (script.visible_to_runner_only, script.dedicated_worker) == (True, True)
     assert [item.to_json() for item in await store.history("demo", PATH)] == [
         {"script_hash": hash_to_hex(hash), "deployment_msg": "why"},

@@ -38,22 +38,27 @@ def test_a_frame_says_its_length(kind: bytes, payload: bytes) -> None:
     assert wire.payload_length(data[: wire.HEAD_BYTES]) == len(payload) == len(data) - wire.HEAD_BYTES
 
 
-@given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200))
-def test_a_job_comes_out_as_it_went_in(header: bytes, source: bytes, compiled: bytes, arguments: bytes) -> None:
-    data = wire.pack_job(header, source, compiled, arguments, b"12345678")
+sections = st.binary(max_size=200)
+
+
+@given(sections, sections, sections, sections, sections)
+def test_a_job_comes_out_as_it_went_in(
+    header: bytes, source: bytes, compiled: bytes, arguments: bytes, mask: bytes
+) -> None:
+    data = wire.pack_job(header, source, compiled, arguments, b"12345678", mask=mask)
     assert data[:1] == wire.JOB
     head = data[: wire.HEAD_BYTES]
     assert (wire.payload_length(head), wire.job_number(head)) == (len(data) - wire.HEAD_BYTES, b"12345678")
-    assert wire.unpack_job(data[wire.HEAD_BYTES :]) == (header, source, compiled, arguments)
+    assert wire.unpack_job(data[wire.HEAD_BYTES :]) == (header, source, compiled, arguments, mask)
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_job_or_a_frame_error(payload: bytes) -> None:
     try:
-        parts = wire.unpack_job(payload)
+        *parts, mask = wire.unpack_job(payload)
     except wire.FrameError:
         return
-    assert wire.pack_job(*parts)[wire.HEAD_BYTES :] == payload
+    assert wire.pack_job(*parts, mask=mask)[wire.HEAD_BYTES :] == payload
 
 
 @given(st.lists(st.binary(max_size=50), max_size=10), st.integers(0, 100))
@@ -104,13 +109,15 @@ def test_frames_of_another_job_are_refused() -> None:
 variables = st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text(), max_size=8)
 
 
-@given(st.text(), st.booleans(), variables)
-def test_a_header_comes_out_as_it_went_in(path: str, stays: bool, environment: dict[str, str]) -> None:
+@given(st.text(), st.booleans(), st.booleans(), variables)
+def test_a_header_comes_out_as_it_went_in(
+    path: str, stays: bool, preprocess: bool, environment: dict[str, str]
+) -> None:
     """But for NUL, which no variable can hold, and half surrogates, which no UTF-8 can."""
-    found_path, found_stays, found = wire.unpack_header(wire.pack_header(path, environment, stays=stays))
+    found = wire.unpack_header(wire.pack_header(path, environment, stays=stays, preprocess=preprocess))
 
     def kept(text: str) -> str:
         return text.replace("\0", "").encode("utf-8", "replace").decode()
 
-    assert (found_path, found_stays) == (kept(path), stays)
-    assert found == [f"{name}={kept(value)}" for name, value in environment.items()]
+    assert (found.path, found.stays, found.preprocess) == (kept(path), stays, preprocess)
+    assert found.variables == [f"{name}={kept(value)}" for name, value in environment.items()]

@@ -12,7 +12,7 @@ from minwebhook.db.migrations import migrate
 from minwebhook.errors import BadRequest
 from minwebhook.jobs.filters import MAX_PER_PAGE, JobFilter
 from minwebhook.jobs.model import JobState
-from minwebhook.jobs.record import JobRecord
+from minwebhook.jobs.record import JobOptions, JobRecord
 
 FINAL = [JobState.SUCCESS, JobState.FAILURE, JobState.CANCELED]
 words = st.sampled_from(["", "a", "b", "a/b", "A", "é", "%", "_", "u/a", "u/a%", "'", "!a"])
@@ -49,6 +49,7 @@ def records(draw: st.DrawFn, number: int) -> JobRecord:
         root_job=None,
         labels=(),
         visible_to_owner=True,
+        options=JobOptions(),
     )
 
 

@@ -1,0 +1,127 @@
+"""Callers that wait for the result of a job: until its end, until they leave, or for as long as they prefer to.
+
+A caller who leaves, or waits too long, takes its job along. One who prefers to wait for N seconds only gets the job's
+address after that, and the job runs on; such a job is on disk from its start, because its address is a promise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import trio
+
+from minwebhook.api.context import Context
+from minwebhook.errors import WaitTimeout
+from minwebhook.http.messages import Response
+from minwebhook.jobs.model import Cancellation, Job, JobSpec, Outcome
+from minwebhook.jobs.table import JobTable
+from minwebhook.webhooks.preferences import Preference
+from minwebhook.webhooks.responses import Result, sync_response
+
+#: Why a job was cancelled whose caller went away or waited too long (upstream's word).
+_CONNECTION_BROKE = "http connection broke"
+
+
+async def answer_with_result(
+    context: Context, spec: JobSpec, job_id: UUID | None, *, delete_after_s: int | None = None
+) -> Response:
+    """Runs the job and answers with its result.
+
+    ``delete_after_s``: arguments, result and log are blanked so many seconds after the job's end.
+    """
+    preference = Preference.parse(context.request.headers)
+    if preference is not None:
+        return await _answer_within(context, spec, job_id, preference)
+    services = context.services
+    with _caller(context) as caller:
+
+        def on_start(job: Job) -> None:
+            caller.job = job
+            context.started_job = job.id
+
+        outcome = await services.executor.run_sync(spec, job_id=job_id, on_start=on_start)
+    return _answer(context, caller, outcome)
+
+
+async def _answer_within(context: Context, spec: JobSpec, job_id: UUID | None, preference: Preference) -> Response:
+    """The result if the job ends in time, else 202 and where it will be."""
+    jobs = context.services.jobs
+    with _caller(context) as caller:
+        caller.job = job = await jobs.submit(spec, job_id=job_id)
+        context.started_job = job.id
+        with trio.move_on_after(preference.wait_s):
+            await jobs.wait(job)
+        if job.outcome is None:
+            caller.job = None  # it may go on without its caller
+    applied = ("Preference-Applied", preference.applied)
+    if job.outcome is None:
+        location = f"/api/w/{context.workspace}/jobs_u/completed/get_result/{job.id}"
+        return Response.text(str(job.id), 202, (("Location", location), applied, *_server_timing(job)))
+    response = _answer(context, caller, job.outcome)
+    response.headers += (applied,)
+    return response
+
+
+def _answer(context: Context, caller: _Caller, outcome: Outcome) -> Response:
+    job = caller.job
+    assert job is not None  # noqa: S101 - it has run
+    timing = _server_timing(job)
+    if caller.is_late:
+        seconds = context.services.settings.wait_result_s
+        raise WaitTimeout(f"timeout after {seconds:g}s", headers=timing)
+    response = sync_response(
+        Result(outcome.result, outcome.is_success, outcome.mask),
+        failure_status=context.services.settings.jobs.sync_failure_status,
+        as_cbor=context.wants_cbor,
+    )
+    response.headers += timing
+    return response
+
+
+def _server_timing(job: Job) -> tuple[tuple[str, str], ...]:
+    """Where the time went, in milliseconds (W3C Server Timing)."""
+    timing = job.timing
+    if timing is None:  # it has not run, or not to its end
+        return (("Server-Timing", f"queue;dur={(time.perf_counter() - job.submitted_s) * 1000:.2f}"),)
+    value = f"queue;dur={timing.queue_s * 1000:.2f}, start;dur={timing.start_s * 1000:.2f}, run;dur={timing.run_s * 1000:.2f}"
+    return (("Server-Timing", value),)
+
+
+@contextmanager
+def _caller(context: Context) -> Iterator[_Caller]:
+    """Someone who waits, watched: leaving, and waiting for too long, cancel the job."""
+    services = context.services
+    caller = _Caller(services.jobs, Cancellation(context.principal.username, _CONNECTION_BROKE))
+    forget = context.request.on_disconnect(caller.leave)
+    services.sync_waits.add(caller)
+    try:
+        yield caller
+    finally:
+        services.sync_waits.discard(caller)
+        forget()
+        caller.leave()
+
+
+class _Caller:
+    """Someone who waits for a job, and without whom it has no purpose."""
+
+    __slots__ = ("_cancellation", "_table", "is_late", "job")
+
+    def __init__(self, table: JobTable, cancellation: Cancellation) -> None:
+        self._table = table
+        self._cancellation = cancellation
+        self.job: Job | None = None
+        self.is_late = False
+
+    def leave(self) -> None:
+        """Cancels the job, unless it has ended."""
+        if self.job is not None:
+            self._table.cancel(self.job, self._cancellation)
+
+    def expire(self) -> None:
+        """The wait has lasted too long."""
+        self.is_late = True
+        self.leave()
