@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NoReturn
+from uuid import UUID
 
 import cbor2
 import orjson
@@ -116,53 +117,71 @@ class _Plain:
 
     def of(self, value: Any) -> tuple[Any, values.Mask]:
         """The value without byte strings, and their mask."""
-        self._left -= 1
-        if self._left < 0:
-            raise BadRequest(f"invalid cbor: more than {MAX_CBOR_ITEMS} values")
-        if value is None or value is cbor2.undefined:
-            return None, None
-        if isinstance(value, str | bool):
-            return value, None
-        if isinstance(value, bytes):
-            return values.to_base64(value), True
-        if isinstance(value, int):
-            if value.bit_length() > _MAX_INTEGER_BITS:
-                raise BadRequest(f"invalid cbor: an integer of more than {_MAX_INTEGER_BITS} bits")
-            return value, None
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise BadRequest("invalid cbor: NaN and infinities cannot be arguments; send null")
-            return value, None
         if isinstance(value, dict):
             return self._dict(value)
         if isinstance(value, list | tuple):
             return self._list(value)
-        if isinstance(value, datetime.datetime):
-            return value.isoformat().replace("+00:00", "Z"), None
-        if isinstance(value, datetime.date) or type(value).__name__ == "UUID":
-            return str(value), None
-        raise BadRequest(f"invalid cbor: a simple value {value!r:.40} cannot be an argument")
+        if isinstance(value, bytes):
+            return values.to_base64(value), True
+        return _scalar(value), None
 
     def _dict(self, value: dict[Any, Any]) -> tuple[Any, values.Mask]:
+        self._count(value)
         mask: dict[str, Any] = {}
         plain: dict[str, Any] = {}
         for key, member in value.items():
-            if not isinstance(key, str):
+            if type(key) is not str:
                 raise BadRequest(f"invalid cbor: the map key {key!r:.40} is not a text string")
+            if type(member) in _AS_THEY_ARE:
+                plain[key] = member
+                continue
             plain[key], found = self.of(member)
             if found is not None:
                 mask[key] = found
         return plain, mask or None
 
     def _list(self, value: list[Any] | tuple[Any, ...]) -> tuple[Any, values.Mask]:
+        self._count(value)
         mask: dict[str, Any] = {}
         plain: list[Any] = []
         for index, member in enumerate(value):
+            if type(member) in _AS_THEY_ARE:
+                plain.append(member)
+                continue
             made, found = self.of(member)
             plain.append(made)
             if found is not None:
                 mask[str(index)] = found
         return plain, mask or None
+
+    def _count(self, holder: Collection[Any]) -> None:
+        self._left -= len(holder)
+        if self._left < 0:
+            raise BadRequest(f"invalid cbor: more than {MAX_CBOR_ITEMS} values")
+
+
+_AS_THEY_ARE: Final = frozenset({str, bool, type(None)})
+
+
+def _scalar(value: Any) -> Any:
+    """A value that holds no others, as JSON has it."""
+    if value is None or value is cbor2.undefined:
+        return None
+    if isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > _MAX_INTEGER_BITS:
+            raise BadRequest(f"invalid cbor: an integer of more than {_MAX_INTEGER_BITS} bits")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise BadRequest("invalid cbor: NaN and infinities cannot be arguments; send null")
+        return value
+    if isinstance(value, datetime.datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, datetime.date | UUID):
+        return str(value)
+    raise BadRequest(f"invalid cbor: a simple value {value!r:.40} cannot be an argument")
 
 
 def _refuse_tag(tag: cbor2.CBORTag, immutable: bool) -> NoReturn:

@@ -28,8 +28,9 @@ _PREFIXES: Final = ("wm_", "windmill_")
 _CONTROLS: Final = ("status_code", "content_type", "headers", "content_transfer_encoding")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-#: Nearly all results are not composite, and nearly all of those need not be decoded to know. A name may be in escapes.
-_HINT: Final = re.compile(rb'"(?:wm|windmill)_(?:status_code|content_type|headers|content_transfer_encoding)"|\\u')
+#: Nearly all results are not composite, and nearly all of those need not be decoded to know: they have none of these.
+#: A name may be written in escapes.
+_HINTS: Final = (b"wm_status_code", b"wm_content_type", b"wm_headers", b"wm_content_transfer_encoding", b"windmill_", b"\\u")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class _Composite:
     @classmethod
     def of(cls, text: bytes) -> _Composite | None:
         """None if the result is not composite."""
-        if text[:1] != b"{" or not _HINT.search(text):
+        if text[:1] != b"{" or not any(hint in text for hint in _HINTS):
             return None
         value = values.loads(text)
         if not any(value.get(prefix + name) is not None for prefix in _PREFIXES for name in _CONTROLS):
