@@ -62,6 +62,9 @@ class HttpSettings:
     max_head_bytes: int = _setting(64 * KIB, "Bytes of a request line and its header fields together.", low=KIB)
     max_header_fields: int = _setting(128, "Header fields of one request.", low=8)
     max_body_bytes: int = _setting(32 * MIB, "Bytes of a request body that is read into memory.", low=0)
+    max_form_parts: int = _setting(128, "Fields and files of one multipart form.", low=1)
+    max_form_field_bytes: int = _setting(MIB, "Bytes of one text field of a multipart form.", low=0)
+    max_form_fields_bytes: int = _setting(8 * MIB, "Bytes of all text fields of a multipart form together.", low=0)
     head_timeout_s: float = _setting(10.0, "Seconds from the first byte of a request head to its end.", low=0.01)
     idle_timeout_s: float = _setting(75.0, "Seconds a connection may wait for its next request.", low=0.01)
     body_idle_timeout_s: float = _setting(
