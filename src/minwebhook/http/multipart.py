@@ -17,44 +17,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeVar
-from urllib.parse import unquote_to_bytes
 
 import multipart
 from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from minwebhook.errors import ApiError, BadRequest, PayloadTooLarge
+from minwebhook.http.parameters import TCHAR, filename_in, parse_parameters
 from minwebhook.settings import KIB, HttpSettings
-
-#: Longest filename passed on, in bytes of UTF-8: what file systems take as one name.
-MAX_FILENAME_BYTES: Final = 255
 
 _DEFAULTS: Final = HttpSettings()
 _PIECE_BYTES: Final = 64 * KIB
-#: Longer file extensions are cut like the rest of a name that is too long.
-_MAX_EXTENSION_BYTES: Final = 32
 _DEFAULT_TYPE: Final = "application/octet-stream"
 _WHAT_TO_SEND: Final = "send multipart/form-data; boundary=TEXT with the boundary that your form encoder chose"
 _NEEDS_STORAGE: Final = "You need to connect your workspace to an S3 bucket to use multipart/form-data"
 
-#: Characters of a token (RFC 9110 §5.6.2), inside brackets.
-_TCHAR: Final = r"!#$%&'*+.^_`|~0-9A-Za-z-"
 #: RFC 2046 §5.1.1 has letters, digits and ``'()+_,-./:=? ``; the other token characters are seen in the wild.
-_BOUNDARY: Final = re.compile(rf"[(),/:=? {_TCHAR}]{{0,69}}[(),/:=?{_TCHAR}]")
-#: One ``; name=value``, or an empty one. A quoted value ends before ``;`` or the end of the text: first with ``\`` as
-#: the escape character, then with ``\`` as a character like any other, which is how browsers write it. A value without
-#: quotes is all up to the next ``;``. Nothing is given back once it matched, so time is linear in the text.
-_PARAMETER: Final = re.compile(
-    rf"""[ \t]*+;[ \t]*+
-    (?: (?P<name>[{_TCHAR}]++) [ \t]*+ = [ \t]*+
-        (?: " (?P<escaped> [^"\\]*+ (?: \\. [^"\\]*+ )*+ ) " [ \t]*+ (?=;|\Z)
-          | " (?P<quoted> [^"]*+ ) " [ \t]*+ (?=;|\Z)
-          | (?!") (?P<bare> [^;]*+ ) )
-    )?+""",
-    re.VERBOSE | re.DOTALL,
-)
-_ESCAPED: Final = re.compile(r'\\(["\\])')
+_BOUNDARY: Final = re.compile(rf"[(),/:=? {TCHAR}]{{0,69}}[(),/:=?{TCHAR}]")
 _MEDIA_TYPE: Final = re.compile(r"[\t\x20-\x7e]*+")
-_CONTROLS: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
 
 FileT = TypeVar("FileT")
 
@@ -100,9 +79,8 @@ class Field:
 class FileStart:
     """A file begins; its :class:`FileData` and its :class:`FileEnd` follow, and nothing in between.
 
-    ``filename`` is what the sender says, without control characters and at most :data:`MAX_FILENAME_BYTES` long. It may
-    be "" (a browser's file input without a file) or hold ``../``: show it, never open it. ``content_type`` is printable
-    ASCII.
+    ``filename`` is as :func:`~minwebhook.http.parameters.filename_in` gives it: show it, never open it. Browsers send ""
+    for a file input without a file. ``content_type`` is printable ASCII.
     """
 
     name: str
@@ -136,7 +114,7 @@ class _Part(Enum):
 def boundary(content_type: str) -> bytes:
     """The boundary in the value of a Content-Type header. Raises :class:`BadRequest` that says what to send."""
     try:
-        media_type, parameters = _parse_header(content_type)
+        media_type, parameters = parse_parameters(content_type)
     except ValueError as error:
         raise BadRequest(f"Content-Type: {error}; {_WHAT_TO_SEND}") from None
     if media_type != "multipart/form-data":
@@ -260,7 +238,7 @@ class MultipartReader:
                 raise _malformed(f"a part has two {key} headers")
             headers[key] = text
         try:
-            _, parameters = _parse_header(headers["Content-Disposition"])
+            _, parameters = parse_parameters(headers["Content-Disposition"])
         except ValueError as error:
             raise _malformed(f"Content-Disposition: {error}") from None
         name = parameters.get("name")
@@ -278,7 +256,7 @@ class MultipartReader:
             raise _malformed("the Content-Type of a part has characters that are not allowed there")
         self._part = _Part.FILE
         self._file_bytes = 0
-        return FileStart(self._name, _filename(parameters), content_type.strip() or _DEFAULT_TYPE)
+        return FileStart(self._name, filename_in(parameters), content_type.strip() or _DEFAULT_TYPE)
 
     def _take(self, data: bytes) -> Event | None:
         limits = self._limits
@@ -388,74 +366,3 @@ def _head_too_large(limits: MultipartLimits) -> PayloadTooLarge:
         f"The head of a multipart field is larger than {limits.max_part_head_bytes} bytes"
         f" or has more than {limits.max_part_header_fields} lines"
     )
-
-
-def _parse_header(text: str) -> tuple[str, dict[str, str]]:
-    """The value of a header and its parameters by name, value and names in lower case.
-
-    Raises :class:`ValueError` saying what is wrong. Parameters that say two things are refused and not guessed.
-    """
-    value = text.partition(";")[0]
-    parameters: dict[str, str] = {}
-    at = len(value)
-    while at < len(text):
-        match = _PARAMETER.match(text, at)
-        if match is None:
-            raise ValueError("malformed parameters")
-        at = match.end()
-        if match["name"] is None:
-            continue
-        name = match["name"].lower()
-        if name in parameters:
-            raise ValueError(f"two parameters {name}")
-        if match["bare"] is not None:
-            parameters[name] = match["bare"].rstrip(" \t")
-        else:
-            parameters[name] = _unquote(match["escaped"] if match["escaped"] is not None else match["quoted"])
-    return value.strip().lower(), parameters
-
-
-def _unquote(text: str) -> str:
-    r"""What stands between quotes, as its sender meant it.
-
-    ``\"`` shows a sender with the escapes of mail (RFC 2045); browsers write ``%22`` for a quote, ``%0D`` and ``%0A``
-    for line ends, and nothing else that way. A doubled backslash is one backslash for both kinds of programs.
-    """
-    if '\\"' in text:
-        return _ESCAPED.sub(r"\1", text)
-    return text.replace("\\\\", "\\").replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
-
-
-def _filename(parameters: dict[str, str]) -> str | None:
-    """The filename; the extended one (RFC 8187) if it can be read. A Windows path is reduced to its last part."""
-    filename = _extended(parameters.get("filename*"))
-    if filename is None:
-        filename = parameters.get("filename")
-    if filename is None:
-        return None
-    if filename.startswith("\\") or filename[1:3] == ":\\":
-        filename = filename.rpartition("\\")[2]
-    return _shorten(filename.translate(_CONTROLS))
-
-
-def _extended(text: str | None) -> str | None:
-    """The text in ``charset'language'percent-encoded``, or None."""
-    charset, _, rest = (text or "").partition("'")
-    _, quote, encoded = rest.partition("'")
-    if not quote or charset.lower() not in ("utf-8", "iso-8859-1"):
-        return None
-    try:
-        return unquote_to_bytes(encoded).decode(charset)
-    except UnicodeDecodeError:
-        return None
-
-
-def _shorten(filename: str) -> str:
-    """At most :data:`MAX_FILENAME_BYTES` of the name; the end of the stem goes first, the extension stays."""
-    data = filename.encode()
-    if len(data) <= MAX_FILENAME_BYTES:
-        return filename
-    stem, dot, extension = data.rpartition(b".")
-    if not stem or len(extension) > _MAX_EXTENSION_BYTES:
-        return data[:MAX_FILENAME_BYTES].decode(errors="ignore")
-    return (stem[: MAX_FILENAME_BYTES - len(dot + extension)] + dot + extension).decode(errors="ignore")
