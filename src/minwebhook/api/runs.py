@@ -12,6 +12,7 @@ from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import Internal, NotFound
 from minwebhook.http.codecs import CBOR
 from minwebhook.http.messages import Response
+from minwebhook.http.multipart import MultipartLimits
 from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.submission import script_spec
 from minwebhook.scripts.model import hash_from_hex
@@ -98,14 +99,15 @@ async def _spec(context: Context, script: Script, options: RunOptions) -> JobSpe
 
 
 async def _arguments(context: Context, layout: Layout) -> Arguments:
-    request, query = context.request, context.query
-    names = context.services.settings.jobs.include_headers
+    request, query, settings = context.request, context.query, context.services.settings
+    names = settings.jobs.include_headers
     if request.method == "GET":
         return get_arguments(request.headers, query, layout=layout, include_headers=names)
     body = await context.body()
 
     def work() -> Arguments:
-        return post_arguments(request.headers, body, query, layout=layout, include_headers=names)
+        limits = MultipartLimits.of(settings.http)
+        return post_arguments(request.headers, body, query, layout=layout, include_headers=names, limits=limits)
 
     if len(body) > _MAX_CBOR_IN_LOOP and (request.headers.get("content-type") or "").startswith(CBOR):
         return await trio.to_thread.run_sync(work)

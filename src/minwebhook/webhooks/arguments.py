@@ -25,9 +25,11 @@ from minwebhook.child import values
 from minwebhook.errors import BadRequest, UnsupportedMediaType
 from minwebhook.http.codecs import CBOR, decode_cbor, decode_json, decode_text, json_text, with_members
 from minwebhook.http.messages import Headers
+from minwebhook.http.multipart import MultipartLimits, read_form
 from minwebhook.webhooks.query import BodyOptions, Query
 
 _NO_ARGUMENTS: Final = b"{}"
+_DEFAULT_LIMITS: Final = MultipartLimits()
 _TEXT_TYPES: Final = ("text/plain", "application/xml", "text/xml")
 _MAX_FORM_FIELDS: Final = 10_000
 #: The argument with the attributes of a CloudEvent (upstream's name).
@@ -86,13 +88,14 @@ def post_arguments(
     *,
     layout: Layout = Layout.PLAIN,
     include_headers: tuple[str, ...] = (),
+    limits: MultipartLimits = _DEFAULT_LIMITS,
 ) -> Arguments:
     """The arguments of a POST. Raises :class:`BadRequest` that says what is wrong with the body or a parameter.
 
-    ``include_headers`` are added to those that the request names.
+    ``include_headers`` are added to those that the request names; ``limits`` are for multipart forms.
     """
     options = BodyOptions.parse(query)
-    decoded = _decode(headers, body, raw=options.raw, layout=layout)
+    decoded = _decode(headers, body, limits, raw=options.raw, layout=layout)
     return _lay_out(decoded, headers, query, options, layout, include_headers)
 
 
@@ -130,7 +133,7 @@ def decode_payload(payload: str) -> bytes:
 # --- step 1: by content type ------------------------------------------------------------------------------------------
 
 
-def _decode(headers: Headers, body: bytes, *, raw: bool, layout: Layout) -> _Body:
+def _decode(headers: Headers, body: bytes, limits: MultipartLimits, *, raw: bool, layout: Layout) -> _Body:
     content_type = headers.get("content-type") or ""
     if content_type.startswith("application/json") or (not content_type and body):
         decoded = _Body(body, decode_json(body))
@@ -147,6 +150,9 @@ def _decode(headers: Headers, body: bytes, *, raw: bool, layout: Layout) -> _Bod
         raise BadRequest("Cloud events batching is not supported yet")
     elif content_type.startswith(CBOR):
         decoded = _cbor(content_type, body, raw=raw)
+    elif content_type.startswith("multipart/form-data"):
+        fields = read_form(content_type, body, limits)
+        decoded, raw = _Body(orjson.dumps(fields), fields), False  # what is raw of it is no text
     else:
         decoded = _any(body)
     if raw and decoded.raw_string is None:

@@ -30,7 +30,14 @@ _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 #: Nearly all results are not composite, and nearly all of those need not be decoded to know: they have none of these.
 #: A name may be written in escapes.
-_HINTS: Final = (b"wm_status_code", b"wm_content_type", b"wm_headers", b"wm_content_transfer_encoding", b"windmill_", b"\\u")
+_HINTS: Final = (
+    b"wm_status_code",
+    b"wm_content_type",
+    b"wm_headers",
+    b"wm_content_transfer_encoding",
+    b"windmill_",
+    b"\\u",
+)
 
 
 @dataclass(frozen=True, slots=True)
