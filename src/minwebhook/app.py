@@ -36,6 +36,7 @@ from minwebhook.http.listeners import Listener, open_listeners
 from minwebhook.http.server import serve
 from minwebhook.http.tls import make_context
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
@@ -192,6 +193,7 @@ class _Program:
             python_version=zygote.version,
             base_url=self._base_url,
             tokens=self._job_tokens,
+            cache=ResultCache(self._database),
         )
 
     def _restore_jobs(self) -> None:

@@ -142,8 +142,21 @@ CREATE TABLE job_log (
 ) STRICT;
 """
 
+_RESULT_CACHE: Final = """
+CREATE TABLE result_cache (
+    key BLOB PRIMARY KEY NOT NULL,
+    result BLOB NOT NULL,
+    mask BLOB NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX result_cache_by_expiry ON result_cache (expires_at);
+"""
+
 #: Every step, in order.
-MIGRATIONS: Final[tuple[Migration, ...]] = (Migration(1, "first schema", _FIRST),)
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    Migration(1, "first schema", _FIRST),
+    Migration(2, "kept results", _RESULT_CACHE),
+)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> int:

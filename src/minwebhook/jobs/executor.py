@@ -21,6 +21,7 @@ from minwebhook.auth.job_tokens import JobIdentity, JobTokens
 from minwebhook.child import wire
 from minwebhook.errors import SandboxError, Unavailable
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.cache import ResultCache, cache_key
 from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import job_environment
 from minwebhook.jobs.log import JobLog
@@ -30,6 +31,7 @@ from minwebhook.runtimes.child import Broken, Child, Report, Vanished
 from minwebhook.runtimes.language import RUNTIMES, Runtime
 from minwebhook.runtimes.pool import ChildPool, ReusePool
 from minwebhook.settings import JobSettings
+from minwebhook.times import now_ms
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Executor:
         python_version: str,
         base_url: str,
         tokens: JobTokens,
+        cache: ResultCache,
     ) -> None:
         """``pools`` by language; ``base_url`` is where scripts reach the server."""
         self._table = table
@@ -59,6 +62,7 @@ class Executor:
         self._settings = settings
         self._base_url = base_url
         self._tokens = tokens
+        self._cache = cache
         self._banners = {
             name: runtime.banner.format(version=python_version.rpartition(".")[0]) for name, runtime in RUNTIMES.items()
         }
@@ -129,6 +133,10 @@ class Executor:
         spec = job.spec
         runtime = RUNTIMES[spec.language]
         log = job.log = JobLog(self._banners[runtime.language], self._settings.max_log_bytes)
+        key = cache_key(spec) if spec.cache_ttl_s else None
+        if key is not None and (known := self._cache.find(key, now_ms())) is not None:
+            self._table.finish(job, known, 0)
+            return
         limit_s, is_own = self._limit(spec)
         started = given = time.perf_counter()
         self._deadlines.add(job, trio.current_time() + limit_s)
@@ -174,6 +182,8 @@ class Executor:
         ended = time.perf_counter()
         job.timing = Timing(max(started - job.submitted_s, 0.0), given - started, ended - given)
         self._table.finish(job, outcome, round((ended - started) * 1000))
+        if key is not None and spec.cache_ttl_s:
+            self._cache.keep(key, outcome, spec.cache_ttl_s, now_ms())
         if child is not None:
             self._let_go(job, child, runtime, end)
 

@@ -10,7 +10,9 @@ import trio
 import trio.testing
 
 from minwebhook.auth.job_tokens import JobTokens
+from minwebhook.db.database import Database
 from minwebhook.errors import SandboxError
+from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.store import JobStore
@@ -86,6 +88,7 @@ async def executor(table: JobTable, pool: EmptyPool, nursery: trio.Nursery) -> A
         python_version="3.11.0",
         base_url="http://x",
         tokens=JobTokens(),
+        cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl
     )
     nursery.start_soon(made.run, 1)
     yield made
