@@ -166,6 +166,8 @@ def frame(kind, payload=b"", length=None):
         ("frame(b'X', b'{\"code\":null}')", "unreadable report"),
         ("frame(b'X', b'{\"code\":999999999}')", ""),
         ("frame(b'C', b'x' * 100) + b'Q' + bytes(12)", "unexpected frame kind"),
+        ("frame(b'A', b'{}')", "arguments that nobody asked for"),
+        ("frame(b'M', b'{}') + frame(b'A', b'{}')", "arguments that nobody asked for"),
         ("frame(b'R')[:1]", ""),
         ("frame(b'R', b'x', 100)", ""),
     ],
@@ -215,6 +217,35 @@ def test_compiled_code_that_nobody_asked_for_ends_the_job(client: Client) -> Non
         assert "nobody asked for" in client.run("u/admin/poison").error["message"]
     assert client.run("u/admin/innocent").json() == "innocent"
     assert client.run("u/admin/innocent").json() == "innocent"
+
+
+@pytest.mark.parametrize("mask", [b"{", b"true", b'{"0":true}', b'{"a":{"b":true},"9":7}', b"[" * 2500, b"\xff"])
+def test_a_mask_that_does_not_fit_changes_nothing(client: Client, mask: bytes) -> None:
+    code = f"{FRAMES}\ndef main():\n    os.write(3, frame(b'M', {mask!r}) + frame(b'R', b'[1,\"?\"]'))\n    os.read(3, 1)\n"
+    client.deploy("u/admin/masked", code)
+    assert client.run("u/admin/masked").json() == [1, "?"]
+    answer = client.post("/jobs/run_wait_result/p/u/admin/masked", {}, {"Accept": "application/cbor"})
+    assert (answer.status, answer.body) == (200, b"\x82\x01\x61?")
+
+
+@pytest.mark.parametrize(
+    ("frames", "shown"),
+    [
+        ("frame(b'A', b'[]')", "event"),
+        ("frame(b'A', b'{')", "event"),
+        ("frame(b'M', b'{') + frame(b'A', b'{}')", "event"),
+        ("frame(b'A', b'{\"forged\": 1}')", "forged"),
+    ],
+)
+def test_a_preprocessor_may_lie_about_its_own_arguments_only(client: Client, frames: str, shown: str) -> None:
+    """The first frame counts; the honest one behind it is one too many."""
+    code = (
+        f"{FRAMES}\ndef preprocessor(event):\n    os.write(3, {frames})\n    return {{}}\n\ndef main():\n    return 1\n"
+    )
+    client.deploy("u/admin/forger", code)
+    done = client.ended(client.submit("u/admin/forger"))
+    assert list(done["args"]) == [shown]
+    assert "arguments that nobody asked for" in done["result"]["error"]["message"]
 
 
 def test_a_huge_result(client: Client, server: Server) -> None:

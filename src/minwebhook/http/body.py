@@ -35,7 +35,9 @@ class RequestBody(Body):
     async def read(self, max_bytes: int) -> bytes:
         """See :meth:`Body.read`. A body announced as too large is refused before the client is asked to send it."""
         protocol = self._protocol
-        pieces: list[bytes] = []
+        first = b""
+        # A list of the pieces would leave their memory scattered, and so held, behind the copy that joins them.
+        whole: bytearray | None = None
         while True:
             # Before and after each wait: a chunk is refused by its announced size, before its data.
             if protocol.announced_bytes > max_bytes:
@@ -45,10 +47,15 @@ class RequestBody(Body):
                 if protocol.announced_bytes > max_bytes:
                     raise _too_large(max_bytes)
                 await self._receive()
-            elif piece:
-                pieces.append(piece)
+            elif not piece:
+                return first if whole is None else bytes(whole)
+            elif whole is not None:
+                whole += piece
+            elif first:
+                whole = bytearray(first)
+                whole += piece
             else:
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                first = piece
 
     async def read_chunk(self) -> bytes:
         """See :meth:`Body.read_chunk`."""

@@ -6,6 +6,7 @@ copied twice. Both decoders bound nesting; sizes are bounded by whoever reads th
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import io
 import math
@@ -31,6 +32,7 @@ _MAX_INTEGER_BITS: Final = 14_000
 #: Tags that cbor2 would make something of that JSON has no form for, or that let a short body say much: decimals and
 #: fractions with huge exponents, references, regular expressions, MIME messages, sets, addresses.
 _REFUSED_TAGS: Final = (4, 5, 25, 28, 29, 30, 35, 36, 256, 258, 260, 261, 43000)
+_PIECE_BYTES: Final = 64 * 1024
 _SELF_DESCRIBED: Final = 55799
 #: The decoder quotes the body.
 _MAX_ERROR_CHARACTERS: Final = 300
@@ -41,10 +43,24 @@ def decode_json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        decode_text(body)  # a body that is not UTF-8 is told so
-        if not body:
-            raise BadRequest("invalid json: EOF while parsing a value at line 1 column 0") from None
-        raise BadRequest(f"invalid json: {error}") from None
+        text = str(error)
+        error.doc = ""  # a copy of the body
+    if not body:
+        raise BadRequest("invalid json: EOF while parsing a value at line 1 column 0")
+    _check_utf8(body)  # a body that is not UTF-8 is told so
+    raise BadRequest(f"invalid json: {text}")
+
+
+def _check_utf8(body: bytes) -> None:
+    """Raises :class:`BadRequest` as :func:`decode_text` does, without a copy of a large body."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    view = memoryview(body)
+    try:
+        for start in range(0, len(body), _PIECE_BYTES):
+            decoder.decode(view[start : start + _PIECE_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        decode_text(body)
 
 
 def decode_text(body: bytes) -> str:
