@@ -1,4 +1,4 @@
-"""Every command in a ``console`` block of README.md and docs/api.md does what the page says, on a real server.
+"""Every command in a ``console`` block of the README and of docs/ does what the page says, on a real server.
 
 The commands of a page run in one bash, in order, so that variables of one serve the next. What differs from run to run
 (ids, hashes, times, the interpreter's version) is compared by its form.
@@ -14,11 +14,12 @@ from typing import Final
 
 import pytest
 
-from tests.docs.pages import ROOT, Command, commands_of
+from tests.docs.pages import PAGES, ROOT, Command, commands_of
 from tests.server import ADMIN_TOKEN, Client, serving
 
-README: Final = ROOT / "README.md"
-API: Final = ROOT / "docs" / "api.md"
+COMMANDS: Final = [command for page in PAGES for command in commands_of(page)]
+#: What must be there for the pages that name it, besides bash.
+_PROGRAMS: Final = ("curl",)
 #: How the pages write the server's address.
 ADDRESS: Final = "http://127.0.0.1:8000"
 _MARK: Final = "--- next command ---"
@@ -55,21 +56,23 @@ def outputs(
 ) -> Callable[[Path], dict[int, str]]:
     """Runs a page's commands, once; what each printed, by its line."""
     known: dict[Path, dict[int, str]] = {}
-    programs = [require_program("bash"), require_program("curl")]
+    bash = require_program("bash")
     home = tmp_path_factory.mktemp("home")  # no .curlrc but ours
 
     def run(page: Path) -> dict[int, str]:
         if page not in known:
             commands = commands_of(page)
+            programs = [name for name in _PROGRAMS if any(name in command.text for command in commands)]
+            directories = dict.fromkeys(str(Path(require_program(name)).parent) for name in programs)
             script = "".join(f"{command.text}\necho\necho '{_MARK}'\n" for command in commands)
             ended = subprocess.run(
-                [programs[0], "--noprofile", "--norc", "-c", script.replace(ADDRESS, client.address)],
+                [bash, "--noprofile", "--norc", "-c", script.replace(ADDRESS, client.address)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 env={
-                    "PATH": f"{Path(programs[1]).parent}:/usr/bin:/bin",
+                    "PATH": ":".join([*directories, "/usr/bin", "/bin"]),
                     "HOME": str(home),
                     "TOKEN": ADMIN_TOKEN,
                     "no_proxy": "127.0.0.1",
@@ -85,13 +88,16 @@ def outputs(
     return run
 
 
-@pytest.mark.parametrize("command", [*commands_of(README), *commands_of(API)], ids=lambda command: command.id)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.id)
 def test_the_page_shows_what_the_command_prints(command: Command, outputs: Callable[[Path], dict[int, str]]) -> None:
     assert form(outputs(command.page)[command.line]) == form(command.output), command.text
 
 
-@pytest.mark.parametrize("page", [README, API], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_curl_escapes_the_test(page: Path) -> None:
-    source = page.read_text(encoding="utf-8")
-    shown = sum("curl -" in line for line in source.splitlines())
-    assert shown == sum("curl -" in command.text for command in commands_of(page)) > 0
+    shown = sum("curl -" in line for line in page.read_text(encoding="utf-8").splitlines())
+    assert shown == sum("curl -" in command.text for command in commands_of(page))
+
+
+def test_the_pages_with_commands_are_found() -> None:
+    assert {command.page.name for command in COMMANDS} >= {"README.md", "api.md"}
