@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 #: Program -> Debian package.
-PROGRAMS: Final = {"bash": "bash", "curl": "curl", "cc": "gcc", "setsid": "util-linux"}
+PROGRAMS: Final = {"bash": "bash", "curl": "curl", "cc": "gcc", "openssl": "openssl", "setsid": "util-linux"}
 _TIMEOUT_S: Final = 600
 
 

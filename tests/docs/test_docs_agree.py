@@ -55,6 +55,17 @@ def test_every_route_is_documented_and_no_other() -> None:
     assert shown == {f"{route.method} {route.pattern}" for route in all_routes()}
 
 
+def test_the_addresses_of_the_examples_for_senders_are_those_of_their_page() -> None:
+    shown = (ROOT / "docs" / "senders.md").read_text(encoding="utf-8")
+    scripts = sorted((ROOT / "examples" / "scripts" / "f").rglob("*.py"))
+    assert len(scripts) > 5
+    for script in scripts:
+        address = re.search(r"^\.\.\.(/jobs/\S+&token=)\.\.\.$", script.read_text(encoding="utf-8"), re.MULTILINE)
+        assert address, f"{script.name} does not say how it is called"
+        assert f"    https://HOST/api/w/demo{address[1]}TOKEN\n" in shown, script.name
+        assert f'$ URL="$W{address[1]}$HOOK"\n' in shown, script.name
+
+
 def anchors(page: Path) -> set[str]:
     """What headings of a page can be linked by."""
     headings = _HEADING.findall(page.read_text(encoding="utf-8"))

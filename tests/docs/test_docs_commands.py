@@ -19,7 +19,7 @@ from tests.server import ADMIN_TOKEN, Client, serving
 
 COMMANDS: Final = [command for page in PAGES for command in commands_of(page)]
 #: What must be there for the pages that name it, besides bash.
-_PROGRAMS: Final = ("curl",)
+_PROGRAMS: Final = ("curl", "openssl")
 #: How the pages write the server's address.
 ADDRESS: Final = "http://127.0.0.1:8000"
 _MARK: Final = "--- next command ---"
@@ -100,4 +100,4 @@ def test_no_curl_escapes_the_test(page: Path) -> None:
 
 
 def test_the_pages_with_commands_are_found() -> None:
-    assert {command.page.name for command in COMMANDS} >= {"README.md", "api.md"}
+    assert {command.page.name for command in COMMANDS} >= {"README.md", "api.md", "senders.md"}

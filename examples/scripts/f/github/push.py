@@ -3,8 +3,8 @@
 The payload URL to enter at GitHub, content type application/json:
 .../jobs/run_wait_result/p/f/github/push?raw=true&include_header=X-Hub-Signature-256&token=...
 
-``raw=true`` gives the exact text of the body as ``raw_string``, ``include_header`` the header
-as ``x_hub_signature_256``. GitHub signs no time: a copied delivery stays valid for as long as the secret does.
+``raw=true`` gives the exact text of the body as ``raw_string``, ``include_header`` the header as ``x_hub_signature_256``.
+GitHub signs no time: a copied delivery stays valid for as long as the secret does.
 """
 
 import hashlib
