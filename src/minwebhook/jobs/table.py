@@ -51,6 +51,8 @@ class JobTable:
         self._clock = clock
         self._ids = IdMaker()
         self._jobs: dict[UUID, Job] = {}
+        #: Those with a parent, by its id.
+        self._children: dict[UUID, dict[UUID, Job]] = {}
         self._queue = JobQueue()
         self._ended: list[Job] = []
         self._done: dict[UUID, trio.Event] = {}
@@ -71,7 +73,7 @@ class JobTable:
         job = self._make(spec, job_id, None)
         if job_id is not None and self._store.exists(job_id):
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
-        self._jobs[job.id] = job
+        self._add(job)
         job.turn = trio.Event()
         self._enqueue(job)
         return job
@@ -90,14 +92,14 @@ class JobTable:
                 raise Unavailable("the job could not be stored in time")
         finally:
             self._being_stored.discard(job.id)
-        self._jobs[job.id] = job
+        self._add(job)
         self._enqueue(job)
         return job
 
     def restore(self, job_id: UUID, spec: JobSpec, created_at_ms: int, scheduled_for_ms: int) -> Job:
         """A job that an earlier run of the server acknowledged and did not end."""
         job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True)
-        self._jobs[job.id] = job
+        self._add(job)
         self._enqueue(job)
         return job
 
@@ -113,6 +115,19 @@ class JobTable:
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
         scheduled_ms = now if scheduled_for_ms is None else scheduled_for_ms
         return Job(job_id, spec, now, scheduled_ms, submitted_s=time.perf_counter())
+
+    def _add(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        if job.spec.parent_job is not None:
+            self._children.setdefault(job.spec.parent_job, {})[job.id] = job
+
+    def _remove(self, job: Job) -> None:
+        self._jobs.pop(job.id, None)
+        parent = job.spec.parent_job
+        if parent is not None and (siblings := self._children.get(parent)) is not None:
+            siblings.pop(job.id, None)
+            if not siblings:
+                del self._children[parent]
 
     def _enqueue(self, job: Job) -> None:
         now = self._clock()
@@ -246,7 +261,7 @@ class JobTable:
         except sqlite3.Error:
             await self._save_one_by_one(jobs)
         for job in jobs:
-            self._jobs.pop(job.id, None)
+            self._remove(job)
             # The queue may hold a cancelled job until its turn would have come; not what it was called with.
             job.spec.arguments = job.spec.source = b""
 
@@ -261,10 +276,20 @@ class JobTable:
     # --- cancelling and looking ---------------------------------------------------------------------------------------
 
     def cancel(self, job: Job, cancellation: Cancellation) -> bool:
-        """Ends a queued job at once, and tells the executor to end a running one. False if it has ended already."""
+        """Ends a queued job at once, and tells the executor to end a running one. False if it has ended already.
+
+        Live jobs that name it as their parent go with it, and theirs. (By a list and not by recursion: callers choose ids,
+        so chains may be long, or rings.)
+        """
         if job.state.is_final:
             return False
-        if job.cancellation is None:
+        waiting = [job]
+        while waiting:
+            job = waiting.pop()
+            if job.state.is_final or job.cancellation is not None:
+                continue
+            children = self._children.get(job.id, {}).values()
+            waiting += [child for child in children if child.spec.workspace == job.spec.workspace]
             job.cancellation = cancellation
             if job.state is JobState.RUNNING:
                 if job.stop is not None:
@@ -296,6 +321,6 @@ class JobTable:
         """Whether one job runs and none waits: the loop has nothing better to do than to look for its answer."""
         return self.running_count == 1 and not self.queued_count
 
-    def live(self, workspace: str) -> Iterator[Job]:
-        """Jobs of a workspace that are in the table, oldest first."""
-        return (job for job in self._jobs.values() if job.spec.workspace == workspace)
+    def live(self, workspace: str | None) -> Iterator[Job]:
+        """Jobs of a workspace (None: of all) that are in the table, about in the order in which they were made."""
+        return (job for job in self._jobs.values() if workspace is None or job.spec.workspace == workspace)

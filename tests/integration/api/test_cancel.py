@@ -76,6 +76,18 @@ def test_force_cancel_and_an_id_of_nobody(client: Client) -> None:
     assert (answer.status, answer.text) == (404, f"Not found: queued job id {nobody} does not exist")
 
 
+def test_the_children_of_a_cancelled_job(client: Client) -> None:
+    parent = client.submit("u/admin/named", {"name": unique("parent")})
+    client.running(parent)
+    children = [client.submit("u/admin/quick", parent_job=parent) for _ in range(2)]
+    grandchild = client.submit("u/admin/quick", parent_job=children[0])
+    other = client.submit("u/admin/quick", root_job=parent)
+    assert client.post(f"/jobs_u/queue/cancel/{parent}", {"reason": "all of you"}).text == parent
+    for job_id in (parent, *children, grandchild):
+        assert client.ended(job_id)["result"] == canceled("all of you")
+    assert client.ended(other)["result"] == 1
+
+
 @pytest.mark.parametrize("how", ["closes", "resets", "closes its sending side"])
 def test_a_caller_that_leaves_ends_its_job(client: Client, how: str) -> None:
     name = unique(f"{how[:4]}{len(how)}")

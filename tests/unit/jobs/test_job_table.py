@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -454,6 +455,62 @@ async def test_results_survive_a_full_disk_and_the_end_of_the_saver(autojump_clo
         table.finish(late, OUTCOME, 0)
         nursery.cancel_scope.cancel()
     assert store.rows[late.id] == "success"
+
+
+# --- families -----------------------------------------------------------------------------------------------------------
+
+
+def child(parent: UUID | None, workspace: str = "demo") -> JobSpec:
+    return replace(spec(workspace=workspace), parent_job=parent)
+
+
+async def test_the_children_of_a_cancelled_job_go_with_it() -> None:
+    table = make_table(MemoryStore(), slots=2, max_queued=100)
+    parent = table.submit_sync(spec())
+    running = await table.submit(child(parent.id))
+    queued = await table.submit(child(parent.id))
+    grandchild = table.submit_sync(child(queued.id))
+    stranger = await table.submit(spec())
+    elsewhere = await table.submit(child(parent.id, "other"))
+    ended = await table.submit(child(parent.id))
+    table.cancel(ended, Cancellation("she", "before"))
+    stopped: list[Job] = []
+    for job in (parent, running):
+        job.stop = lambda job=job: stopped.append(job)
+    why = Cancellation("me", "why")
+    assert table.cancel(parent, why)
+    assert stopped == [parent, running]
+    assert (parent.state, parent.cancellation, running.cancellation) == (JobState.RUNNING, why, why)
+    for job in (queued, grandchild):
+        assert job.state is JobState.CANCELED
+        assert job.outcome is not None
+        assert job.outcome.cancellation is why
+    assert {job.state for job in (stranger, elsewhere)} == {JobState.QUEUED}
+    assert ended.outcome is not None
+    assert ended.outcome.cancellation == Cancellation("she", "before")
+    assert table.cancel(parent, why)  # again: nothing more
+    assert stopped == [parent, running]
+
+
+async def test_families_that_callers_make_up_end_all_the_same() -> None:
+    """Ids are chosen by callers: a job that is its own parent, two that are each other's, and a very long line."""
+    table = make_table(MemoryStore(), slots=1, max_queued=100_000)
+    table.submit_sync(spec())
+    ids = [UUID(int=number) for number in range(1, 4)]
+    own = table.submit_sync(child(ids[0]), job_id=ids[0])
+    first = table.submit_sync(child(ids[2]), job_id=ids[1])
+    second = table.submit_sync(child(ids[1]), job_id=ids[2])
+    for job in (own, first):
+        assert table.cancel(job, Cancellation("me", "why"))
+    assert {job.state for job in (own, first, second)} == {JobState.CANCELED}
+    line = [table.submit_sync(spec())]
+    for _ in range(5000):
+        line.append(table.submit_sync(child(line[-1].id)))
+    assert table.cancel(line[0], Cancellation("me", "why"))
+    assert {job.state for job in line} == {JobState.CANCELED}
+    while table._ended:
+        await table._save_ended()
+    assert table._children == {}
 
 
 def test_the_queue_skips_what_was_cancelled_and_forgets_it() -> None:
