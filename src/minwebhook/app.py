@@ -2,7 +2,7 @@
 
 ::
 
-    services (database flusher, fork server, result saver, job clock)
+    services (database flusher, fork server, result saver, job clock, wiping)
       └─ workers (run async jobs)
            └─ HTTP (accept, then connections)
 
@@ -38,6 +38,7 @@ from minwebhook.http.tls import make_context
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
 from minwebhook.jobs.table import JobTable
@@ -93,6 +94,7 @@ class _Program:
         self._job_tokens = JobTokens()
         self._scripts = ScriptStore(database)
         self._job_store = JobStore(database)
+        self._retention = Retention(self._job_store)
         self._jobs = JobTable(self._job_store, max_queued=settings.jobs.max_queued_jobs, slots=settings.worker_count)
         self._sync_waits = DeadlineQueue(settings.wait_result_s)
         self._shutdown = trio.Event()
@@ -107,6 +109,7 @@ class _Program:
             zygote, reached = await start_best(services, self._settings.sandbox, self._data / "sandbox")
             _log_rung(reached)
             services.start_soon(self._jobs.run_clock)
+            services.start_soon(self._retention.run)
             services.start_soon(self._sync_waits.run)
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._jobs.run_saver)

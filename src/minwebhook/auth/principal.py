@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+#: Who a job shows as its creator when nobody was logged in, and who cancels when nobody is. No user may have this name.
+ANONYMOUS: Final = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.requests import NewToken
 from minwebhook.auth.tokens import EPHEMERAL_LABEL, display_name, new_token, same_hash, token_hash, token_prefix
+from minwebhook.auth.view_tokens import new_workspace_key
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotAuthorized
 from minwebhook.times import rfc3339
@@ -98,7 +99,10 @@ class AuthStore:
 
         def work(connection: sqlite3.Connection) -> bool:
             for workspace, name in FIRST_WORKSPACES:
-                connection.execute("INSERT OR IGNORE INTO workspace VALUES (?, ?, ?, 0)", (workspace, name, now_ms))
+                connection.execute(
+                    "INSERT OR IGNORE INTO workspace (id, name, created_at, key) VALUES (?, ?, ?, ?)",
+                    (workspace, name, now_ms, new_workspace_key()),
+                )
             connection.execute(
                 "INSERT OR IGNORE INTO usr (email, username, super_admin, created_at) VALUES (?, ?, 1, ?)",
                 (ADMIN_EMAIL, ADMIN_USERNAME, now_ms),
@@ -226,6 +230,11 @@ class AuthStore:
             self._workspaces.clear()
         self._workspaces.add(workspace_id)
         return True
+
+    def workspace_key(self, workspace_id: str) -> str | None:
+        """The secret that signs what anonymous callers may see of a workspace; None if it has none."""
+        rows = self._db.read("SELECT key FROM workspace WHERE id = ?", (workspace_id,))
+        return rows[0]["key"] if rows else None
 
     def forget(self) -> None:
         """Drop all caches; to be called by whoever changes users, members or workspaces."""

@@ -152,10 +152,30 @@ CREATE TABLE result_cache (
 CREATE INDEX result_cache_by_expiry ON result_cache (expires_at);
 """
 
+_LISTS_AND_WIPING: Final = """
+-- Signs what anonymous callers may see. A workspace without one has no such links.
+ALTER TABLE workspace ADD COLUMN key TEXT CHECK (length(key) = 64);
+UPDATE workspace SET key = lower(hex(randomblob(32)));
+
+ALTER TABLE job ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job ADD COLUMN delete_at INTEGER;
+CREATE INDEX job_to_wipe ON job (delete_at) WHERE delete_at IS NOT NULL;
+
+-- Lists show ended jobs by the time of creation. Ascending, because rows come in this order.
+DROP INDEX job_by_time;
+DROP INDEX job_by_script;
+CREATE INDEX job_ended ON job (workspace_id, created_at, id, status) WHERE status != 'queued';
+CREATE INDEX job_ended_anywhere ON job (created_at, id, status) WHERE status != 'queued';
+CREATE INDEX job_ended_by_script ON job (workspace_id, script_path, created_at, id, status) WHERE status != 'queued';
+CREATE INDEX job_by_end ON job (workspace_id, completed_at, status, tag) WHERE status != 'queued';
+CREATE INDEX job_by_parent ON job (workspace_id, parent_job, created_at, id) WHERE parent_job IS NOT NULL;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
     Migration(2, "kept results", _RESULT_CACHE),
+    Migration(3, "lists, wiping, workspace keys", _LISTS_AND_WIPING),
 )
 
 

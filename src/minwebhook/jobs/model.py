@@ -20,6 +20,10 @@ from uuid import UUID
 from minwebhook.errors import MinwebhookError
 from minwebhook.jobs.log import JobLog
 
+#: What is left of the arguments and the result of a job that was wiped, and of its log.
+WIPED_DATA: Final = b"{}"
+WIPED_LOG: Final = "##DELETED##"
+
 
 class JobState(enum.Enum):
     """Where a job is. The values of final states are the ``status`` of the database."""
@@ -194,7 +198,28 @@ class Job:
     #: Seconds on a clock that only goes forward: when it was submitted.
     submitted_s: float = 0.0
     timing: Timing | None = None
+    #: Seconds from its end until it is wiped; 0 = nothing of its data is ever stored, None = it stays.
+    delete_after_s: int | None = None
+    #: Deleted by an admin, after its end.
+    deleted: bool = False
+
+    @property
+    def is_wiped(self) -> bool:
+        """Whether nobody may see its arguments, result and log any more. Its outcome is for the one who waited for it."""
+        return self.deleted or (self.delete_after_s == 0 and self.state.is_final)
+
+    def kept_arguments(self) -> bytes:
+        """The arguments, for everyone who looks and for the disk."""
+        return WIPED_DATA if self.is_wiped else self.spec.arguments
+
+    def kept_result(self) -> bytes | None:
+        """The result, for everyone who looks and for the disk; None before the end."""
+        if self.outcome is None:
+            return None
+        return WIPED_DATA if self.is_wiped else self.outcome.result
 
     def log_text(self) -> str:
-        """The log so far."""
+        """The log so far, for everyone who looks and for the disk."""
+        if self.is_wiped:
+            return WIPED_LOG
         return self.log.text() if self.log is not None else ""

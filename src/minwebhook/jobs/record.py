@@ -15,6 +15,9 @@ from minwebhook.times import rfc3339
 #: Arguments and results above this are not shown inside a job object; they have endpoints of their own.
 MAX_SHOWN_BYTES: Final = 90_000
 MAX_SHOWN_LOG_CHARACTERS: Final = 20_000
+#: What is shown instead.
+TOO_BIG_ARGUMENTS: Final = '{"reason":"WINDMILL_TOO_BIG"}'
+_TOO_BIG_RESULT: Final = '"WINDMILL_TOO_BIG"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class JobOptions:
     @classmethod
     def of(cls, job: Job) -> JobOptions:
         """The options of a live job."""
+        if job.is_wiped:
+            return _NO_OPTIONS
         spec, outcome = job.spec, job.outcome
         result_mask = outcome.mask if outcome is not None else b""
         if not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s):
@@ -68,9 +73,10 @@ class JobOptions:
 _NO_OPTIONS: Final = JobOptions()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes three times as long to make, for every job of a list
 class JobRecord:
-    """Everything known of a job. Times are Unix milliseconds; ``arguments`` and ``result`` are JSON text."""
+    """Everything known of a job; never changed once made. Times are Unix milliseconds, ``arguments`` and ``result`` JSON
+    text."""
 
     id: UUID
     workspace: str
@@ -100,6 +106,7 @@ class JobRecord:
     labels: tuple[str, ...]
     visible_to_owner: bool
     options: JobOptions
+    deleted: bool = False
 
     @classmethod
     def of(cls, job: Job) -> JobRecord:
@@ -123,8 +130,8 @@ class JobRecord:
             started_at_ms=job.started_at_ms,
             completed_at_ms=job.completed_at_ms,
             duration_ms=job.duration_ms,
-            arguments=spec.arguments,
-            result=outcome.result if outcome else None,
+            arguments=job.kept_arguments(),
+            result=job.kept_result(),
             canceled_by=cancellation.by if cancellation else None,
             canceled_reason=cancellation.reason if cancellation else None,
             tag=spec.tag,
@@ -135,12 +142,28 @@ class JobRecord:
             labels=outcome.labels if outcome else (),
             visible_to_owner=spec.visible_to_owner,
             options=JobOptions.of(job),
+            deleted=job.deleted,
         )
 
     @property
     def is_success(self) -> bool:
         """Whether the job ended well."""
         return self.state is JobState.SUCCESS
+
+    @property
+    def wait_ms(self) -> int | None:
+        """How long it was due before it started; None if it did not start."""
+        return None if self.started_at_ms is None else max(self.started_at_ms - self.scheduled_for_ms, 0)
+
+    @property
+    def trigger_kind(self) -> str | None:
+        """What started it: runs of deployed scripts come by webhook, previews from nothing of the kind."""
+        return "webhook" if self.kind == "script" else None
+
+    @property
+    def root_id(self) -> UUID:
+        """The job that began it all."""
+        return self.root_job or self.parent_job or self.id
 
     def to_json(self, *, log: str | None = None, with_code: bool = True, with_data: bool = True) -> dict[str, Any]:
         """The object of ``jobs_u/get``. ``log`` is shown when given; lists leave arguments and result out."""
@@ -160,20 +183,20 @@ class JobRecord:
         }
         optional = {
             "parent_job": str(self.parent_job) if self.parent_job else None,
-            "root_job": str(self.root_job) if self.root_job else None,
             "script_hash": hash_to_hex(self.script_hash) if self.script_hash is not None else None,
             "script_path": self.path,
             "logs": log[-MAX_SHOWN_LOG_CHARACTERS:] if log is not None else None,
             "canceled_by": self.canceled_by,
             "canceled_reason": self.canceled_reason,
             "priority": self.priority,
+            "self_wait_time_ms": self.wait_ms,
             "labels": list(self.labels) or None,
             "raw_code": self.raw_code if with_code else None,
             "preprocessed": self.options.is_preprocessed or None,
         }
         shown.update({key: value for key, value in optional.items() if value is not None})
         if with_data:
-            shown["args"] = _data(self.arguments, {"reason": "WINDMILL_TOO_BIG"})
+            shown["args"] = _data(self.arguments, TOO_BIG_ARGUMENTS)
         if self.state.is_final:
             shown["type"] = "CompletedJob"
             shown["started_at"] = rfc3339(self.started_at_ms)
@@ -181,10 +204,10 @@ class JobRecord:
             shown["duration_ms"] = self.duration_ms or 0
             shown["success"] = self.is_success
             shown["result_columns"] = None
-            shown["deleted"] = False
+            shown["deleted"] = self.deleted
             shown["is_skipped"] = False
             if with_data:
-                shown["result"] = _data(self.result, "WINDMILL_TOO_BIG")
+                shown["result"] = _data(self.result, _TOO_BIG_RESULT)
         else:
             shown["type"] = "QueuedJob"
             shown["scheduled_for"] = rfc3339(self.scheduled_for_ms)
@@ -193,15 +216,47 @@ class JobRecord:
             shown["script_entrypoint_override"] = None
             if self.started_at_ms is not None:
                 shown["started_at"] = rfc3339(self.started_at_ms)
+            if self.root_job is not None:
+                shown["root_job"] = str(self.root_job)
             if self.timeout_s is not None:
-                shown["timeout"] = self.timeout_s
+                shown["timeout"] = round(self.timeout_s)
             if self.options.cache_ttl_s is not None:
                 shown["cache_ttl"] = self.options.cache_ttl_s
         return shown
 
+    def to_list_item(self, *, with_arguments: bool = False) -> dict[str, Any]:
+        """The item of ``jobs/list`` and ``jobs/completed/list``: the object without what may be large."""
+        shown = self.to_json(with_code=False, with_data=False)
+        if with_arguments:
+            shown["args"] = _data(self.arguments, TOO_BIG_ARGUMENTS)
+        return shown
 
-def _data(text: bytes | None, too_big: Any) -> Any:
+    def to_queue_row(self, *, with_arguments: bool = False) -> dict[str, Any]:
+        """The item of ``jobs/queue/list``: always the same members."""
+        return {
+            "id": str(self.id),
+            "running": self.state is JobState.RUNNING,
+            "created_by": self.created_by,
+            "created_at": rfc3339(self.created_at_ms),
+            "started_at": rfc3339(self.started_at_ms),
+            "scheduled_for": rfc3339(self.scheduled_for_ms),
+            "script_hash": hash_to_hex(self.script_hash) if self.script_hash is not None else None,
+            "script_path": self.path,
+            "args": _data(self.arguments, TOO_BIG_ARGUMENTS) if with_arguments else None,
+            "job_kind": self.kind,
+            "schedule_path": None,
+            "is_flow_step": False,
+            "language": self.language,
+            "email": self.email,
+            "suspend": 0,
+            "tag": self.tag,
+            "priority": self.priority,
+            "workspace_id": self.workspace,
+        }
+
+
+def _data(text: bytes | None, too_big: str) -> Any:
     """JSON text as it is inside a larger object: not parsed again, keys keep their order."""
     if text is None:
         return None
-    return too_big if len(text) > MAX_SHOWN_BYTES else orjson.Fragment(text)
+    return orjson.Fragment(too_big if len(text) > MAX_SHOWN_BYTES else text)

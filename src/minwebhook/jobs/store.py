@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,7 +12,7 @@ import orjson
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest
 from minwebhook.jobs.filters import JobFilter
-from minwebhook.jobs.model import Job, JobState
+from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
 from minwebhook.jobs.record import JobOptions, JobRecord
 
 #: Columns of the job table, in the order of :func:`_row`. The second half is what changes when a job ends.
@@ -23,7 +23,7 @@ _FIXED: Final = (
 )  # fmt: skip
 _CHANGING: Final = (
     "args", "options", "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason",
-    "labels",
+    "labels", "deleted", "delete_at",
 )  # fmt: skip
 _COLUMNS: Final = (*_FIXED, *_CHANGING)
 _INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -35,6 +35,13 @@ _SAVE: Final = (
 _SAVE_LOG: Final = (
     "INSERT INTO job_log (job_id, log) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET log = excluded.log"
 )
+#: Only ended jobs: a queued one still needs its arguments.
+_WIPE: Final = (
+    "UPDATE job SET args = ?, result = ?, options = NULL, delete_at = NULL, deleted = max(deleted, ?)"
+    " WHERE id = ? AND status != 'queued'"
+)
+#: A time that every SQLite integer is after.
+_NEVER_MS: Final = 1 << 62
 
 
 class JobStore:
@@ -42,6 +49,8 @@ class JobStore:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        #: Called with the time at which a stored job is to be wiped (Unix milliseconds), for each that has one.
+        self.on_wipe_planned: Callable[[int], None] = lambda wipe_at_ms: None
 
     async def insert(self, job: Job) -> None:
         """Stores a queued job; it is on disk when this returns. Raises :class:`BadRequest` if its id is taken."""
@@ -61,6 +70,28 @@ class JobStore:
             connection.executemany(_SAVE_LOG, logs)
 
         await self._db.transact(work)
+        for job in jobs:
+            if (wipe_at_ms := _wipe_at_ms(job)) is not None:
+                self.on_wipe_planned(wipe_at_ms)
+
+    async def wipe(self, job_ids: Iterable[UUID], *, deleted: bool = False) -> None:
+        """Leaves nothing of the arguments, results and logs of ended jobs; ``deleted`` also notes that an admin wanted it."""
+        keys = [job_id.bytes for job_id in job_ids]
+        await self._db.transact(lambda connection: _wipe(connection, keys, deleted=deleted))
+
+    async def wipe_due(self, now_ms: int, limit: int) -> None:
+        """Wipes ended jobs whose time has come, at most ``limit``."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            query = "SELECT id FROM job WHERE delete_at <= ? ORDER BY delete_at LIMIT ?"
+            _wipe(connection, [row["id"] for row in connection.execute(query, (now_ms, limit))])
+
+        await self._db.transact(work)
+
+    def next_wipe_ms(self) -> int | None:
+        """When the next job is to be wiped."""
+        wipe_at_ms = self._db.read("SELECT min(delete_at) FROM job WHERE delete_at IS NOT NULL")[0][0]
+        return None if wipe_at_ms is None else int(wipe_at_ms)
 
     def forget(self, job_id: UUID) -> None:
         """Takes a queued row back, behind the write that makes it."""
@@ -102,6 +133,19 @@ class JobStore:
         return [_record(row) for row in rows]
 
 
+def _wipe(connection: sqlite3.Connection, keys: Sequence[bytes], *, deleted: bool = False) -> None:
+    for key in keys:
+        if connection.execute(_WIPE, (WIPED_DATA, WIPED_DATA, deleted, key)).rowcount:
+            connection.execute(_SAVE_LOG, (key, WIPED_LOG))
+
+
+def _wipe_at_ms(job: Job) -> int | None:
+    """When the row of an ended job is to be wiped; None if it is written that way already, or stays."""
+    if not job.delete_after_s or job.completed_at_ms is None:
+        return None
+    return min(job.completed_at_ms + 1000 * job.delete_after_s, _NEVER_MS)
+
+
 def _row(job: Job) -> tuple[Any, ...]:
     spec, outcome = job.spec, job.outcome
     cancellation = outcome.cancellation if outcome else None
@@ -124,16 +168,18 @@ def _row(job: Job) -> tuple[Any, ...]:
         spec.parent_job.bytes if spec.parent_job else None,
         spec.root_job.bytes if spec.root_job else None,
         int(spec.visible_to_owner),
-        spec.arguments,
+        job.kept_arguments(),
         JobOptions.of(job).to_text(),
         job.state.value if job.state.is_final else JobState.QUEUED.value,
         job.started_at_ms,
         job.completed_at_ms,
         job.duration_ms,
-        outcome.result if outcome else None,
+        job.kept_result(),
         cancellation.by if cancellation else None,
         cancellation.reason if cancellation else None,
         orjson.dumps(outcome.labels).decode() if outcome and outcome.labels else None,
+        int(job.deleted),
+        _wipe_at_ms(job),
     )
 
 
@@ -167,4 +213,5 @@ def _record(row: sqlite3.Row) -> JobRecord:
         labels=tuple(orjson.loads(row["labels"])) if row["labels"] else (),
         visible_to_owner=bool(row["visible_to_owner"]),
         options=JobOptions.parse(row["options"]),
+        deleted=bool(row["deleted"]),
     )

@@ -137,7 +137,7 @@ async def test_super_admins_enter_every_workspace_under_their_email(
     store: AuthStore, db: Database, admin: Principal
 ) -> None:
     token = await store.create_token(admin, NewToken(), NOW)
-    await db.write("INSERT INTO workspace VALUES ('other', 'Other', 1, 0)")
+    await db.write("INSERT INTO workspace (id, name, created_at) VALUES ('other', 'Other', 1)")
     principal = store.authenticate(token, "other", NOW)
     assert (principal.username, principal.permissioned_as, principal.is_admin) == (ADMIN_EMAIL, ADMIN_EMAIL, True)
 
@@ -216,7 +216,7 @@ async def test_bad_workspaces_and_too_many_tokens_are_refused(
 ) -> None:
     with pytest.raises(BadRequest, match="workspace_id: there is no workspace nowhere"):
         await store.create_token(admin, NewToken(workspace_id="nowhere"), NOW)
-    await db.write("INSERT INTO workspace VALUES ('old', 'Old', 1, 1)")
+    await db.write("INSERT INTO workspace (id, name, created_at, archived) VALUES ('old', 'Old', 1, 1)")
     with pytest.raises(BadRequest, match="workspace_id: the workspace old is archived"):
         await store.create_token(admin, NewToken(workspace_id="old"), NOW)
     monkeypatch.setattr(module, "MAX_TOKENS_PER_USER", 1)
@@ -273,6 +273,6 @@ async def test_caches_are_bounded(
     assert len(store._cache) <= 3
     assert all(len(cached.principals) <= 3 for cached in store._cache.values())
     for name in "abcdef":
-        await db.write("INSERT INTO workspace VALUES (?, '', 1, 0)", (name,))
+        await db.write("INSERT INTO workspace (id, name, created_at) VALUES (?, '', 1)", (name,))
         assert store.workspace_exists(name)
     assert len(store._workspaces) <= 3
