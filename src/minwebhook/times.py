@@ -29,11 +29,11 @@ def rfc3339(time_ms: int | None) -> str | None:
     return (_EPOCH + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def parse_rfc3339(text: str) -> int | None:
-    """A date-time with ``Z`` or an offset as Unix milliseconds; None for anything else."""
+def parse_rfc3339(text: str) -> int:
+    """An RFC 3339 date-time as Unix milliseconds, rounded down. Raises ValueError."""
     if not _RFC3339.fullmatch(text):
-        return None
+        raise ValueError("not an RFC 3339 date-time")
     try:
         return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
-    except (ValueError, OverflowError):
-        return None
+    except OverflowError as error:
+        raise ValueError("a date-time out of range") from error

@@ -10,9 +10,11 @@ import orjson
 from minwebhook.api.context import Context
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.http.messages import Response
+from minwebhook.jobs import listing
 from minwebhook.jobs.filters import JobFilter
 from minwebhook.jobs.model import Cancellation, JobState
 from minwebhook.jobs.record import JobRecord
+from minwebhook.times import now_ms
 
 _ANSI_HINT = "to remove ansi colors, use: | sed 's/\\x1B\\[[0-9;]\\{1,\\}[A-Za-z]//g'\n"
 _NO_REASON = "unexplicited reasons"
@@ -83,21 +85,11 @@ async def get_logs(context: Context) -> Response:
 
 async def list_jobs(context: Context) -> Response:
     """Live jobs, then ended ones, newest first."""
-    wanted = JobFilter.parse(context.query.last_values())
-    with_args = context.query.flag("include_args")
-    # Ended jobs wait in the table for a moment until their rows are written; both sources may show them.
-    records: dict[UUID, JobRecord] = {}
-    for job in context.services.jobs.live(context.workspace):
-        record = JobRecord.of(job)
-        if (wanted.wants_ended if record.state.is_final else wanted.wants_live) and wanted.matches(record):
-            records[record.id] = record
-    live = sorted(records.values(), key=lambda record: (not record.state.is_final, record.created_at_ms), reverse=True)
-    page = live[wanted.offset : wanted.offset + wanted.per_page]
-    if wanted.wants_ended and len(page) < wanted.per_page:
-        offset, limit = max(wanted.offset - len(live), 0), wanted.per_page - len(page)
-        ended = await context.services.job_store.list_ended(context.workspace, wanted, offset=offset, limit=limit)
-        page += [record for record in ended if record.id not in records]
-    return Response.json(orjson.dumps([_list_item(record, with_args=with_args) for record in page]))
+    services = context.services
+    wanted = JobFilter.parse(context.query.last_values(), now_ms())
+    records = await listing.list_all(services.jobs, services.job_store, context.workspace, wanted)
+    items = [record.to_list_item(with_arguments=wanted.with_arguments) for record in records]
+    return Response.json(orjson.dumps(items))
 
 
 async def queue_count(context: Context) -> Response:
@@ -140,10 +132,3 @@ def _ended(context: Context) -> JobRecord:
 def _log(context: Context, job_id: UUID) -> str:
     job = context.services.jobs.get(job_id)
     return job.log_text() if job is not None else context.services.job_store.log(job_id)
-
-
-def _list_item(record: JobRecord, *, with_args: bool) -> dict[str, Any]:
-    shown = record.to_json(with_code=False, with_data=False)
-    if with_args:
-        shown["args"] = orjson.Fragment(record.arguments or b"null")
-    return shown

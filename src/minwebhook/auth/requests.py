@@ -77,8 +77,8 @@ def _time_ms(obj: dict[Any, Any], name: str) -> int | None:
     value = obj.get(name)
     if value is None:
         return None
-    problem = f"{name} must be an RFC 3339 date-time with Z or an offset, such as 2030-01-31T12:00:00Z, or null"
-    time_ms = parse_rfc3339(value) if isinstance(value, str) else None
-    if time_ms is None:
-        raise BadRequest(problem)
-    return time_ms
+    try:
+        return parse_rfc3339(value if isinstance(value, str) else "")
+    except ValueError:
+        problem = f"{name} must be an RFC 3339 date-time with Z or an offset, such as 2030-01-31T12:00:00Z, or null"
+        raise BadRequest(problem) from None

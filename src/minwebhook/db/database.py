@@ -24,10 +24,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 import trio
 
+from minwebhook.db import functions
 from minwebhook.db.migrations import MIGRATIONS, Migration, migrate
 from minwebhook.errors import SettingsError, Unavailable
 
@@ -227,14 +228,21 @@ class Database:
         except sqlite3.Error as error:
             raise _translate(error) from error
 
-    async def read_in_thread(self, sql: str, params: Sequence[Any] = ()) -> list[sqlite3.Row]:
+    @overload
+    async def read_in_thread(self, sql: str, params: Sequence[Any] = ()) -> list[sqlite3.Row]: ...
+    @overload
+    async def read_in_thread(self, sql: str, params: Sequence[Any], make: Callable[[sqlite3.Row], T]) -> list[T]: ...
+    async def read_in_thread(
+        self, sql: str, params: Sequence[Any] = (), make: Callable[[sqlite3.Row], Any] | None = None
+    ) -> list[Any]:
         """The rows of a query that may take long, read in a thread of its own pool (``READER_THREADS``).
 
-        A query over ``READ_TIMEOUT_S`` is broken off with :class:`Unavailable`; a cancelled caller waits for its end.
+        ``make`` turns each into something else, in the thread. A query over ``READ_TIMEOUT_S`` is broken off with
+        :class:`Unavailable`; a cancelled caller waits for its end.
         """
         if self._is_closed:
             raise Unavailable("the database is closed")
-        return await trio.to_thread.run_sync(self._read_with_idle, sql, params, limiter=self._reader_limiter)
+        return await trio.to_thread.run_sync(self._read_with_idle, sql, params, make, limiter=self._reader_limiter)
 
     def close(self) -> None:
         """Commit what is still queued and close all connections. May be called again."""
@@ -344,16 +352,17 @@ class Database:
 
     # Reading in threads
 
-    def _read_with_idle(self, sql: str, params: Sequence[Any]) -> list[sqlite3.Row]:
+    def _read_with_idle(self, sql: str, params: Sequence[Any], make: Callable[[sqlite3.Row], Any] | None) -> list[Any]:
         """Run a query on an idle connection, or a new one; called in a thread."""
         try:
             connection = self._idle_readers.pop()
         except IndexError:
             connection = _open_reader(self._path)
         deadline = time.monotonic() + READ_TIMEOUT_S
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
         try:
-            return connection.execute(sql, params).fetchall()
+            rows = connection.execute(sql, params).fetchall()
+            return rows if make is None else [make(row) for row in rows]
         except sqlite3.Error as error:
             raise _translate(error) from error
         finally:
@@ -392,6 +401,7 @@ def _open_reader(path: Path) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA query_only = ON")
+    functions.register(connection)
     return connection
 
 

@@ -13,7 +13,7 @@ from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest
 from minwebhook.jobs.filters import JobFilter
 from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
-from minwebhook.jobs.record import JobOptions, JobRecord
+from minwebhook.jobs.record import MAX_SHOWN_BYTES, TOO_BIG_ARGUMENTS, JobOptions, JobRecord
 
 #: Columns of the job table, in the order of :func:`_row`. The second half is what changes when a job ends.
 _FIXED: Final = (
@@ -40,6 +40,13 @@ _WIPE: Final = (
     "UPDATE job SET args = ?, result = ?, options = NULL, delete_at = NULL, deleted = max(deleted, ?)"
     " WHERE id = ? AND status != 'queued'"
 )
+#: What lists read of a row instead of its large columns.
+_NOT_LISTED: Final = {"args": "NULL AS args", "result": "NULL AS result", "raw_code": "NULL AS raw_code"}
+_SHOWN_ARGUMENTS: Final = (
+    f"CASE WHEN length(args) > {MAX_SHOWN_BYTES} THEN CAST('{TOO_BIG_ARGUMENTS}' AS BLOB) ELSE args END AS args"
+)
+_LISTED: Final = ", ".join(_NOT_LISTED.get(name, name) for name in _COLUMNS)
+_LISTED_WITH_ARGUMENTS: Final = _LISTED.replace(_NOT_LISTED["args"], _SHOWN_ARGUMENTS)
 #: A time that every SQLite integer is after.
 _NEVER_MS: Final = 1 << 62
 
@@ -116,21 +123,53 @@ class JobStore:
         rows = self._db.read("SELECT log FROM job_log WHERE job_id = ?", (job_id.bytes,))
         return str(rows[0][0]) if rows else ""
 
-    async def list_ended(self, workspace: str, filter: JobFilter, *, offset: int, limit: int) -> list[JobRecord]:
-        """Ended jobs that match, newest first."""
-        where, values = filter.where(workspace)
-        order = "DESC" if filter.order_desc else "ASC"
-        rows = await self._db.read_in_thread(
-            f"SELECT * FROM job WHERE status != 'queued' AND {where} "  # noqa: S608 - built from constants
-            f"ORDER BY created_at {order}, id {order} LIMIT ? OFFSET ?",
+    async def list_ended(
+        self, workspace: str | None, wanted: JobFilter, *, without: Iterable[UUID], offset: int, limit: int
+    ) -> list[JobRecord]:
+        """Ended jobs that match, of one workspace or of all, newest (or oldest) first; without results and code.
+
+        Jobs ``without`` are left out before the page is cut.
+        """
+        columns = _LISTED_WITH_ARGUMENTS if wanted.with_arguments else _LISTED
+        where, values = _where(workspace, wanted, without)
+        order = "DESC" if wanted.newest_first else "ASC"
+        return await self._db.read_in_thread(
+            f"SELECT {columns} FROM job WHERE {where} "  # noqa: S608 - built from constants
+            f"ORDER BY job.created_at {order}, job.id {order} LIMIT ? OFFSET ?",
             (*values, limit, offset),
+            _record,
         )
-        return [_record(row) for row in rows]
+
+    async def count_ended(self, workspace: str | None, wanted: JobFilter, *, without: Iterable[UUID]) -> int:
+        """How many ended jobs match."""
+        where, values = _where(workspace, wanted, without)
+        rows = await self._db.read_in_thread(f"SELECT count(*) FROM job WHERE {where}", values)  # noqa: S608 - as above
+        return int(rows[0][0])
+
+    async def count_by_tag(self, workspace: str | None, since_ms: int) -> list[tuple[str, int]]:
+        """How many jobs ended since then with each tag, the most frequent first."""
+        rows = await self._db.read_in_thread(
+            "SELECT coalesce(tag, '') AS name, count(*) AS number FROM job WHERE status != 'queued'"
+            # The workspaces by name, because the index begins with them.
+            " AND workspace_id IN (SELECT id FROM workspace WHERE ? IN (id, '')) AND completed_at >= ?"
+            " GROUP BY name ORDER BY number DESC, name",
+            (workspace or "", since_ms),
+        )
+        return [(row["name"], row["number"]) for row in rows]
 
     def queued(self) -> list[JobRecord]:
         """Every job that did not end before the server did, oldest first."""
         rows = self._db.read("SELECT * FROM job WHERE status = 'queued' ORDER BY created_at, id")
         return [_record(row) for row in rows]
+
+
+def _where(workspace: str | None, wanted: JobFilter, without: Iterable[UUID]) -> tuple[str, list[Any]]:
+    where, values = wanted.where(workspace)
+    keys = [job_id.hex.upper() for job_id in without]
+    if keys:
+        where += " AND hex(job.id) NOT IN (SELECT value FROM json_each(?))"
+        values.append(orjson.dumps(keys).decode())
+    return where, values
 
 
 def _wipe(connection: sqlite3.Connection, keys: Sequence[bytes], *, deleted: bool = False) -> None:

@@ -87,12 +87,12 @@ class Query:
         value = self.get(name)
         if value is None:
             return None
-        time_ms = parse_rfc3339(value)
-        if time_ms is None:
+        try:
+            return parse_rfc3339(value)
+        except ValueError:
             raise BadRequest(
                 f"{name}: send an RFC 3339 time such as 2030-01-31T12:00:00Z ('+' in a URL is %2B), not {value[:40]!r}"
-            )
-        return time_ms
+            ) from None
 
     def names(self, name: str) -> tuple[str, ...]:
         """A list of names separated by commas, untrimmed."""

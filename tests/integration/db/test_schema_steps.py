@@ -1,4 +1,4 @@
-"""Databases of earlier versions, with rows in them."""
+"""Databases of earlier versions, with rows in them, and the queries that the indexes are for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from minwebhook.auth.store import AuthStore
 from minwebhook.db.database import Database
 from minwebhook.db.migrations import MIGRATIONS, migrate
+from minwebhook.jobs.filters import JobFilter
 from minwebhook.jobs.model import JobState
 from minwebhook.jobs.store import JobStore
 
@@ -59,6 +60,42 @@ def test_a_key_of_the_wrong_length_is_no_key(tmp_path: Path) -> None:
         connection.execute("INSERT INTO workspace (id, name, created_at, key) VALUES ('b', '', 1, '')")
     assert connection.execute("SELECT id, key FROM workspace").fetchall() == [("a", None)]
     connection.close()
+
+
+PARENT = str(UUID(int=1))
+
+
+@pytest.mark.parametrize(
+    ("query", "workspace", "index"),
+    [
+        ({}, "demo", "job_ended"),
+        ({}, None, "job_ended_anywhere"),
+        ({"order_desc": "false"}, "demo", "job_ended"),
+        ({"success": "false"}, "demo", "job_ended"),
+        ({"created_before": "2030-01-31T12:00:00Z"}, "demo", "job_ended"),
+        ({"tag": "a"}, "demo", "job_ended"),
+        ({"args": "{}"}, "demo", "job_ended"),
+        ({"script_path_exact": "u/a/b"}, "demo", "job_ended_by_script"),
+        ({"script_path_exact": "u/a/b", "success": "true"}, "demo", "job_ended_by_script"),
+        ({"parent_job": PARENT}, "demo", "job_by_parent"),
+    ],
+)
+def test_a_page_is_read_from_an_index_in_its_order(
+    tmp_path: Path, query: dict[str, str], workspace: str | None, index: str
+) -> None:
+    """A list of a million jobs costs what its page costs: nothing is sorted."""
+    wanted = JobFilter.parse(query, 0)
+    where, values = wanted.where(workspace)
+    order = "DESC" if wanted.newest_first else "ASC"
+    db = Database.open(tmp_path / "test.db")
+    plan = db.read(
+        f"EXPLAIN QUERY PLAN SELECT * FROM job WHERE {where} "  # noqa: S608
+        f"ORDER BY job.created_at {order}, job.id {order} LIMIT 100 OFFSET 0",
+        values,
+    )
+    db.close()
+    [step] = [row["detail"] for row in plan]
+    assert f"USING INDEX {index}" in step
 
 
 @pytest.mark.parametrize(
