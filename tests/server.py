@@ -5,6 +5,7 @@ Every process is ended by its own id. Nothing sleeps for luck: :func:`eventually
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -13,13 +14,14 @@ import resource
 import select
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -289,6 +291,22 @@ class Server:
     def log(self) -> str:
         """The text of the log so far."""
         return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    def execute(self, query: str, *values: Any) -> int:
+        """Changes the database behind the server's back; how many rows."""
+        with closing(sqlite3.connect(self.data / "minwebhook.db", timeout=10, isolation_level=None)) as connection:
+            return connection.execute(query, values).rowcount
+
+    def user(self, name: str, workspace: str = WORKSPACE) -> Client:
+        """A new user who is no admin, as a client with a token of theirs."""
+        email, token = f"{name}@localhost", f"token-of-{name}"
+        self.execute("INSERT INTO usr (email, username, created_at) VALUES (?, ?, 1)", email, name)
+        query = "INSERT INTO member (workspace_id, email, username, created_at) VALUES (?, ?, ?, 1)"
+        self.execute(query, workspace, email, name)
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        query = "INSERT INTO token (hash, prefix, email, created_at) VALUES (?, ?, ?, 1)"
+        self.execute(query, digest, token[:10], email)
+        return self.client(token).with_token(token, workspace)
 
     def signal(self, number: int) -> None:
         """Sends a signal to the server's process alone."""

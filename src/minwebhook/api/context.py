@@ -36,6 +36,8 @@ class Access(enum.Enum):
 
     #: Anyone, without a token.
     PUBLIC = "public"
+    #: Whoever has a valid token, and callers without any, who see little.
+    OPTIONAL = "optional"
     #: Whoever has a valid token.
     TOKEN = "token"  # noqa: S105 - a word, not a secret
 
@@ -77,7 +79,7 @@ class Context:
     request: Request
     params: Params
     services: Services
-    #: None only on public routes.
+    #: None on public routes, and for callers without a token where it is optional.
     caller: Principal | None
     #: The job that the request started, for the log.
     started_job: UUID | None = None
@@ -85,7 +87,7 @@ class Context:
 
     @property
     def principal(self) -> Principal:
-        """The caller; only for routes that need a token."""
+        """The caller, who must have a token. Raises :class:`MissingToken`."""
         if self.caller is None:
             raise MissingToken
         return self.caller
@@ -111,6 +113,11 @@ class Context:
         """The ``{id}`` of the route. Raises :class:`BadRequest`."""
         return parse_uuid(self.params["id"], "job id")
 
+    def number(self, name: str, default: int) -> int:
+        """A query parameter that is a whole number, not negative. Raises :class:`BadRequest`."""
+        text = self.query.get(name)
+        return default if text is None else parse_number(text, name)
+
     async def body(self) -> bytes:
         """The whole body, within ``max_body_bytes``."""
         return await self.request.body.read(self.services.settings.http.max_body_bytes)
@@ -132,6 +139,13 @@ class Context:
 Call: TypeAlias = Callable[[Context], Awaitable[Response]]
 
 
+def parse_number(text: str, name: str) -> int:
+    """A whole number, not negative. Raises :class:`BadRequest` naming the parameter."""
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise BadRequest(f"{name}: send a whole number, not {text[:40]!r}")
+    return int(text)
+
+
 def authorize(endpoint: Endpoint, request: Request, params: Params, services: Services) -> Principal | None:
     """The caller, if the endpoint may be called by it. Raises :class:`MissingToken`, :class:`NotAuthorized`.
 
@@ -142,20 +156,26 @@ def authorize(endpoint: Endpoint, request: Request, params: Params, services: Se
     if endpoint.access is Access.PUBLIC:
         return None
     token = find_token(request)
-    if token is None:
+    principal: Principal | None = None
+    if token is not None:
+        principal = _principal(token, endpoint, workspace, services)
+    elif endpoint.access is not Access.OPTIONAL:
         raise MissingToken
+    if workspace is not None and not services.auth.workspace_exists(workspace):
+        raise NotFound(f"workspace {workspace} not found")
+    return principal
+
+
+def _principal(token: str, endpoint: Endpoint, workspace: str | None, services: Services) -> Principal:
+    """Whom a token stands for. Raises :class:`NotAuthorized`, also where one is optional: a wrong one is never ignored."""
     identity = services.job_tokens.find(token)
     if identity is not None:
         if workspace is not None and workspace != identity.workspace:
             raise NotAuthorized("Unauthorized")
         if endpoint.domain == "users" and endpoint.action == "write":
             raise PermissionDenied("the token of a job cannot make or delete tokens: it would outlive its job")
-        principal = services.auth.principal_of(identity.email, workspace)
-    else:
-        principal = services.auth.authenticate(token, workspace, now_ms())
-    if workspace is not None and not services.auth.workspace_exists(workspace):
-        raise NotFound(f"workspace {workspace} not found")
-    return principal
+        return services.auth.principal_of(identity.email, workspace)
+    return services.auth.authenticate(token, workspace, now_ms())
 
 
 def find_token(request: Request) -> str | None:

@@ -1,4 +1,4 @@
-"""``/api/w/{workspace}/jobs*``: looking at jobs and cancelling them."""
+"""``/api/w/{workspace}/jobs*``: looking at one job, sharing it, deleting it."""
 
 from __future__ import annotations
 
@@ -8,40 +8,32 @@ from uuid import UUID
 import orjson
 
 from minwebhook.api.context import Context
-from minwebhook.errors import BadRequest, NotFound
+from minwebhook.api.job_access import find_readable, parse_ids, readable, readable_ended
+from minwebhook.auth.view_tokens import view_token
+from minwebhook.errors import AdminRequired, BadRequest, NotFound
 from minwebhook.http.messages import Response
-from minwebhook.jobs import listing
-from minwebhook.jobs.filters import JobFilter
-from minwebhook.jobs.model import Cancellation, JobState
-from minwebhook.jobs.record import JobRecord
-from minwebhook.times import now_ms
+from minwebhook.jobs.model import JobState
+from minwebhook.jobs.record import MAX_SHOWN_LOG_CHARACTERS, JobRecord
+from minwebhook.times import now_ms, rfc3339
 
 _ANSI_HINT = "to remove ansi colors, use: | sed 's/\\x1B\\[[0-9;]\\{1,\\}[A-Za-z]//g'\n"
-_NO_REASON = "unexplicited reasons"
+#: Ids that ``get_started_at_by_ids`` looks up; more are not answered.
+_MAX_STARTED_IDS = 100
 
 
 async def get(context: Context) -> Response:
     """The job, queued, running or ended."""
-    job_id = context.job_id()
-    record = _find(context, job_id)
-    if record is None:
-        raise NotFound(f"Job not found at name {job_id}")
-    log = None if context.query.flag("no_logs") else _log(context, job_id)
-    return Response.json(orjson.dumps(record.to_json(log=log or None, with_code=not context.query.flag("no_code"))))
+    return Response.json(orjson.dumps(_shown(context, readable(context))))
 
 
 async def get_completed(context: Context) -> Response:
     """The job once it has ended; 404 before, which clients read as "not yet"."""
-    record = _ended(context)
-    log = None if context.query.flag("no_logs") else _log(context, record.id)
-    shown = record.to_json(log=log or None, with_code=not context.query.flag("no_code"))
-    del shown["type"]
-    return Response.json(orjson.dumps(shown))
+    return _completed(context, readable_ended(context))
 
 
 async def get_result(context: Context) -> Response:
     """The bare result, of failed jobs too; 404 before the end."""
-    record = _ended(context)
+    record = readable_ended(context)
     path = context.query.get("json_path")
     if not path:
         return Response.json(record.result or b"null")
@@ -49,7 +41,9 @@ async def get_result(context: Context) -> Response:
     for part in path.split("."):
         if isinstance(value, dict):
             value = value.get(part)
-        elif isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
+        elif (
+            isinstance(value, list) and part.isascii() and part.isdigit() and len(part) < 10 and int(part) < len(value)
+        ):
             value = value[int(part)]
         else:
             value = None
@@ -58,7 +52,7 @@ async def get_result(context: Context) -> Response:
 
 async def get_result_maybe(context: Context) -> Response:
     """Whether it has ended, and then the result. Always 200, with all four members, for unknown ids too."""
-    record = _find(context, context.job_id())
+    record = find_readable(context, context.job_id())
     if record is not None and record.state.is_final:
         shown: dict[str, Any] = {
             "started": True,
@@ -74,59 +68,89 @@ async def get_result_maybe(context: Context) -> Response:
     return Response.json(orjson.dumps(shown))
 
 
+async def get_timing(context: Context) -> Response:
+    """When it was made and started, and how long it ran; 404 before the end."""
+    record = readable_ended(context)
+    shown = {
+        "created_at": rfc3339(record.created_at_ms),
+        "started_at": rfc3339(record.started_at_ms),
+        "duration_ms": record.duration_ms or 0,
+    }
+    return Response.json(orjson.dumps(shown))
+
+
+async def get_args(context: Context) -> Response:
+    """The arguments, however large."""
+    return Response.json(readable(context).arguments or b"null")
+
+
 async def get_logs(context: Context) -> Response:
     """The log so far, as text."""
-    job_id = context.job_id()
-    if _find(context, job_id) is None:
-        raise NotFound(f"Job not found at name {job_id}")
+    record = readable(context)
     hint = "" if context.query.flag("remove_ansi_warnings") else _ANSI_HINT
-    return Response.text(hint + _log(context, job_id))
+    return Response.text(hint + _log(context, record.id))
 
 
-async def list_jobs(context: Context) -> Response:
-    """Live jobs, then ended ones, newest first."""
-    services = context.services
-    wanted = JobFilter.parse(context.query.last_values(), now_ms())
-    records = await listing.list_all(services.jobs, services.job_store, context.workspace, wanted)
-    items = [record.to_list_item(with_arguments=wanted.with_arguments) for record in records]
-    return Response.json(orjson.dumps(items))
+async def get_completed_logs_tail(context: Context) -> Response:
+    """The end of the log as a JSON string; 404 before the end."""
+    record = readable_ended(context)
+    return Response.json(orjson.dumps(_log(context, record.id)[-MAX_SHOWN_LOG_CHARACTERS:]))
 
 
-async def queue_count(context: Context) -> Response:
-    """Jobs that wait, of this workspace."""
-    waiting = sum(job.state is JobState.QUEUED for job in context.services.jobs.live(context.workspace))
-    return Response.json(orjson.dumps({"database_length": waiting, "suspended": 0}))
+async def get_root_job_id(context: Context) -> Response:
+    """The id of the job that began it all, itself if none, as a JSON string."""
+    return Response.json(orjson.dumps(str(readable(context).root_id)))
 
 
-async def cancel(context: Context) -> Response:
-    """Ends a job: a queued one at once, a running one by killing its processes. Answers with the id."""
-    body = await context.json()
-    reason = body.get("reason") if isinstance(body, dict) else None
-    if not isinstance(body, dict) or not isinstance(reason, str | None):
-        raise BadRequest('send {"reason": "..."} or {}')
-    job_id = context.job_id()
+async def get_started_at_by_ids(context: Context) -> Response:
+    """When jobs started, in the order of the ids; null for those that did not, or that the caller may not see."""
+    ids = parse_ids(await context.json())[:_MAX_STARTED_IDS]
+    return Response.json(orjson.dumps([_started_at(context, job_id) for job_id in ids]))
+
+
+async def job_view_token(context: Context) -> Response:
+    """A token that lets anyone look at this job, as text."""
+    record = readable(context)
+    key = context.services.auth.workspace_key(context.workspace)
+    if key is None:
+        raise NotFound(f"workspace {context.workspace} has no key to sign with")
+    return Response.text(view_token(key, record.id))
+
+
+async def delete_completed(context: Context) -> Response:
+    """Wipes what an ended job was given, answered and logged, and marks it as deleted; the job as it is then."""
+    if not context.principal.is_admin:
+        raise AdminRequired(context.principal.username)
+    job_id = readable_ended(context).id
     job = context.services.jobs.get(job_id)
-    if job is not None and job.spec.workspace == context.workspace:
-        if context.services.jobs.cancel(job, Cancellation(context.principal.username, reason or _NO_REASON)):
-            return Response.text(str(job_id))
-    elif context.services.job_store.get(context.workspace, job_id) is None:
-        raise NotFound(f"queued job id {job_id} does not exist")
-    return Response.text(f"queued job id {job_id} is already completed")
+    if job is not None:  # its row is not written yet, or being written: see that it is written without the data
+        job.deleted = True
+    await context.services.job_store.wipe([job_id], deleted=True)
+    return _completed(context, readable_ended(context))
 
 
-def _find(context: Context, job_id: UUID) -> JobRecord | None:
-    job = context.services.jobs.get(job_id)
-    if job is not None:
-        return JobRecord.of(job) if job.spec.workspace == context.workspace else None
-    return context.services.job_store.get(context.workspace, job_id)
+async def db_clock(context: Context) -> Response:
+    """The time of the server in milliseconds since 1970."""
+    return Response.json(str(now_ms()).encode())
 
 
-def _ended(context: Context) -> JobRecord:
-    job_id = context.job_id()
-    record = _find(context, job_id)
-    if record is None or not record.state.is_final:
-        raise NotFound(f"Completed Job not found at name {job_id}")
-    return record
+def _shown(context: Context, record: JobRecord) -> dict[str, Any]:
+    log = None if context.query.flag("no_logs") else _log(context, record.id)
+    return record.to_json(log=log or None, with_code=not context.query.flag("no_code"))
+
+
+def _completed(context: Context, record: JobRecord) -> Response:
+    shown = _shown(context, record)
+    del shown["type"]
+    return Response.json(orjson.dumps(shown))
+
+
+def _started_at(context: Context, job_id: UUID) -> str | None:
+    try:
+        record = find_readable(context, job_id)
+    except BadRequest:  # one job that is nobody else's business does not hide the others
+        return None
+    return rfc3339(record.started_at_ms) if record is not None else None
 
 
 def _log(context: Context, job_id: UUID) -> str:

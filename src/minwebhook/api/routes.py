@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from minwebhook.api import jobs, previews, runs, scripts, system, tokens
+from minwebhook.api import job_cancel, job_lists, jobs, previews, runs, scripts, system, tokens
 from minwebhook.api.context import Access, Call, Endpoint
 from minwebhook.http.routing import Route
 
@@ -16,9 +16,16 @@ _CORS: Final = ("/jobs/run/p/", "/jobs/run/h/", "/jobs/run_wait_result/p/", "/jo
                 "/jobs/completed/list", "/jobs/completed/get", "/jobs_u/")  # fmt: skip
 
 
-def _route(method: str, path: str, call: Call, domain: str, action: str) -> Route[Endpoint]:
+def _route(
+    method: str, path: str, call: Call, domain: str, action: str, access: Access = Access.TOKEN
+) -> Route[Endpoint]:
     has_cors = path.removeprefix(_W).startswith(_CORS)
-    return Route(method, path, Endpoint(call, domain, action, cors=has_cors))
+    return Route(method, path, Endpoint(call, domain, action, access, cors=has_cors))
+
+
+def _optional(method: str, path: str, call: Call, domain: str, action: str) -> Route[Endpoint]:
+    """Also for callers without a token."""
+    return _route(method, path, call, domain, action, Access.OPTIONAL)
 
 
 def _public(method: str, path: str, call: Call) -> Route[Endpoint]:
@@ -54,17 +61,39 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("HEAD", _W + "/jobs/run_wait_result/h/{hash}", runs.head, "jobs", run),
         _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run),
         _route("POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run),
-        _route("GET", _W + "/jobs/list", jobs.list_jobs, "jobs", read),
-        _route("GET", _W + "/jobs/queue/count", jobs.queue_count, "jobs", read),
-        _route("GET", _W + "/jobs_u/get/{id}", jobs.get, "jobs", read),
-        _route("GET", _W + "/jobs_u/get_logs/{id}", jobs.get_logs, "jobs", read),
-        _route("POST", _W + "/jobs_u/queue/cancel/{id}", jobs.cancel, "jobs", write),
-        _route("POST", _W + "/jobs_u/queue/force_cancel/{id}", jobs.cancel, "jobs", write),
+        _public("GET", "/api/jobs/db_clock", jobs.db_clock),
+        _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read),
+        _route("GET", _W + "/jobs/list", job_lists.list_jobs, "jobs", read),
+        _route("GET", _W + "/jobs/list_filtered_uuids", job_lists.list_ids, "jobs", read),
+        _route("GET", _W + "/jobs/queue/list", job_lists.list_queue, "jobs", read),
+        _route("GET", _W + "/jobs/queue/list_filtered_uuids", job_lists.list_queue_ids, "jobs", read),
+        _route("GET", _W + "/jobs/queue/count", job_lists.queue_count, "jobs", read),
+        _route("GET", _W + "/jobs/queue/position/{epoch_ms}", job_lists.queue_position, "jobs", read),
+        _route("GET", _W + "/jobs/queue/scheduled_for/{id}", job_lists.scheduled_for, "jobs", read),
+        _route("POST", _W + "/jobs/queue/cancel_selection", job_cancel.cancel_selection, "jobs", write),
+        _route("GET", _W + "/jobs/completed/list", job_lists.list_completed, "jobs", read),
+        _route("GET", _W + "/jobs/completed/count", job_lists.completed_count, "jobs", read),
+        _route("GET", _W + "/jobs/completed/count_jobs", job_lists.count_jobs, "jobs", read),
+        _route("POST", _W + "/jobs/completed/delete/{id}", jobs.delete_completed, "jobs", write),
+        _route("GET", _W + "/jobs/job_view_token/{id}", jobs.job_view_token, "jobs", read),
+        _optional("GET", _W + "/jobs_u/get/{id}", jobs.get, "jobs", read),
+        _optional("GET", _W + "/jobs_u/get_args/{id}", jobs.get_args, "jobs", read),
+        _optional("GET", _W + "/jobs_u/get_logs/{id}", jobs.get_logs, "jobs", read),
+        _optional("GET", _W + "/jobs_u/get_completed_logs_tail/{id}", jobs.get_completed_logs_tail, "jobs", read),
+        _optional("GET", _W + "/jobs_u/get_root_job_id/{id}", jobs.get_root_job_id, "jobs", read),
+        _optional("POST", _W + "/jobs_u/queue/get_started_at_by_ids", jobs.get_started_at_by_ids, "jobs", read),
+        _optional("POST", _W + "/jobs_u/queue/cancel/{id}", job_cancel.cancel, "jobs", write),
+        _optional("POST", _W + "/jobs_u/queue/force_cancel/{id}", job_cancel.force_cancel, "jobs", write),
+        _optional(
+            "POST", _W + "/jobs_u/queue/cancel_persistent/{path...}", job_cancel.cancel_persistent, "jobs", write
+        ),
     ]
-    for group in ("/jobs", "/jobs_u"):  # the same reads exist in both
-        routes += [
-            _route("GET", _W + group + "/completed/get/{id}", jobs.get_completed, "jobs", read),
-            _route("GET", _W + group + "/completed/get_result/{id}", jobs.get_result, "jobs", read),
-            _route("GET", _W + group + "/completed/get_result_maybe/{id}", jobs.get_result_maybe, "jobs", read),
-        ]
+    for name, call in (  # the same reads exist with a token and without
+        ("get", jobs.get_completed),
+        ("get_result", jobs.get_result),
+        ("get_result_maybe", jobs.get_result_maybe),
+        ("get_timing", jobs.get_timing),
+    ):
+        routes.append(_route("GET", f"{_W}/jobs/completed/{name}/{{id}}", call, "jobs", read))
+        routes.append(_optional("GET", f"{_W}/jobs_u/completed/{name}/{{id}}", call, "jobs", read))
     return routes

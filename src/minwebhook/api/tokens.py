@@ -6,7 +6,6 @@ import orjson
 
 from minwebhook.api.context import Context
 from minwebhook.auth.requests import NewToken
-from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.times import now_ms
 
@@ -22,8 +21,8 @@ async def list_tokens(context: Context) -> Response:
     infos = await context.services.auth.list_tokens(
         context.principal,
         exclude_ephemeral=context.query.flag("exclude_ephemeral"),
-        page=_number(context, "page", 1),
-        per_page=_number(context, "per_page", 30),
+        page=context.number("page", 1),
+        per_page=context.number("per_page", 30),
     )
     return Response.json(orjson.dumps([info.to_json() for info in infos]))
 
@@ -33,12 +32,3 @@ async def delete(context: Context) -> Response:
     prefix = context.params["prefix"]
     count = await context.services.auth.delete_tokens(context.principal, prefix)
     return Response.text(f"{count} tokens deleted with prefix {prefix}*****")
-
-
-def _number(context: Context, name: str, default: int) -> int:
-    text = context.query.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise BadRequest(f"{name}: send a whole number, not {text[:40]!r}")
-    return int(text)

@@ -16,13 +16,14 @@ import orjson
 
 #: Credentials as they appear in targets and fields. What is secret is decided here, for every output.
 _SECRETS: Final = re.compile(
-    r"""(?P<query>[?&](?:token|payload)=)[^\s&"]+|(?P<field>\bBearer\s+|\btoken=)[^\s&"';,]+""", re.IGNORECASE
+    r"""(?P<query>[?&](?:token|view_token|payload|secret)=)[^\s&"]+|(?P<field>\bBearer\s+|\btoken=)[^\s&"';,]+""",
+    re.IGNORECASE,
 )
 _FIELDS: Final = ("request_id", "job_id", "method", "path", "status", "duration_ms", "peer", "workspace")
 
 
 def redact(text: str) -> str:
-    """``text`` without credentials: the values of ``token=`` and ``payload=`` and of Bearer fields."""
+    """``text`` without credentials: the values of ``token=``, ``view_token=``, ``payload=``, ``secret=`` and of Bearer fields."""
     return _SECRETS.sub(lambda match: f"{match['query'] or match['field']}[hidden]", text)
 
 

@@ -76,6 +76,13 @@ def test_force_cancel_and_an_id_of_nobody(client: Client) -> None:
     assert (answer.status, answer.text) == (404, f"Not found: queued job id {nobody} does not exist")
 
 
+def test_the_answer_to_force_cancel_comes_when_the_job_has_ended(client: Client) -> None:
+    job_id = client.submit("u/admin/named", {"name": unique("now")})
+    eventually(lambda: len(named(unique("now"))) == 2, "both processes")
+    assert client.post(f"/jobs_u/queue/force_cancel/{job_id}", {"reason": "at once"}).text == job_id
+    assert client.job(job_id)["result"] == canceled("at once")
+
+
 def test_the_children_of_a_cancelled_job(client: Client) -> None:
     parent = client.submit("u/admin/named", {"name": unique("parent")})
     client.running(parent)
@@ -86,6 +93,48 @@ def test_the_children_of_a_cancelled_job(client: Client) -> None:
     for job_id in (parent, *children, grandchild):
         assert client.ended(job_id)["result"] == canceled("all of you")
     assert client.ended(other)["result"] == 1
+    listed = client.get("/jobs/list", parent_job=parent).json()
+    assert {job["id"] for job in listed} == set(children)
+
+
+def test_every_run_of_a_script(client: Client) -> None:
+    running = client.submit("u/admin/named", {"name": unique("each")})
+    client.running(running)
+    queued = [client.submit("u/admin/named", {"name": unique("each")}) for _ in range(2)]
+    others = [client.submit("u/admin/quick")]
+    preview = {"content": "def main():\n    return 2", "language": "python3", "path": "u/admin/named"}
+    others.append(client.post("/jobs/run/preview", preview).text)
+    path = "/jobs_u/queue/cancel_persistent/u/admin/named"
+    stranger = client.with_token("").post(path)
+    assert (stranger.status, stranger.text) == (400, "Bad request: log in to cancel the runs of a script")
+    answer = client.post(path, {"reason": "no more"})
+    assert (answer.status, answer.body) == (200, b"")
+    for job_id in (running, *queued):
+        assert client.ended(job_id)["result"] == canceled("no more")
+    assert [client.ended(job_id)["success"] for job_id in others] == [True, True]
+    assert client.post(path).status == 200  # nothing to do
+
+
+def test_a_selection_of_jobs(client: Client) -> None:
+    ended = client.submit("u/admin/quick")
+    client.ended(ended)
+    running = client.submit("u/admin/named", {"name": unique("select")})
+    client.running(running)
+    queued = client.submit("u/admin/quick")
+    spared = client.submit("u/admin/quick")
+    nobody = "01890000-0000-7000-8000-000000000000"
+    path, ids = "/jobs/queue/cancel_selection", [ended, running, nobody, queued, queued]
+    admins = client.with_token(client.token, "admins")
+    assert admins.post(path, ids).json() == []  # of another workspace
+    answer = client.post(path, ids, force_cancel="true")
+    assert (answer.status, answer.json()) == (200, [running, queued])
+    for job_id in (running, queued):
+        assert client.job(job_id)["result"] == canceled("cancel all")
+    assert client.ended(spared)["result"] == 1
+    assert client.post(path, []).json() == []
+    far = client.submit("u/admin/named", {"name": unique("far")})
+    assert admins.post(path, [far], all_workspaces="true").json() == [far]
+    assert client.ended(far)["result"] == canceled("cancel all")
 
 
 @pytest.mark.parametrize("how", ["closes", "resets", "closes its sending side"])

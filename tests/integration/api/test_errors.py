@@ -33,6 +33,40 @@ JSON = {"Content-Type": "application/json"}
         ("GET", "/jobs/list?running=1", 400, "Bad request: running: send true or false, not '1'"),
         ("GET", "/jobs/list?running=true&success=true", 400, "Bad request: running=true and success"),
         ("GET", "/jobs/list?parent_job=x", 400, "Bad request: parent_job: 'x' is not a job id (UUID)"),
+        (
+            "GET",
+            "/jobs/list?all_workspaces=true",
+            400,
+            "Bad request: all_workspaces: this is possible in the workspace",
+        ),
+        ("GET", "/jobs/queue/list?args=x", 400, "Bad request: args: 'x' is not JSON"),
+        ("GET", "/jobs/completed/list?include_args=1", 400, "Bad request: include_args: send true or false"),
+        ("GET", "/jobs/list_filtered_uuids?status=x", 400, "Bad request: status: send one of"),
+        (
+            "GET",
+            "/jobs/queue/list_filtered_uuids?created_after=x",
+            400,
+            "Bad request: created_after: 'x' is not a time",
+        ),
+        ("GET", "/jobs/queue/count?all_workspaces=1", 400, "Bad request: all_workspaces: send true or false"),
+        ("GET", "/jobs/completed/count?all_workspaces=true", 400, "Bad request: all_workspaces: "),
+        ("GET", "/jobs/completed/count_jobs?completed_after_s_ago=-1", 400, "Bad request: completed_after_s_ago: "),
+        ("GET", "/jobs/completed/count_jobs?success=1", 400, "Bad request: success: send true or false"),
+        (
+            "GET",
+            "/api/jobs/completed/count_by_tag?horizon_secs=x",
+            400,
+            "Bad request: horizon_secs: send a whole number",
+        ),
+        ("GET", "/jobs/queue/position/soon", 400, "Bad request: epoch_ms: send a whole number, not 'soon'"),
+        ("GET", f"/jobs/queue/scheduled_for/{NO_JOB}", 404, f"Not found: queued job id {NO_JOB} does not exist"),
+        ("GET", "/jobs/queue/scheduled_for/7", 400, "Bad request: job id: '7' is not a UUID"),
+        ("GET", f"/jobs/job_view_token/{NO_JOB}", 404, f"Not found: Job not found at name {NO_JOB}"),
+        ("GET", f"/jobs_u/get_args/{NO_JOB}", 404, f"Not found: Job not found at name {NO_JOB}"),
+        ("GET", f"/jobs_u/get_root_job_id/{NO_JOB}", 404, f"Not found: Job not found at name {NO_JOB}"),
+        ("GET", f"/jobs_u/completed/get_timing/{NO_JOB}", 404, f"Not found: Completed Job not found at name {NO_JOB}"),
+        ("GET", f"/jobs_u/get_completed_logs_tail/{NO_JOB}", 404, "Not found: Completed Job not found at name"),
+        ("POST", f"/jobs/completed/delete/{NO_JOB}", 404, f"Not found: Completed Job not found at name {NO_JOB}"),
         ("GET", "/api/w/nowhere/jobs/list", 404, "Not found: workspace nowhere not found"),
         ("DELETE", "/jobs/list", 405, "method not allowed, use GET, HEAD, OPTIONS"),
         ("GET", "/jobs/run/p/u/admin/add", 405, "method not allowed, use "),
@@ -56,22 +90,46 @@ def test_without_a_token_and_with_a_wrong_one(client: Client, method: str) -> No
     assert (wrong.status, wrong.text) == (401, "Not authorized: Unauthorized")
 
 
-def test_every_route_but_two_wants_a_token(client: Client) -> None:
+def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
     from minwebhook.api.context import Access
     from minwebhook.api.routes import all_routes
 
-    stranger = client.with_token("")
-    public = set()
+    stranger, liar = client.with_token(""), client.with_token("wrong")
+    public, optional = set(), set()
     for route in all_routes():
         path = route.pattern.replace("{workspace}", "demo").replace("{path...}", "u/admin/add").replace("{id}", NO_JOB)
-        path = path.replace("{hash}", "0000000000000001").replace("{prefix}", "abc")
-        answer = stranger.call(route.method, path, b"{}" if route.method == "POST" else None)
+        path = path.replace("{hash}", "0000000000000001").replace("{prefix}", "abc").replace("{epoch_ms}", "1")
+        body, fields = (b"{}", JSON) if route.method == "POST" else (None, {})
+        answer = stranger.call(route.method, path, body, fields)
+        refused = liar.call(route.method, path, body, fields)
         if route.endpoint.access is Access.PUBLIC:
             public.add(route.pattern)
-            assert answer.status == 200
+            assert (answer.status, refused.status) == (200, 200)
+            continue
+        assert refused.status == 401, (route.method, path)
+        if route.endpoint.access is Access.OPTIONAL:
+            optional.add(route.pattern.removeprefix("/api/w/{workspace}/jobs_u/"))
+            assert answer.status in (200, 400, 404), (route.method, path)
+            nowhere = stranger.call(route.method, path.replace("/demo/", "/nowhere/"), body, fields)
+            assert nowhere.text == "Not found: workspace nowhere not found"
         else:
             assert answer.status == 401, (route.method, path)
-    assert public == {"/api/version", "/api/health/status"}
+    assert public == {"/api/version", "/api/health/status", "/api/jobs/db_clock"}
+    assert optional == {
+        "get/{id}",
+        "get_args/{id}",
+        "get_logs/{id}",
+        "get_completed_logs_tail/{id}",
+        "get_root_job_id/{id}",
+        "completed/get/{id}",
+        "completed/get_result/{id}",
+        "completed/get_result_maybe/{id}",
+        "completed/get_timing/{id}",
+        "queue/get_started_at_by_ids",
+        "queue/cancel/{id}",
+        "queue/force_cancel/{id}",
+        "queue/cancel_persistent/{path...}",
+    }
 
 
 def test_problem_documents_for_those_who_accept_them(client: Client) -> None:
@@ -105,6 +163,15 @@ def test_problem_documents_for_those_who_accept_them(client: Client) -> None:
         (f"/jobs_u/queue/cancel/{NO_JOB}", b"[]", 400, "Bad request: send "),
         (f"/jobs_u/queue/cancel/{NO_JOB}", b'{"reason": 1}', 400, "Bad request: send "),
         (f"/jobs_u/queue/cancel/{NO_JOB}", b"{}", 404, f"Not found: queued job id {NO_JOB} does not exist"),
+        ("/jobs_u/queue/cancel/7", b"{}", 400, "Bad request: job id: '7' is not a UUID"),
+        ("/jobs_u/queue/cancel_persistent/u/a/b", b"[]", 400, "Bad request: send "),
+        ("/jobs/queue/cancel_selection", b"{}", 400, "Bad request: send a JSON array of job ids"),
+        ("/jobs/queue/cancel_selection", b"[1]", 400, "Bad request: send a JSON array of job ids"),
+        ("/jobs/queue/cancel_selection", b'["7"]', 400, "Bad request: job id: '7' is not a UUID"),
+        ("/jobs/queue/cancel_selection?all_workspaces=true", b"[]", 400, "Bad request: all_workspaces: "),
+        ("/jobs/queue/cancel_selection?force_cancel=1", b"[]", 400, "Bad request: force_cancel: "),
+        ("/jobs_u/queue/get_started_at_by_ids", b'{"a": 1}', 400, "Bad request: send a JSON array of job ids"),
+        ("/jobs_u/queue/get_started_at_by_ids", b'["7"]', 400, "Bad request: job id: '7' is not a UUID"),
     ],
 )
 def test_bodies_that_are_refused(client: Client, path: str, body: bytes, status: int, text: str) -> None:
@@ -114,7 +181,17 @@ def test_bodies_that_are_refused(client: Client, path: str, body: bytes, status:
 
 
 @pytest.mark.parametrize(
-    "path", ["/scripts/create", "/jobs/run/preview", f"/jobs_u/queue/cancel/{NO_JOB}", "/api/users/tokens/create"]
+    "path",
+    [
+        "/scripts/create",
+        "/jobs/run/preview",
+        "/api/users/tokens/create",
+        f"/jobs_u/queue/cancel/{NO_JOB}",
+        f"/jobs_u/queue/force_cancel/{NO_JOB}",
+        "/jobs_u/queue/cancel_persistent/u/a/b",
+        "/jobs/queue/cancel_selection",
+        "/jobs_u/queue/get_started_at_by_ids",
+    ],
 )
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", ""])
 def test_endpoints_that_read_json_only_say_415(client: Client, path: str, content_type: str) -> None:
@@ -142,7 +219,9 @@ def test_a_job_of_another_workspace_is_not_there(client: Client) -> None:
     other = client.with_token(client.token, "admins")
     for path in (f"/jobs_u/get/{job_id}", f"/jobs_u/get_logs/{job_id}", f"/jobs_u/completed/get_result/{job_id}"):
         assert other.get(path).status == 404
-    assert other.post(f"/jobs_u/queue/cancel/{job_id}").status in (400, 404)
+    for way in ("cancel", "force_cancel"):
+        answer = other.post(f"/jobs_u/queue/{way}/{job_id}")
+        assert (answer.status, answer.text) == (400, f"Bad request: job {job_id} is not of the workspace admins")
     assert job_id not in [job["id"] for job in other.get("/jobs/list").json()]
 
 

@@ -22,6 +22,8 @@ SECRET = "aB3xY9"
         (f"/jobs?token={SECRET}", "/jobs?token=[hidden]"),
         (f"/jobs?a=1&token={SECRET}&b=2", "/jobs?a=1&token=[hidden]&b=2"),
         (f"/jobs?TOKEN={SECRET}", "/jobs?TOKEN=[hidden]"),
+        (f"/jobs_u/get/1?view_token={SECRET}.{SECRET}&a=1", "/jobs_u/get/1?view_token=[hidden]&a=1"),
+        (f"/jobs_u/get?suspended_job=1&secret={SECRET}", "/jobs_u/get?suspended_job=1&secret=[hidden]"),
         (f"/jobs?payload={SECRET}%3D%3D&x=y", "/jobs?payload=[hidden]&x=y"),
         (f"Authorization: Bearer {SECRET}", "Authorization: Bearer [hidden]"),
         (f"authorization: bearer   {SECRET} rest", "authorization: bearer   [hidden] rest"),

@@ -1,0 +1,96 @@
+"""Finding the job that a request names, and whether this caller may see or cancel it: asked here for every such route.
+
+Whoever has a token sees all jobs of the workspace. Without one, it is the jobs that anonymous callers started, and the one
+job that a view token is for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from minwebhook.api.context import Context, parse_uuid
+from minwebhook.auth.principal import ANONYMOUS
+from minwebhook.auth.view_tokens import is_view_token
+from minwebhook.errors import AdminRequired, BadRequest, NotFound
+from minwebhook.jobs.record import JobRecord
+
+#: The workspace from which all others can be looked into.
+_ADMINS: Final = "admins"
+#: Ids that one request may send.
+MAX_IDS: Final = 10_000
+_ONLY_ANONYMOUS: Final = "As a non logged in user, you can only {verb} jobs ran by anonymous users"
+
+
+def find_readable(context: Context, job_id: UUID) -> JobRecord | None:
+    """A job of the workspace that the caller may look at; None if there is no such job. Raises :class:`BadRequest`."""
+    record = _find(context, job_id)
+    if record is not None and not may_read(context, record):
+        raise BadRequest(_ONLY_ANONYMOUS.format(verb="see"))
+    return record
+
+
+def find_cancellable(context: Context, job_id: UUID) -> JobRecord | None:
+    """A job of the workspace that the caller may cancel; None if there is no such job. Raises :class:`BadRequest`."""
+    record = _find(context, job_id)
+    if record is not None and not _is_free(context, record):
+        raise BadRequest(_ONLY_ANONYMOUS.format(verb="cancel"))
+    return record
+
+
+def readable(context: Context) -> JobRecord:
+    """The job of the route, whatever its state. Raises :class:`NotFound` and :class:`BadRequest`."""
+    job_id = context.job_id()
+    record = find_readable(context, job_id)
+    if record is None:
+        raise NotFound(f"Job not found at name {job_id}")
+    return record
+
+
+def readable_ended(context: Context) -> JobRecord:
+    """The job of the route once it has ended. Raises :class:`NotFound` and :class:`BadRequest`."""
+    job_id = context.job_id()
+    record = find_readable(context, job_id)
+    if record is None or not record.state.is_final:
+        raise NotFound(f"Completed Job not found at name {job_id}")
+    return record
+
+
+def may_read(context: Context, record: JobRecord) -> bool:
+    """Whether the caller may look at the job."""
+    if _is_free(context, record):
+        return True
+    token = context.query.get("view_token") or context.request.headers.get("x-view-token")
+    key = context.services.auth.workspace_key(record.workspace) if token else None
+    return bool(token and key) and is_view_token(str(key), str(token), record.id)
+
+
+def searched_workspace(context: Context) -> str | None:
+    """The workspace that a list is about; None is all of them, for super admins in ``admins`` who ask for it."""
+    if not context.query.flag("all_workspaces"):
+        return context.workspace
+    if context.workspace != _ADMINS:
+        raise BadRequest(f"all_workspaces: this is possible in the workspace {_ADMINS} only")
+    if not context.principal.is_super_admin:
+        raise AdminRequired(context.principal.username)
+    return None
+
+
+def parse_ids(body: Any) -> list[UUID]:
+    """The job ids of a decoded JSON body. Raises :class:`BadRequest`."""
+    if not isinstance(body, list) or not all(isinstance(item, str) for item in body):
+        raise BadRequest("send a JSON array of job ids")
+    if len(body) > MAX_IDS:
+        raise BadRequest(f"send at most {MAX_IDS} job ids")
+    return [parse_uuid(item, "job id") for item in body]
+
+
+def _is_free(context: Context, record: JobRecord) -> bool:
+    return context.caller is not None or record.created_by == ANONYMOUS
+
+
+def _find(context: Context, job_id: UUID) -> JobRecord | None:
+    job = context.services.jobs.get(job_id)
+    if job is not None:
+        return JobRecord.of(job) if job.spec.workspace == context.workspace else None
+    return context.services.job_store.get(context.workspace, job_id)
