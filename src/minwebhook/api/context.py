@@ -18,7 +18,7 @@ from minwebhook.auth.principal import Principal
 from minwebhook.auth.store import AuthStore
 from minwebhook.child import values
 from minwebhook.db.database import Database
-from minwebhook.errors import MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
+from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
 from minwebhook.http.codecs import decode_json, prefers_cbor
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request, Response

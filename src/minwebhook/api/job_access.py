@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
-from minwebhook.api.context import Context, parse_uuid
+from minwebhook.api.context import Context
 from minwebhook.auth.principal import ANONYMOUS
 from minwebhook.auth.view_tokens import is_view_token
 from minwebhook.errors import AdminRequired, BadRequest, NotFound
 from minwebhook.jobs.record import JobRecord
+from minwebhook.webhooks.query import parse_uuid
 
 #: The workspace from which all others can be looked into.
 _ADMINS: Final = "admins"

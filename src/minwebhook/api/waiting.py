@@ -34,28 +34,32 @@ async def answer_with_result(
     """
     preference = Preference.parse(context.request.headers)
     if preference is not None:
-        return await _answer_within(context, spec, job_id, preference)
+        return await _answer_within(context, spec, job_id, preference, delete_after_s)
     services = context.services
     with _caller(context) as caller:
 
         def on_start(job: Job) -> None:
             caller.job = job
+            job.delete_after_s = delete_after_s
             context.started_job = job.id
 
         outcome = await services.executor.run_sync(spec, job_id=job_id, on_start=on_start)
     return _answer(context, caller, outcome)
 
 
-async def _answer_within(context: Context, spec: JobSpec, job_id: UUID | None, preference: Preference) -> Response:
-    """The result if the job ends in time, else 202 and where it will be."""
+async def _answer_within(
+    context: Context, spec: JobSpec, job_id: UUID | None, preference: Preference, delete_after_s: int | None
+) -> Response:
+    """The result if the job ends in time, else 202 and where it will be: for that it must stay."""
     jobs = context.services.jobs
     with _caller(context) as caller:
         caller.job = job = await jobs.submit(spec, job_id=job_id)
+        job.delete_after_s = delete_after_s
         context.started_job = job.id
         with trio.move_on_after(preference.wait_s):
             await jobs.wait(job)
         if job.outcome is None:
-            caller.job = None  # it may go on without its caller
+            caller.job = job.delete_after_s = None  # it goes on without its caller
     applied = ("Preference-Applied", preference.applied)
     if job.outcome is None:
         location = f"/api/w/{context.workspace}/jobs_u/completed/get_result/{job.id}"

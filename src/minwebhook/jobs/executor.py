@@ -182,7 +182,7 @@ class Executor:
         ended = time.perf_counter()
         job.timing = Timing(max(started - job.submitted_s, 0.0), given - started, ended - given)
         self._table.finish(job, outcome, round((ended - started) * 1000))
-        if key is not None and spec.cache_ttl_s:
+        if key is not None and spec.cache_ttl_s and job.delete_after_s is None:
             self._cache.keep(key, outcome, spec.cache_ttl_s, now_ms())
         if child is not None:
             self._let_go(job, child, runtime, end)

@@ -160,3 +160,87 @@ def test_what_a_run_was_given_is_shown(client: Client) -> None:
     assert (done["tag"], done["visible_to_owner"], done["priority"]) == ("special", False, 2)
     again = client.post("/jobs/run/p/u/admin/echo", {}, job_id=job_id)
     assert (again.status, again.text.startswith("Bad request: a job with id")) == (400, True)
+
+
+# --- deletion after use -----------------------------------------------------------------------------------------------
+
+SECRET = "def main(secret):\n    print('seen', secret)\n    return {'secret': secret}"
+RESULT = {"secret": "s3cr3t"}
+
+
+def wiped(client: Client, job_id: str) -> None:
+    shown = client.job(job_id)
+    assert (shown["args"], shown["result"], shown["logs"]) == ({}, {}, "##DELETED##")
+    assert client.get(f"/jobs_u/completed/get_result/{job_id}").json() == {}
+    assert "s3cr3t" not in client.logs(job_id)
+
+
+def runs(client: Client, number: int) -> tuple[str, dict[str, str]]:
+    return f"01890000-0000-7000-8000-0000000001{number:02d}", RESULT
+
+
+@pytest.mark.parametrize(
+    ("number", "settings"),
+    [
+        (1, {"delete_after_use": True}),
+        (2, {"delete_after_secs": 0}),
+        (3, {"delete_after_use": False, "delete_after_secs": 0}),
+    ],
+)
+def test_what_was_used_is_gone_when_the_answer_is_there(client: Client, number: int, settings: dict[str, Any]) -> None:
+    version = client.deploy("u/admin/used", SECRET, **settings)
+    job_id, data = runs(client, number)
+    assert client.run("u/admin/used", data, job_id=job_id).json() == RESULT
+    wiped(client, job_id)
+    job_id, data = runs(client, number + 10)
+    assert client.post(f"/jobs/run_wait_result/h/{version}", data, job_id=job_id).json() == RESULT
+    wiped(client, job_id)
+    job_id, data = runs(client, number + 20)
+    answer = client.post("/jobs/run_wait_result/p/u/admin/used", data, {"Prefer": "wait=20"}, job_id=job_id)
+    assert answer.json() == RESULT
+    wiped(client, job_id)
+    # From the disk, too, and nothing of it is in the file.
+    eventually(lambda: client.get("/jobs/list", script_path_exact="u/admin/used", success="true").json(), "the rows")
+    wiped(client, job_id)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"delete_after_secs": -1}, {"delete_after_use": True, "delete_after_secs": -5}]
+)
+def test_what_is_not_to_be_deleted_stays(client: Client, settings: dict[str, Any]) -> None:
+    client.deploy("u/admin/stays", SECRET, **settings)
+    job_id = client.submit("u/admin/stays", RESULT)
+    client.ended(job_id)
+    answer = client.run("u/admin/stays", RESULT)
+    assert answer.json() == RESULT
+    newest = client.get("/jobs/list", script_path_exact="u/admin/stays", include_args="true").json()
+    assert [job["args"] for job in newest[:2]] == [RESULT, RESULT]
+
+
+def test_async_runs_keep_their_result_and_so_do_those_that_were_left_behind(client: Client) -> None:
+    client.deploy("u/admin/used", SECRET, delete_after_use=True)
+    job_id = client.submit("u/admin/used", RESULT)
+    assert client.ended(job_id)["result"] == RESULT
+    left = client.post("/jobs/run_wait_result/p/u/admin/used", RESULT, {"Prefer": "respond-async"})
+    assert left.status == 202
+    assert client.ended(left.text)["result"] == RESULT
+
+
+def test_deletion_some_seconds_later(client: Client) -> None:
+    client.deploy("u/admin/later", SECRET, delete_after_secs=1)
+    job_id, data = runs(client, 50)
+    assert client.run("u/admin/later", data, job_id=job_id).json() == RESULT
+    assert client.job(job_id)["result"] == RESULT
+    eventually(lambda: client.job(job_id)["result"] == {}, "the deletion")
+    wiped(client, job_id)
+
+
+def test_failures_are_deleted_and_nothing_is_kept_for_equal_runs(client: Client) -> None:
+    client.deploy(
+        "u/admin/used", "def main(secret):\n    raise ValueError(secret)", delete_after_use=True, cache_ttl=60
+    )
+    job_id, data = runs(client, 60)
+    assert client.run("u/admin/used", data, job_id=job_id).error["message"] == "s3cr3t"
+    wiped(client, job_id)
+    client.deploy("u/admin/used", CLOCK, delete_after_use=True, cache_ttl=60)
+    assert client.run("u/admin/used").json() != client.run("u/admin/used").json()
