@@ -11,10 +11,12 @@ import pytest
 import minwebhook
 from minwebhook.api.routes import all_routes
 from minwebhook.settings import CATALOGUE, SettingInfo
+from minwebhook.webhooks.query import CONTROL
 from tests.docs.pages import PAGES, ROOT
 
 _LINK: Final = re.compile(r"\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
+_PARAMETER: Final = re.compile(r"`([a-z0-9_]+)(?:=[^`]+)?`")
 
 
 def table_rows(page: Path) -> list[list[str]]:
@@ -53,6 +55,18 @@ def test_every_setting_is_documented_as_it_is() -> None:
 def test_every_route_is_documented_and_no_other() -> None:
     shown = {row[0].strip("`") for row in table_rows(ROOT / "docs" / "api.md") if "/api/" in row[0]}
     assert shown == {f"{route.method} {route.pattern}" for route in all_routes()}
+
+
+def test_every_parameter_of_a_run_is_documented_and_no_other() -> None:
+    source = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    section = source.partition("\n## Parameters of a run\n")[2].partition("\n## ")[0]
+    names = [
+        name
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for name in _PARAMETER.findall(line.split("|")[1])
+    ]
+    assert sorted(names) == sorted(CONTROL)
 
 
 def test_the_addresses_of_the_examples_for_senders_are_those_of_their_page() -> None:

@@ -29,6 +29,7 @@ _PAGE_TIMEOUT_S: Final = 50.0
 _VARYING: Final = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\b"), "<job id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"), "<time>"),
+    (re.compile(r"\bdur=\d+\.\d\d\b"), "dur=<ms>"),
     (re.compile(r'"workers_alive":\d+'), '"workers_alive":<count>'),
     (re.compile(r"PYTHON \(3\.\d+\)"), "PYTHON (<version>)"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<hash>"),
@@ -100,4 +101,4 @@ def test_no_curl_escapes_the_test(page: Path) -> None:
 
 
 def test_the_pages_with_commands_are_found() -> None:
-    assert {command.page.name for command in COMMANDS} >= {"README.md", "api.md", "senders.md"}
+    assert {command.page.name for command in COMMANDS} >= {"README.md", "api.md", "senders.md", "webhooks.md"}
