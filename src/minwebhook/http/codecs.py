@@ -80,11 +80,11 @@ def json_text(value: Any) -> bytes:
 
 
 def with_members(text: bytes, value: Mapping[str, Any], members: Mapping[str, bytes]) -> bytes:
-    """The JSON object ``text``, which means ``value``, with ``members`` (JSON text by name) added or replaced."""
+    """The JSON object ``text``, which means ``value``, with ``members`` (JSON text by name) added or replaced in place."""
     if members.keys() & value.keys():
         # Which of two equal names counts is no question to leave to a parser.
-        kept = {name: member for name, member in values.loads(text).items() if name not in members}
-        text, value = values.dumps(kept).encode(), kept
+        members = {name: values.dumps(member).encode() for name, member in values.loads(text).items()} | dict(members)
+        value = {}
     parts: list[bytes | memoryview] = []
     if value:
         parts.append(memoryview(text)[text.index(b"{") + 1 : text.rindex(b"}")])  # a view: copied once, below

@@ -156,6 +156,7 @@ class Executor:
                 if job.cancellation is None and not job.is_overdue:
                     given = time.perf_counter()
                     end = await self._converse(job, child, runtime, token, is_reused=is_reused)
+                    outcome = outcomes.judge(end, log, runtime.program)
         except SandboxError as error:
             outcome = outcomes.execution_error(str(error))
         except trio.Cancelled:
@@ -178,7 +179,7 @@ class Executor:
         elif job.is_overdue:
             outcome = outcomes.timed_out(limit_s, is_own_limit=is_own)
         elif outcome is None:
-            outcome = outcomes.judge(end or Vanished(), log, runtime.program)
+            outcome = outcomes.judge(Vanished(), log, runtime.program)
         ended = time.perf_counter()
         job.timing = Timing(max(started - job.submitted_s, 0.0), given - started, ended - given)
         self._table.finish(job, outcome, round((ended - started) * 1000))

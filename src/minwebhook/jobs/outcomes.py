@@ -5,12 +5,12 @@ Error objects follow Windmill: a failed job's result is ``{"error": {...}}`` wit
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from minwebhook.child import wire
+from minwebhook.http.codecs import json_text, with_members
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Cancellation, JobState, Outcome
 from minwebhook.runtimes.child import Broken, Report, Vanished
@@ -18,7 +18,13 @@ from minwebhook.runtimes.child import Broken, Report, Vanished
 
 def failure(error: Any, cancellation: Cancellation | None = None) -> Outcome:
     """A failed job with this error object."""
-    return Outcome(JobState.FAILURE, orjson.dumps({"error": error}), cancellation=cancellation)
+    return _failure(json_text(error), cancellation)
+
+
+def _failure(error: bytes, cancellation: Cancellation | None = None, mask: bytes = b"") -> Outcome:
+    """The same from JSON text, which is kept as it is."""
+    mask = b'{"error":%b}' % mask if mask else b""
+    return Outcome(JobState.FAILURE, b'{"error":%b}' % error, cancellation=cancellation, mask=mask)
 
 
 def execution_error(text: str, cancellation: Cancellation | None = None) -> Outcome:
@@ -96,8 +102,7 @@ def _result(payload: bytes, log: JobLog, mask: bytes = b"") -> Outcome:
         if value is None:
             return Outcome(JobState.SUCCESS, orjson.dumps(stream))
         if isinstance(value, dict):
-            value["wm_stream"] = stream
-            payload = orjson.dumps(value)
+            payload = with_members(payload, value, {"wm_stream": orjson.dumps(stream)})
     if not isinstance(value, dict):
         return Outcome(JobState.SUCCESS, payload, mask=mask)
     labels = value.get("wm_labels")
@@ -106,8 +111,8 @@ def _result(payload: bytes, log: JobLog, mask: bytes = b"") -> Outcome:
         names = tuple(sorted(set(labels)))
     message = value.get("wm_failure")
     if isinstance(message, str):
-        failed = {**value, "error": {"name": "ManualFailure", "message": message}}
-        return Outcome(JobState.FAILURE, orjson.dumps(failed), names, mask=mask)
+        added = {"error": orjson.dumps({"name": "ManualFailure", "message": message})}
+        return Outcome(JobState.FAILURE, with_members(payload, value, added), names, mask=mask)
     return Outcome(JobState.SUCCESS, payload, names, mask=mask)
 
 
@@ -118,7 +123,7 @@ def _error(payload: bytes, mask: bytes) -> Outcome:
         return execution_error(f"the error is not valid JSON: {broken}")
     if not isinstance(error, dict):
         return execution_error("the error is not a JSON object")
-    return replace(failure(error), mask=b'{"error":%b}' % mask if mask else b"")
+    return _failure(payload, mask=mask)
 
 
 def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:
@@ -131,15 +136,14 @@ def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:
         return execution_error("the process ended with an unreadable report")
     if isinstance(result_json, str):
         try:
-            value = orjson.loads(result_json)
+            orjson.loads(result_json)
         except orjson.JSONDecodeError as error:
             return execution_error(f"result.json is not valid JSON: {error}")
-        if code == 0:
-            return _result(result_json.strip().encode(), log)
-        return failure(value)
+        text = result_json.strip().encode()
+        return _result(text, log) if code == 0 else _failure(text)
     if isinstance(signal, int):
         return signal_error(program, signal, log)
     if code != 0:
         return exit_error(program, code, log)
-    text = result_text if isinstance(result_text, str) else log.last_line()
-    return _result(orjson.dumps(text), log)
+    last = result_text if isinstance(result_text, str) else log.last_line()
+    return _result(orjson.dumps(last), log)

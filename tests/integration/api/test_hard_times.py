@@ -155,3 +155,17 @@ def test_a_process_that_writes_between_its_jobs_does_not_hold_up_the_server(tmp_
         client.deploy("u/admin/add", ADD)
         assert client.run("u/admin/chatterbox").json() == "still here"
         assert [client.run("u/admin/add", {"a": 1}).json() for _ in range(5)] == [2] * 5
+
+
+@pytest.mark.parametrize("end", ["return {'wm_failure': 'no', 'data': data}", "raise Deep(data)"])
+def test_a_failure_with_deeply_nested_data_ends_its_job_and_nothing_else(client: Client, end: str) -> None:
+    code = (
+        "class Deep(Exception):\n    def __init__(self, data):\n        self.data = data\n\n"
+        f"def main():\n    data = 1\n    for _ in range(300):\n        data = [data]\n    {end}\n"
+    )
+    path = f"u/admin/deep_{end[:5]}"
+    client.deploy(path, code)
+    assert set(client.run(path).json()) >= {"error"}
+    shown = client.ended(client.submit(path))
+    assert shown["success"] is False
+    assert client.run("u/admin/add", {"a": 1}).json() == 11

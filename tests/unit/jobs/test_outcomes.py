@@ -179,3 +179,22 @@ def test_cancelled_and_timed_out() -> None:
         assert json.loads(late.result) == error(
             f"execution error:\njob process terminated due to timeout after exceeding {whose} duration limit"
         )
+
+
+@pytest.mark.parametrize("depth", [300, 900])
+def test_nesting_as_deep_as_a_report_may_have(depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    failed = result(f'{{"wm_failure":"no","data":{nested}}}')
+    assert failed.state is FAILURE
+    assert json.loads(failed.result)["error"]["name"] == "ManualFailure"
+    raised = judge(Report(wire.ERROR, f'{{"message":"m","name":"E","extra":{{"data":{nested}}}}}'.encode()))
+    assert json.loads(raised.result)["error"]["message"] == "m"
+    assert exited({"code": 1, "result_json": nested}).result.decode() == f'{{"error":{nested}}}'
+    streamed = result(f'{{"data":{nested}}}', b"WM_STREAM: a\n")
+    assert json.loads(streamed.result)["wm_stream"] == "a"
+
+
+def test_what_is_added_to_a_result_leaves_the_digits_of_its_integers() -> None:
+    assert b"123456789012345678901" in result('{"wm_failure":"no","n":123456789012345678901}').result
+    assert b"123456789012345678901" in judge(Report(wire.ERROR, b'{"extra":{"n":123456789012345678901}}')).result
+    assert b"123456789012345678901" in result('{"n":123456789012345678901}', b"WM_STREAM: a\n").result
