@@ -10,7 +10,9 @@ import orjson
 from minwebhook.api.context import Context
 from minwebhook.api.job_access import find_readable, parse_ids, readable, readable_ended
 from minwebhook.auth.view_tokens import view_token
+from minwebhook.child import values
 from minwebhook.errors import AdminRequired, BadRequest, NotFound
+from minwebhook.http.codecs import json_text
 from minwebhook.http.messages import Response
 from minwebhook.jobs.model import JobState
 from minwebhook.jobs.record import MAX_SHOWN_LOG_CHARACTERS, JobRecord
@@ -37,7 +39,7 @@ async def get_result(context: Context) -> Response:
     path = context.query.get("json_path")
     if not path:
         return Response.json(record.result or b"null")
-    value: Any = orjson.loads(record.result or b"null")
+    value: Any = values.loads(record.result or b"null")
     for part in path.split("."):
         if isinstance(value, dict):
             value = value.get(part)
@@ -47,7 +49,7 @@ async def get_result(context: Context) -> Response:
             value = value[int(part)]
         else:
             value = None
-    return Response.json(orjson.dumps(value))
+    return Response.json(json_text(value))
 
 
 async def get_result_maybe(context: Context) -> Response:

@@ -99,6 +99,16 @@ def test_single_job_reads(client: Client) -> None:
     assert "logs" not in client.get(f"/jobs_u/get/{job_id}", no_logs="true").json()
 
 
+def test_parts_of_any_result(client: Client) -> None:
+    client.deploy(
+        "u/admin/deep", "def main():\n    d = 2**100\n    for _ in range(300):\n        d = [d]\n    return {'d': d}\n"
+    )
+    job_id = client.submit("u/admin/deep")
+    client.ended(job_id)
+    for path, value in (("d", "[" * 300 + str(2**100) + "]" * 300), ("d.0." + "9" * 5000, "null")):
+        assert client.get(f"/jobs_u/completed/get_result/{job_id}", json_path=path).text == value
+
+
 def test_a_failed_job_shows_its_error_and_get_result_is_200(client: Client) -> None:
     job_id = client.post("/jobs/run/preview", {"content": "def main():\n    1/0", "language": "python3"}).text
     done = client.ended(job_id)
