@@ -24,7 +24,7 @@ from minwebhook.webhooks.query import RunOptions
 #: Priority of jobs that a job starts by path, unless their script has one (upstream's rule).
 _CHILD_PRIORITY: Final = 2
 #: CBOR bodies above this are decoded in a thread: their values are looked at one by one.
-_MAX_CBOR_IN_LOOP: Final = 64 * 1024
+_MAX_CBOR_IN_LOOP: Final = 8 * 1024
 
 
 async def run_by_path(context: Context) -> Response:

@@ -10,7 +10,7 @@ import codecs
 import datetime
 import io
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
@@ -25,15 +25,19 @@ CBOR: Final = "application/cbor"
 
 #: Nesting of a CBOR body. Arguments go on as JSON, of which encoders take less than decoders.
 MAX_CBOR_DEPTH: Final = 128
-#: Values in a CBOR body: each is a byte there and an object of some 50 bytes here.
+#: Values in a CBOR body, map keys among them: each is a byte there and an object of some 50 bytes here.
 MAX_CBOR_ITEMS: Final = 1_000_000
-#: What Python converts to decimal digits at once (sys.int_info.default_max_str_digits).
-_MAX_INTEGER_BITS: Final = 14_000
+#: What a double can tell from infinity: JSON parsers refuse larger ones.
+_MAX_INTEGER_BITS: Final = 1023
 #: Tags that cbor2 would make something of that JSON has no form for, or that let a short body say much: decimals and
 #: fractions with huge exponents, references, regular expressions, MIME messages, sets, addresses.
 _REFUSED_TAGS: Final = (4, 5, 25, 28, 29, 30, 35, 36, 256, 258, 260, 261, 43000)
 _PIECE_BYTES: Final = 64 * 1024
 _SELF_DESCRIBED: Final = 55799
+#: Bytes of the argument behind a head, by the head's lower five bits (RFC 8949 §3).
+_ARGUMENT_BYTES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
+#: Major types whose argument is a length in bytes.
+_STRINGS: Final = (2, 3)
 #: The decoder quotes the body.
 _MAX_ERROR_CHARACTERS: Final = 300
 
@@ -92,12 +96,13 @@ def with_members(text: bytes, value: Mapping[str, Any], members: Mapping[str, by
     return b"{" + b",".join(parts) + b"}"
 
 
-def decode_cbor(body: bytes) -> tuple[bytes, values.Mask]:
-    """A CBOR body (RFC 8949) as JSON text, and where byte strings are (child/values.py).
+def decode_cbor(body: bytes) -> tuple[bytes, Any, values.Mask]:
+    """A CBOR body (RFC 8949) as JSON text, what that means, and where byte strings are (child/values.py).
 
     One item. Map keys are texts, each once. Times (tags 0, 1, 100, 1004) become RFC 3339 texts, bignums integers, UUIDs
     (tag 37) texts; ``undefined`` becomes null. Raises :class:`BadRequest` for the rest.
     """
+    _check_items(body)
     stream = io.BytesIO(body)
     decoder = cbor2.CBORDecoder(
         stream,
@@ -116,8 +121,8 @@ def decode_cbor(body: bytes) -> tuple[bytes, values.Mask]:
         raise BadRequest(f"invalid cbor: {type(error).__name__}") from None
     if stream.tell() != len(body):
         raise BadRequest(f"invalid cbor: {len(body) - stream.tell()} bytes behind the item; send one item")
-    plain, mask = _Plain().of(value)
-    return json_text(plain), mask
+    plain, mask = _plain(value)
+    return json_text(plain), plain, mask
 
 
 def encode_cbor(text: bytes, mask: bytes) -> bytes:
@@ -125,55 +130,63 @@ def encode_cbor(text: bytes, mask: bytes) -> bytes:
     return cbor2.dumps(values.restore(values.loads(text), values.loads(mask) if mask else None))
 
 
-class _Plain:
-    """From decoded CBOR to what JSON knows, counting."""
+def _check_items(body: bytes) -> None:
+    """Refuses more values than :data:`MAX_CBOR_ITEMS` before any is made, by their heads (RFC 8949 §3)."""
+    if len(body) <= MAX_CBOR_ITEMS:  # each has a byte at least
+        return
+    at = 0
+    for _ in range(MAX_CBOR_ITEMS):
+        if at >= len(body):
+            return  # a body that ends too early is the decoder's to tell
+        kind, information = body[at] >> 5, body[at] & 31
+        behind = at + 1 + _ARGUMENT_BYTES.get(information, 0)
+        if kind in _STRINGS:
+            argument = int.from_bytes(body[at + 1 : behind], "big") if information >= 24 else information
+            at = behind + argument
+        else:
+            at = behind
+    if at < len(body):
+        raise BadRequest(f"invalid cbor: more than {MAX_CBOR_ITEMS} values")
 
-    def __init__(self) -> None:
-        self._left = MAX_CBOR_ITEMS
 
-    def of(self, value: Any) -> tuple[Any, values.Mask]:
-        """The value without byte strings, and their mask."""
-        if isinstance(value, dict):
-            return self._dict(value)
-        if isinstance(value, list | tuple):
-            return self._list(value)
-        if isinstance(value, bytes):
-            return values.to_base64(value), True
-        return _scalar(value), None
+def _plain(value: Any) -> tuple[Any, values.Mask]:
+    """Decoded CBOR as what JSON knows: the value without byte strings, and their mask."""
+    if isinstance(value, dict):
+        return _plain_dict(value)
+    if isinstance(value, list | tuple):
+        return _plain_list(value)
+    if isinstance(value, bytes):
+        return values.to_base64(value), True
+    return _scalar(value), None
 
-    def _dict(self, value: dict[Any, Any]) -> tuple[Any, values.Mask]:
-        self._count(value)
-        mask: dict[str, Any] = {}
-        plain: dict[str, Any] = {}
-        for key, member in value.items():
-            if type(key) is not str:
-                raise BadRequest(f"invalid cbor: the map key {key!r:.40} is not a text string")
-            if type(member) in _AS_THEY_ARE:
-                plain[key] = member
-                continue
-            plain[key], found = self.of(member)
-            if found is not None:
-                mask[key] = found
-        return plain, mask or None
 
-    def _list(self, value: list[Any] | tuple[Any, ...]) -> tuple[Any, values.Mask]:
-        self._count(value)
-        mask: dict[str, Any] = {}
-        plain: list[Any] = []
-        for index, member in enumerate(value):
-            if type(member) in _AS_THEY_ARE:
-                plain.append(member)
-                continue
-            made, found = self.of(member)
-            plain.append(made)
-            if found is not None:
-                mask[str(index)] = found
-        return plain, mask or None
+def _plain_dict(value: dict[Any, Any]) -> tuple[Any, values.Mask]:
+    mask: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    for key, member in value.items():
+        if type(key) is not str:
+            raise BadRequest(f"invalid cbor: the map key {key!r:.40} is not a text string")
+        if type(member) in _AS_THEY_ARE:
+            plain[key] = member
+            continue
+        plain[key], found = _plain(member)
+        if found is not None:
+            mask[key] = found
+    return plain, mask or None
 
-    def _count(self, holder: Collection[Any]) -> None:
-        self._left -= len(holder)
-        if self._left < 0:
-            raise BadRequest(f"invalid cbor: more than {MAX_CBOR_ITEMS} values")
+
+def _plain_list(value: list[Any] | tuple[Any, ...]) -> tuple[Any, values.Mask]:
+    mask: dict[str, Any] = {}
+    plain: list[Any] = []
+    for index, member in enumerate(value):
+        if type(member) in _AS_THEY_ARE:
+            plain.append(member)
+            continue
+        made, found = _plain(member)
+        plain.append(made)
+        if found is not None:
+            mask[str(index)] = found
+    return plain, mask or None
 
 
 _AS_THEY_ARE: Final = frozenset({str, bool, type(None)})

@@ -185,9 +185,9 @@ def _any(body: bytes) -> _Body:
 def _cbor(content_type: str, body: bytes, *, raw: bool) -> _Body:
     if content_type.partition(";")[0].strip() != CBOR:
         raise UnsupportedMediaType(f"{content_type[:60]} is not read here; send one item as {CBOR}")
-    text, mask = decode_cbor(body)
+    text, value, mask = decode_cbor(body)
     raw_string = orjson.dumps(values.to_base64(body)) if raw else None
-    return _Body(text, orjson.loads(text), raw_string, mask, is_raw_binary=raw)
+    return _Body(text, value, raw_string, mask, is_raw_binary=raw)
 
 
 def _cloud_event(body: bytes) -> _Body:

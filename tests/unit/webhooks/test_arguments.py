@@ -334,6 +334,34 @@ def test_json_cannot_pose_as_bytes() -> None:
     )
 
 
+def test_integers_are_as_large_as_json_parsers_take() -> None:
+    assert post(cbor2.dumps({"n": 2**1023 - 1}), "application/cbor") == {"n": 2**1023 - 1}
+    for value in (2**1023, 2**2000, -(2**2000), 2**20_000):
+        with pytest.raises(BadRequest, match="an integer of more than 1023 bits"):
+            post(cbor2.dumps({"n": value}), "application/cbor")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x9a\x00\x98\x96\x80" + b"\x80" * 1_000_000,
+        b"\x9f" + b"\x60" * 1_000_000,
+        b"\x5f" + b"\x40" * 1_000_000,
+        b"\x9f" + b"\x19\x01\x00" * 1_000_000,
+        b"\xc1" * 1_000_001,
+    ],
+)
+def test_more_values_than_memory_has_room_for_are_refused_before_any_is_made(body: bytes) -> None:
+    # None of these has an end, which is what a decoder would say.
+    with pytest.raises(BadRequest, match="invalid cbor: more than 1000000 values"):
+        post(body, "application/cbor")
+
+
+def test_what_counts_are_values_and_not_bytes() -> None:
+    data = {"data": b"\x80" * 3_000_000, "text": "a" * 2_000_000, "pieces": [b"x" * 300] * 5}
+    assert post(cbor2.dumps(data), "application/cbor") == data
+
+
 def test_a_sequence_of_cbor_items_is_refused() -> None:
     with pytest.raises(UnsupportedMediaType, match="send one item as application/cbor"):
         post(b"\x01\x02", "application/cbor-seq")
