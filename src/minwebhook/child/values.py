@@ -23,6 +23,7 @@ BYTES: Final = (bytes, bytearray, memoryview)
 
 #: Nesting that the server lets in (orjson's limit), more than Python's json takes by default.
 _MAX_DEPTH: Final = 1024
+_MAX_INDEX_DIGITS: Final = 12
 
 T = TypeVar("T")
 
@@ -88,9 +89,14 @@ def restore(value: Any, mask: Mask) -> Any:
             for name, inner in mask.items():
                 if isinstance(member, dict) and name in member:
                     pending.append((member, name, inner))
-                elif isinstance(member, list) and name.isascii() and name.isdigit() and int(name) < len(member):
-                    pending.append((member, int(name), inner))
+                elif isinstance(member, list) and (index := _index(name)) < len(member):
+                    pending.append((member, index, inner))
     return root[0]
+
+
+def _index(name: str) -> int:
+    """An index into a list; for what is none, one that no list has."""
+    return int(name) if len(name) < _MAX_INDEX_DIGITS and name.isascii() and name.isdigit() else sys.maxsize
 
 
 def _from_base64(text: Any) -> Any:

@@ -125,9 +125,9 @@ def decode_cbor(body: bytes) -> tuple[bytes, Any, values.Mask]:
     return json_text(plain), plain, mask
 
 
-def encode_cbor(text: bytes, mask: bytes) -> bytes:
-    """JSON text as CBOR, with the byte strings that ``mask`` (JSON text, may be empty) names."""
-    return cbor2.dumps(values.restore(values.loads(text), values.loads(mask) if mask else None))
+def encode_cbor(value: Any, mask: values.Mask) -> bytes:
+    """A value that came from JSON as CBOR, with the byte strings that ``mask`` names; they are put into the value."""
+    return cbor2.dumps(values.restore(value, mask))
 
 
 def _check_items(body: bytes) -> None:

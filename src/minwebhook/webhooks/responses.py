@@ -14,8 +14,6 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from minwebhook.child import values
 from minwebhook.errors import Internal, ResultError
 from minwebhook.http.codecs import CBOR, encode_cbor, json_text
@@ -62,8 +60,12 @@ def sync_response(result: Result, *, failure_status: int, as_cbor: bool = False)
         return composite.response(result, failure_status=failure_status, as_cbor=as_cbor)
     status = _OK if result.is_success else failure_status
     if as_cbor:
-        return Response(status, encode_cbor(result.text, result.mask), CBOR)
+        return Response(status, encode_cbor(values.loads(result.text), _mask(result)), CBOR)
     return Response(status, result.text, JSON)
+
+
+def _mask(result: Result) -> values.Mask:
+    return values.loads(result.mask) if result.mask else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,10 @@ class _Composite:
         elif content_type is not None:
             body = self.body.encode() if isinstance(self.body, str) else json_text(self.body)
         elif as_cbor:
-            mask = (orjson.loads(result.mask) or {}).get("result") if result.mask else None
-            body, own_type = encode_cbor(json_text(self.body), orjson.dumps(mask)), own_type or CBOR
+            mask = _mask(result)
+            # A process may send any mask.
+            inner = mask.get("result") if isinstance(mask, dict) else None
+            body, own_type = encode_cbor(self.body, inner), own_type or CBOR
         else:
             body, own_type = json_text(self.body), own_type or JSON
         return Response(status, body, content_type or own_type, headers)

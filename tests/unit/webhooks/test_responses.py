@@ -159,6 +159,30 @@ def test_bytes_go_through_base64(data: bytes) -> None:
     assert answer({**BASE64, "result": base64.b64encode(data).decode()}).body == data
 
 
+DEEP = '{"d":' * 300 + '"eA=="' + "}" * 300
+
+
+@pytest.mark.parametrize(
+    ("value", "mask", "expected"),
+    [
+        ('{"wm_status_code":200,"result":[1]}', "[1]", [1]),
+        ('{"wm_status_code":200,"result":[1]}', "true", [1]),
+        ('{"wm_status_code":200,"result":[1]}', '"result"', [1]),
+        ('["eA=="]', '{"' + "1" * 5000 + '":true}', ["eA=="]),
+        ('["eA=="]', '{"\u0660":true}', ["eA=="]),
+        ('["eA=="]', '{"00":true}', [b"x"]),
+    ],
+)
+def test_a_mask_that_does_not_fit_changes_nothing(value: str, mask: str, expected: Any) -> None:
+    assert cbor2.loads(answer(value.encode(), as_cbor=True, mask=mask.encode()).body) == expected
+
+
+def test_byte_strings_as_deep_as_results_go() -> None:
+    mask = DEEP.replace('"eA=="', "true")
+    for value, found in ((DEEP, mask), (f'{{"wm_status_code":200,"result":{DEEP}}}', f'{{"result":{mask}}}')):
+        assert b"\xa1\x61d\x41x" in answer(value.encode(), as_cbor=True, mask=found.encode()).body
+
+
 def test_cbor_for_those_who_ask() -> None:
     made = answer(b'{"a":["eA==",1]}', as_cbor=True, mask=b'{"a":{"0":true}}')
     assert (made.status, made.content_type, cbor2.loads(made.body)) == (200, "application/cbor", {"a": [b"x", 1]})
