@@ -122,8 +122,8 @@ class _Composite:
         content_type = self.content_type
         if content_type is not None and not _FIELD_VALUE.fullmatch(content_type):
             raise Internal("Invalid content type in the result of the script")
-        own_type = next((value for name, value in self.headers.items() if name.lower() == "content-type"), None)
-        headers = tuple((name, value) for name, value in self.headers.items() if name.lower() != "content-type")
+        fields = {name.lower(): (name, value) for name, value in self.headers.items()}  # one of a name: the last
+        _, own_type = fields.pop("content-type", ("", None))
         if self.encoding is not None:
             body: bytes = self._decoded()
         elif self.body is None:
@@ -137,7 +137,7 @@ class _Composite:
             body, own_type = encode_cbor(self.body, inner), own_type or CBOR
         else:
             body, own_type = json_text(self.body), own_type or JSON
-        return Response(status, body, content_type or own_type, headers)
+        return Response(status, body, content_type or own_type, tuple(fields.values()))
 
     def _decoded(self) -> bytes:
         """The bytes of a base64 ``result``; whatever does not fit is an error, never another form of the answer."""

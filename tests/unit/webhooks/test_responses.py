@@ -109,6 +109,11 @@ def test_headers_of_a_composite_result() -> None:
     assert (made.status, made.body, made.headers) == (302, b"", (("X-A", "1"), ("Location", "/x")))
 
 
+def test_names_of_headers_that_differ_in_case_are_the_same() -> None:
+    made = answer({"wm_headers": {"X-A": "1", "content-type": "a/b", "x-a": "2", "Content-Type": "c/d"}, "result": 1})
+    assert (made.content_type, made.headers) == ("c/d", (("x-a", "2"),))
+
+
 def test_a_failed_job_may_say_how_it_is_answered() -> None:
     value = {"wm_failure": "no", "error": {"name": "ManualFailure", "message": "no"}, "wm_headers": {}, "result": "why"}
     made = answer(value, is_success=False)
