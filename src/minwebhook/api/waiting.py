@@ -14,7 +14,7 @@ from uuid import UUID
 import trio
 
 from minwebhook.api.context import Context
-from minwebhook.errors import WaitTimeout
+from minwebhook.errors import ApiError, WaitTimeout
 from minwebhook.http.messages import Response
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, Outcome
 from minwebhook.jobs.table import JobTable
@@ -39,8 +39,8 @@ async def answer_with_result(
     with _caller(context) as caller:
 
         def on_start(job: Job) -> None:
-            caller.job = job
             job.delete_after_s = delete_after_s
+            caller.wait_for(job)
             context.started_job = job.id
 
         outcome = await services.executor.run_sync(spec, job_id=job_id, on_start=on_start)
@@ -50,11 +50,15 @@ async def answer_with_result(
 async def _answer_within(
     context: Context, spec: JobSpec, job_id: UUID | None, preference: Preference, delete_after_s: int | None
 ) -> Response:
-    """The result if the job ends in time, else 202 and where it will be: for that it must stay."""
+    """The result if the job ends in time, else 202 and where it will be: for that it must stay.
+
+    When the server stops before the job's turn, that is said at once.
+    """
     jobs = context.services.jobs
     with _caller(context) as caller:
-        caller.job = job = await jobs.submit(spec, job_id=job_id)
+        job = await jobs.submit(spec, job_id=job_id)
         job.delete_after_s = delete_after_s
+        caller.wait_for(job)
         context.started_job = job.id
         with trio.move_on_after(preference.wait_s):
             await jobs.wait(job)
@@ -76,11 +80,15 @@ def _answer(context: Context, caller: _Caller, outcome: Outcome) -> Response:
     if caller.is_late:
         seconds = context.services.settings.wait_result_s
         raise WaitTimeout(f"timeout after {seconds:g}s", headers=timing)
-    response = sync_response(
-        Result(outcome.result, outcome.is_success, outcome.mask),
-        failure_status=context.services.settings.jobs.sync_failure_status,
-        as_cbor=context.wants_cbor,
-    )
+    try:
+        response = sync_response(
+            Result(outcome.result, outcome.is_success, outcome.mask),
+            failure_status=context.services.settings.jobs.sync_failure_status,
+            as_cbor=context.wants_cbor,
+        )
+    except ApiError as error:
+        error.headers += timing
+        raise
     response.headers += timing
     return response
 
@@ -112,16 +120,24 @@ def _caller(context: Context) -> Iterator[_Caller]:
 class _Caller:
     """Someone who waits for a job, and without whom it has no purpose."""
 
-    __slots__ = ("_cancellation", "_table", "is_late", "job")
+    __slots__ = ("_cancellation", "_has_left", "_table", "is_late", "job")
 
     def __init__(self, table: JobTable, cancellation: Cancellation) -> None:
         self._table = table
         self._cancellation = cancellation
         self.job: Job | None = None
         self.is_late = False
+        self._has_left = False
+
+    def wait_for(self, job: Job) -> None:
+        """This is the job; its caller may have left while it was stored."""
+        self.job = job
+        if self._has_left:
+            self.leave()
 
     def leave(self) -> None:
         """Cancels the job, unless it has ended."""
+        self._has_left = True
         if self.job is not None:
             self._table.cancel(self.job, self._cancellation)
 

@@ -208,8 +208,11 @@ class JobTable:
     def stop_starting(self) -> None:
         """Queued jobs stay queued from now on: those on disk run after the next start, sync ones end at once."""
         self._is_stopping = True
-        for job in [job for job in self._jobs.values() if job.turn is not None and job.state is JobState.QUEUED]:
-            self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
+        for job in [job for job in self._jobs.values() if job.state is JobState.QUEUED]:
+            if job.turn is not None:
+                self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
+            elif (done := self._done.pop(job.id, None)) is not None:
+                done.set()
         self._tell_if_nothing_runs()
 
     async def wait_until_nothing_runs(self) -> None:
@@ -298,15 +301,13 @@ class JobTable:
                 self.finish(job, outcomes.canceled(cancellation), 0)
         return True
 
-    async def wait(self, job: Job) -> Outcome:
-        """The outcome, once the job has ended."""
-        if job.outcome is None:
+    async def wait(self, job: Job) -> None:
+        """Until the job has ended, or will not start any more because the server stops."""
+        if job.outcome is None and not (self._is_stopping and job.state is JobState.QUEUED):
             done = self._done.get(job.id)
             if done is None:
                 done = self._done[job.id] = trio.Event()
             await done.wait()
-        assert job.outcome is not None  # noqa: S101 - finish sets it before the event
-        return job.outcome
 
     def get(self, job_id: UUID) -> Job | None:
         """The live job, or one that has just ended."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.server import Client, Server, StartFailed, eventually, serving
+from tests.server import Answer, Client, Server, StartFailed, eventually, serving
 
 ADD = "def main(a=0):\n    return a + 1\n"
 SLEEP = "import time\ndef main(seconds):\n    time.sleep(seconds)\n"
@@ -98,6 +99,31 @@ def test_queued_sync_calls_are_told_at_once_that_the_server_stops(tmp_path: Path
             thread.join(15)
         assert sorted(statuses) == [200, 503, 503]
         assert server.wait(10) == 0
+
+
+def test_queued_calls_that_prefer_not_to_wait_are_told_at_once_where_their_result_will_be(make_server: Any) -> None:
+    server = make_server("--workers", "1", "--grace-s", "20")
+    client = server.start()
+    client.deploy("u/admin/sleep", SLEEP)
+    client.deploy("u/admin/add", ADD)
+    running = client.submit("u/admin/sleep", {"seconds": 2})
+    client.running(running)
+    answers: list[Answer] = []
+
+    def call() -> None:
+        path = "/jobs/run_wait_result/p/u/admin/add"
+        answers.append(client.post(path, {"a": 1}, {"Prefer": "wait=60"}))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    eventually(lambda: client.get("/jobs/queue/count").json()["database_length"] == 1, "a queued call")
+    server.signal(signal.SIGTERM)
+    thread.join(15)
+    assert [answer.status for answer in answers] == [202]
+    assert server.wait(10) == 0
+    client = server.start()
+    assert client.ended(answers[0].text)["result"] == 2
+    assert client.job(running)["success"]
 
 
 def test_a_job_that_closes_its_tmp_disturbs_no_other(tmp_path: Path) -> None:

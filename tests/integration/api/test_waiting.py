@@ -22,6 +22,9 @@ def test_every_result_says_where_the_time_went(client: Client) -> None:
     assert float(found[3]) >= 200
     failed = client.preview("def main():\n    raise ValueError")
     assert TIMING.fullmatch(failed.headers["server-timing"])
+    unfit = client.preview("def main():\n    return {'wm_status_code': 99}")
+    assert (unfit.status, unfit.text) == (500, "Invalid status code")
+    assert TIMING.fullmatch(unfit.headers["server-timing"])
 
 
 def test_a_job_that_ends_in_time_is_answered_with_its_result(client: Client) -> None:
@@ -74,6 +77,21 @@ def test_a_caller_that_leaves_while_it_waits_takes_its_job_along(client: Client)
     connection.close()
     done = client.ended(job_id)
     assert (done["canceled"], done["canceled_reason"]) == (True, "http connection broke")
+
+
+def test_a_caller_that_left_before_its_job_was_stored_takes_it_along(client: Client) -> None:
+    for number in range(5):
+        job_id = f"01890000-0000-7000-8000-0000000000b{number}"
+        request = (
+            f"POST /api/w/demo{SLEEP}?job_id={job_id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\n"
+            "Prefer: wait=50\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        connection = client.raw(request.encode())
+        connection.shutdown(socket.SHUT_WR)
+        eventually(lambda job_id=job_id: client.get(f"/jobs_u/get/{job_id}").status == 200, "the job")  # type: ignore[misc]
+        done = client.ended(job_id)
+        assert (done["canceled"], done["canceled_reason"]) == (True, "http connection broke")
+        connection.close()
 
 
 def test_a_sync_call_that_would_wait_behind_too_many_is_refused(make_server: Any) -> None:
