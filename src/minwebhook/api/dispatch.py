@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from minwebhook.api.context import Context, Endpoint, Services, authorize
-from minwebhook.errors import ApiError
+from minwebhook.errors import ApiError, NotFound
 from minwebhook.http.messages import Request, Response
 from minwebhook.http.routing import Route, Router
 
@@ -49,11 +49,18 @@ class Api:
                 response = await endpoint.call(context)
         except ApiError as error:
             response = _error_response(error, request)
-        if endpoint is not None and endpoint.cors:
+        if endpoint.cors if endpoint is not None else self._has_cors(request.path):
             _allow_any_origin(response)
         if self._logs_access or response.status >= _SERVER_ERROR:
             _log(request, response, time.perf_counter() - started, context.started_job if context else None)
         return response
+
+    def _has_cors(self, path: str) -> bool:
+        """Whether pages of any origin may read why no endpoint was found."""
+        try:
+            return any(route.endpoint.cors for route in self._router.at(path))
+        except NotFound:
+            return False
 
     def _options(self, request: Request) -> Response:
         """Which methods there are, to whom; and the handshake of CloudEvents senders (webhook spec, section 4)."""
