@@ -10,7 +10,7 @@ import trio
 from minwebhook.api.context import Context
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import Internal, NotFound
-from minwebhook.http.codecs import CBOR
+from minwebhook.http.codecs import CBOR, FORM
 from minwebhook.http.messages import Response
 from minwebhook.http.multipart import MultipartLimits
 from minwebhook.jobs.model import JobSpec
@@ -23,8 +23,9 @@ from minwebhook.webhooks.query import RunOptions
 
 #: Priority of jobs that a job starts by path, unless their script has one (upstream's rule).
 _CHILD_PRIORITY: Final = 2
-#: CBOR bodies above this are decoded in a thread: their values are looked at one by one.
-_MAX_CBOR_IN_LOOP: Final = 8 * 1024
+#: Bodies of these types above this size are decoded in a thread: their values, or escapes, are looked at one by one.
+_SLOW_TYPES: Final = (CBOR, FORM)
+_MAX_SLOW_IN_LOOP: Final = 8 * 1024
 
 
 async def run_by_path(context: Context) -> Response:
@@ -109,7 +110,7 @@ async def _arguments(context: Context, layout: Layout) -> Arguments:
         limits = MultipartLimits.of(settings.http)
         return post_arguments(request.headers, body, query, layout=layout, include_headers=names, limits=limits)
 
-    if len(body) > _MAX_CBOR_IN_LOOP and (request.headers.get("content-type") or "").startswith(CBOR):
+    if len(body) > _MAX_SLOW_IN_LOOP and (request.headers.get("content-type") or "").startswith(_SLOW_TYPES):
         return await trio.to_thread.run_sync(work)
     return work()
 

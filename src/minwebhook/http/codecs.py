@@ -22,6 +22,7 @@ from minwebhook.errors import BadRequest
 
 JSON: Final = "application/json"
 CBOR: Final = "application/cbor"
+FORM: Final = "application/x-www-form-urlencoded"
 
 #: Nesting of a CBOR body. Arguments go on as JSON, of which encoders take less than decoders.
 MAX_CBOR_DEPTH: Final = 128

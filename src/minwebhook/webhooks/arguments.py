@@ -23,7 +23,7 @@ import orjson
 
 from minwebhook.child import values
 from minwebhook.errors import BadRequest, UnsupportedMediaType
-from minwebhook.http.codecs import CBOR, decode_cbor, decode_json, decode_text, json_text, with_members
+from minwebhook.http.codecs import CBOR, FORM, decode_cbor, decode_json, decode_text, json_text, with_members
 from minwebhook.http.messages import Headers
 from minwebhook.http.multipart import MultipartLimits, read_form
 from minwebhook.webhooks.query import BodyOptions, Query
@@ -139,7 +139,7 @@ def _decode(headers: Headers, body: bytes, limits: MultipartLimits, *, raw: bool
         decoded = _Body(body, decode_json(body))
     elif not content_type:
         decoded = _Body(_NO_ARGUMENTS, {})
-    elif content_type.startswith("application/x-www-form-urlencoded"):
+    elif content_type.startswith(FORM):
         form = _form(body)
         decoded = _Body(orjson.dumps(form), form)
     elif content_type.startswith(_TEXT_TYPES):

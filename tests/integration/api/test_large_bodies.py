@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +67,34 @@ def test_more_values_than_a_body_may_hold(server: Server) -> None:
     many = b"\x9a\x00\x0f\x42\x41" + b"\x00" * 1_000_001
     answer = client.call("POST", SYNC, many, {"Content-Type": "application/cbor"})
     assert (answer.status, answer.text) == (400, "Bad request: invalid cbor: more than 1000000 values")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"a=" + b"%41" * 3_000_000),
+        ("application/cbor", b"\x9a\x00\x0b\x71\xb0" + b"\x80" * 750_000),
+    ],
+    ids=["form", "cbor"],
+)
+def test_others_are_answered_while_a_large_body_is_decoded(server: Server, content_type: str, body: bytes) -> None:
+    client, other = server.client(), server.client()
+    took: list[float] = []
+
+    def send() -> None:
+        started = time.monotonic()
+        assert client.call("POST", SYNC, body, {"Content-Type": content_type}).status == 200
+        took.append(time.monotonic() - started)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    longest = 0.0
+    while thread.is_alive():
+        started = time.monotonic()
+        assert other.get("/api/version").status == 200
+        longest = max(longest, time.monotonic() - started)
+    thread.join()
+    assert longest < took[0] / 2
 
 
 def test_arguments_as_deep_as_they_may_be_reach_the_script(server: Server) -> None:
