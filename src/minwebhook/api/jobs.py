@@ -12,7 +12,7 @@ from minwebhook.api.job_access import find_readable, parse_ids, readable, readab
 from minwebhook.auth.view_tokens import view_token
 from minwebhook.child import values
 from minwebhook.errors import AdminRequired, BadRequest, NotFound
-from minwebhook.http.codecs import json_text
+from minwebhook.http.codecs import CBOR, encode_cbor, json_text
 from minwebhook.http.messages import Response
 from minwebhook.jobs.model import JobState
 from minwebhook.jobs.record import MAX_SHOWN_LOG_CHARACTERS, JobRecord
@@ -21,6 +21,7 @@ from minwebhook.times import now_ms, rfc3339
 _ANSI_HINT = "to remove ansi colors, use: | sed 's/\\x1B\\[[0-9;]\\{1,\\}[A-Za-z]//g'\n"
 #: Ids that ``get_started_at_by_ids`` looks up; more are not answered.
 _MAX_STARTED_IDS = 100
+_MAX_INDEX_DIGITS = 10
 
 
 async def get(context: Context) -> Response:
@@ -34,22 +35,29 @@ async def get_completed(context: Context) -> Response:
 
 
 async def get_result(context: Context) -> Response:
-    """The bare result, of failed jobs too; 404 before the end."""
+    """The bare result, of failed jobs too, as JSON or CBOR; 404 before the end. ``json_path`` names a part of it."""
     record = readable_ended(context)
+    text = record.result or b"null"
     path = context.query.get("json_path")
-    if not path:
-        return Response.json(record.result or b"null")
-    value: Any = values.loads(record.result or b"null")
-    for part in path.split("."):
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif (
-            isinstance(value, list) and part.isascii() and part.isdigit() and len(part) < 10 and int(part) < len(value)
-        ):
-            value = value[int(part)]
-        else:
-            value = None
+    if not path and not context.wants_cbor:
+        return Response.json(text)
+    value = values.loads(text)
+    mask = values.loads(record.options.result_mask or b"null")
+    for part in path.split(".") if path else ():
+        value, mask = _part(value, part), _part(mask, part)
+    if context.wants_cbor:
+        return Response(200, encode_cbor(value, mask), CBOR)
     return Response.json(json_text(value))
+
+
+def _part(value: Any, name: str) -> Any:
+    """A member of an object, or an item of an array; None if there is none."""
+    if isinstance(value, dict):
+        return value.get(name)
+    is_index = name.isascii() and name.isdigit() and len(name) < _MAX_INDEX_DIGITS
+    if isinstance(value, list) and is_index and int(name) < len(value):
+        return value[int(name)]
+    return None
 
 
 async def get_result_maybe(context: Context) -> Response:

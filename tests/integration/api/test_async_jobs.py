@@ -6,6 +6,7 @@ import re
 import uuid
 from datetime import datetime
 
+import cbor2
 import pytest
 
 from tests.server import Client, Server, eventually
@@ -272,3 +273,22 @@ def test_the_working_directory_is_empty_of_others(client: Client, language: str)
     }[language]
     for mark in "abcdef":
         assert "left" not in str(client.preview(code, {"mark": mark}, language=language).json())
+
+
+def test_a_result_with_byte_strings_later(client: Client) -> None:
+    client.deploy("u/admin/bytes", "def main():\n    return {'a': [b'x', 1], 'n': 2 ** 70}")
+    path = f"/jobs_u/completed/get_result/{client.submit('u/admin/bytes')}"
+    client.ended(path.rpartition("/")[2])
+    cbor = {"Accept": "application/cbor"}
+
+    def check() -> None:
+        assert cbor2.loads(client.get(path, cbor).body) == {"a": [b"x", 1], "n": 2**70}
+        assert client.get(path).json() == {"a": ["eA==", 1], "n": 2**70}
+        assert client.get(path, cbor, json_path="a.0").body == cbor2.dumps(b"x")
+        assert client.get(path, cbor, json_path="a.1").body == cbor2.dumps(1)
+        assert client.get(path, json_path="a.0").json() == "eA=="
+        assert client.get(path, cbor, json_path="b.0").body == cbor2.dumps(None)
+
+    check()
+    eventually(lambda: client.get("/jobs/list", script_path_exact="u/admin/bytes", success="true").json(), "the row")
+    check()
