@@ -7,6 +7,7 @@ many.
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from typing import Final
 
 import orjson
@@ -14,7 +15,8 @@ import orjson
 from minwebhook.child import values
 from minwebhook.db.database import Database
 from minwebhook.errors import Unavailable
-from minwebhook.jobs.model import JobSpec, JobState, Outcome
+from minwebhook.jobs import outcomes
+from minwebhook.jobs.model import JobSpec, Outcome
 
 #: Results kept, and the largest one.
 MAX_KEPT: Final = 10_000
@@ -39,9 +41,9 @@ class ResultCache:
         """The outcome of an equal run that is still good; None if there is none, or it cannot be read now."""
         try:
             rows = self._db.read(_FIND, (key, now_ms))
-        except Unavailable:
+        except (Unavailable, sqlite3.Error):  # a damaged page as well: the job runs again
             return None
-        return Outcome(JobState.SUCCESS, rows[0]["result"], mask=rows[0]["mask"]) if rows else None
+        return outcomes.repeated(rows[0]["result"], rows[0]["mask"]) if rows else None
 
     def keep(self, key: bytes, outcome: Outcome, ttl_s: int, now_ms: int) -> None:
         """Keeps a success. It is written behind the answer: a lost one is only run again."""

@@ -105,15 +105,25 @@ def _result(payload: bytes, log: JobLog, mask: bytes = b"") -> Outcome:
             payload = with_members(payload, value, {"wm_stream": orjson.dumps(stream)})
     if not isinstance(value, dict):
         return Outcome(JobState.SUCCESS, payload, mask=mask)
-    labels = value.get("wm_labels")
-    names: tuple[str, ...] = ()
-    if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
-        names = tuple(sorted(set(labels)))
+    names = _labels(value)
     message = value.get("wm_failure")
     if isinstance(message, str):
         added = {"error": orjson.dumps({"name": "ManualFailure", "message": message})}
         return Outcome(JobState.FAILURE, with_members(payload, value, added), names, mask=mask)
     return Outcome(JobState.SUCCESS, payload, names, mask=mask)
+
+
+def _labels(value: dict[str, Any]) -> tuple[str, ...]:
+    labels = value.get("wm_labels")
+    if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
+        return tuple(sorted(set(labels)))
+    return ()
+
+
+def repeated(result: bytes, mask: bytes) -> Outcome:
+    """A success with the result of an earlier one, and so with its labels."""
+    value = orjson.loads(result)
+    return Outcome(JobState.SUCCESS, result, _labels(value) if isinstance(value, dict) else (), mask=mask)
 
 
 def _error(payload: bytes, mask: bytes) -> Outcome:

@@ -78,6 +78,29 @@ async def test_a_success_is_kept_until_it_expires(database: Database) -> None:
     assert kept.find(b"other", 1000) is None
 
 
+@pytest.mark.parametrize(
+    ("result", "labels"),
+    [
+        (b'{"wm_labels":["b","a"],"x":1}', ("a", "b")),
+        (b'{"\\u0077m_labels":["a"]}', ("a",)),
+        (b'{"x":{"wm_labels":["a"]}}', ()),
+        (b'["wm_labels"]', ()),
+    ],
+)
+async def test_labels_of_a_result_come_again_with_it(
+    database: Database, result: bytes, labels: tuple[str, ...]
+) -> None:
+    kept = ResultCache(database)
+    kept.keep(KEY, Outcome(JobState.SUCCESS, result, labels), 10, 0)
+    await database.flush()
+    assert kept.find(KEY, 0) == Outcome(JobState.SUCCESS, result, labels)
+
+
+async def test_a_cache_that_cannot_be_read_is_no_reason_to_fail(database: Database) -> None:
+    await database.write("DROP TABLE result_cache")
+    assert ResultCache(database).find(KEY, 0) is None
+
+
 async def test_failures_and_large_results_are_not_kept(database: Database) -> None:
     kept = ResultCache(database)
     kept.keep(KEY, Outcome(JobState.FAILURE, b"{}"), 10, 0)
