@@ -26,7 +26,8 @@ def rfc3339(time_ms: int | None) -> str | None:
     """A time as on the wire: UTC, microseconds, ``Z``; None stays None."""
     if time_ms is None:
         return None
-    return (_EPOCH + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: its %Y leaves out the zeros of years below 1000.
+    return (_EPOCH + timedelta(milliseconds=time_ms)).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_rfc3339(text: str) -> int:
@@ -34,6 +35,7 @@ def parse_rfc3339(text: str) -> int:
     if not _RFC3339.fullmatch(text):
         raise ValueError("not an RFC 3339 date-time")
     try:
-        return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
+        # In UTC first: an offset may lead out of the years 1 to 9999, and such a time could not be shown again.
+        return (datetime.fromisoformat(text.upper()).astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
     except OverflowError as error:
         raise ValueError("a date-time out of range") from error

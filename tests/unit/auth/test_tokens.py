@@ -82,6 +82,7 @@ def test_an_empty_body_asks_for_a_token_without_limits() -> None:
         ("1970-01-01T02:00:00+02:00", 0),
         ("1969-12-31 23:59:59.999-00:00", -1),
         ("9999-12-31T23:59:59Z", 253402300799000),
+        ("0001-01-01T00:00:00Z", -62135596800000),
     ],
 )
 def test_expiration_is_an_rfc_3339_time(text: str, milliseconds: int) -> None:
@@ -102,6 +103,8 @@ def test_expiration_is_an_rfc_3339_time(text: str, milliseconds: int) -> None:
         ({"expiration": "2030-01-31"}, "expiration must be an RFC 3339"),
         ({"expiration": "2030-01-31T12:00:00"}, "expiration must be an RFC 3339"),
         ({"expiration": "2030-02-31T12:00:00Z"}, "expiration must be an RFC 3339"),
+        ({"expiration": "9999-12-31T23:59:59-00:01"}, "expiration must be an RFC 3339"),
+        ({"expiration": "0001-01-01T00:00:00+00:01"}, "expiration must be an RFC 3339"),
         ({"scopes": "jobs:run"}, "scopes must be an array"),
         ({"scopes": ["jobs:run:scripts:u/a/b"]}, "scopes must be empty: this version has no restricted tokens"),
         ({"read_only": 1}, "read_only must be true, false or null"),
