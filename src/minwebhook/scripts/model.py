@@ -266,10 +266,8 @@ def _entry_points(language: Language, content: str, obj: dict[Any, Any]) -> tupl
     A search by pattern, not a parse: code may be a mebibyte of anything, and the loop waits. At worst a ``def main(``
     at the start of a line of a long string literal is taken for the function.
     """
+    said = _optional(obj, "no_main_func", boolean) or None, _optional(obj, "has_preprocessor", boolean) or None
     if language is Language.PYTHON3:
         found = set(_PYTHON_FUNCTION.findall(content))
         return ("main" not in found) or None, ("preprocessor" in found) or None
-    return (
-        _optional(obj, "no_main_func", boolean) or None,
-        _optional(obj, "has_preprocessor", boolean) or None,
-    )
+    return said

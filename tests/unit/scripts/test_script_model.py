@@ -228,6 +228,13 @@ def test_for_bash_the_client_says_what_there_is() -> None:
     assert NewScript.parse({**bash, "no_main_func": True, "has_preprocessor": True}).has_preprocessor is True
 
 
+@pytest.mark.parametrize("language", ["python3", "bash"])
+@pytest.mark.parametrize("name", ["no_main_func", "has_preprocessor"])
+def test_what_the_client_says_must_be_true_or_false(language: str, name: str) -> None:
+    with pytest.raises(BadRequest, match=f"{name} must be true or false"):
+        NewScript.parse({**BODY, "language": language, name: {}})
+
+
 # The hash of a version
 
 
