@@ -62,6 +62,7 @@ def _part(value: Any, name: str) -> Any:
 
 async def get_result_maybe(context: Context) -> Response:
     """Whether it has ended, and then the result. Always 200, with all four members, for unknown ids too."""
+    with_started = context.query.flag("get_started")  # checked whatever the state of the job is
     record = find_readable(context, context.job_id())
     if record is not None and record.state.is_final:
         shown: dict[str, Any] = {
@@ -72,7 +73,7 @@ async def get_result_maybe(context: Context) -> Response:
         }
     else:
         started = None
-        if context.query.flag("get_started"):
+        if with_started:
             started = record is not None and record.state is JobState.RUNNING
         shown = {"started": started, "success": None, "completed": False, "result": None}
     return Response.json(orjson.dumps(shown))

@@ -137,6 +137,15 @@ def test_while_it_runs(client: Client) -> None:
     assert nobody == {**unknown, "started": False}
 
 
+@pytest.mark.parametrize("path", ["get", "completed/get", "completed/get_result_maybe", "get_logs"])
+def test_a_bad_flag_is_refused_whatever_the_state_of_the_job(client: Client, path: str) -> None:
+    flag = {"get_logs": "remove_ansi_warnings", "completed/get_result_maybe": "get_started"}.get(path, "no_logs")
+    job_id = client.submit("u/admin/add", {"a": 1})
+    client.ended(job_id)
+    answer = client.call("GET", f"/jobs_u/{path}/{job_id}", query={flag: "1"})
+    assert (answer.status, answer.text) == (400, f"Bad request: {flag}: send true or false, not '1'")
+
+
 def test_large_arguments_and_results_have_endpoints_of_their_own(client: Client) -> None:
     job_id = client.submit("u/admin/echo", {"a": "x" * 100_000})
     done = client.ended(job_id)
