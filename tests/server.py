@@ -223,6 +223,8 @@ class Server:
     environment: dict[str, str] = field(default_factory=dict)
     admin_token: str = ADMIN_TOKEN
     listen: tuple[str, ...] = ("127.0.0.1:0",)
+    #: What is run by the interpreter.
+    program: tuple[str, ...] = ("-m", "minwebhook")
     #: Most files the server may have open; 0 = what the test has.
     open_files: int = 0
     process: subprocess.Popen[bytes] | None = None
@@ -238,7 +240,7 @@ class Server:
         self.starts += 1
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "minwebhook", "serve", "--data", str(self.data), *listens, *self.flags],
+                [sys.executable, *self.program, "serve", "--data", str(self.data), *listens, *self.flags],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -21,11 +21,14 @@ import signal
 import sys
 from pathlib import Path
 
+import orjson
 import trio
 
 import minwebhook
+from minwebhook.api import yaml
 from minwebhook.api.context import Services
 from minwebhook.api.dispatch import Api
+from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
@@ -124,6 +127,7 @@ class _Program:
 
     async def _serve(self, executor: Executor) -> None:
         self._restore_jobs()
+        description = api_document()
         services = Services(
             settings=self._settings,
             db=self._database,
@@ -134,6 +138,8 @@ class _Program:
             job_store=self._job_store,
             executor=executor,
             sync_waits=self._sync_waits,
+            openapi_json=orjson.dumps(description),
+            openapi_yaml=yaml.dumps(description).encode(),
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._drain_jobs, services)

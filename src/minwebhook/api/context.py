@@ -69,6 +69,9 @@ class Services:
     executor: Executor
     #: Sync callers, each for at most ``wait_result_timeout_s``.
     sync_waits: DeadlineQueue
+    #: The description of the API, encoded.
+    openapi_json: bytes
+    openapi_yaml: bytes
     is_draining: bool = False
 
 

@@ -79,7 +79,7 @@ async def completed_count(context: Context) -> Response:
 async def count_jobs(context: Context) -> Response:
     """Jobs that have ended: since some seconds ago, successful or not, with certain tags."""
     names = {"success": "success", "tags": "tag"}
-    query = {names[name]: value for name, value in context.query.last_values().items() if name in names}
+    query = {own: value for name, own in names.items() if (value := context.query.get(name)) is not None}
     now = now_ms()
     wanted = JobFilter.parse(query, now)
     since_s = context.query.get("completed_after_s_ago")

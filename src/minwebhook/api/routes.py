@@ -38,6 +38,8 @@ def all_routes() -> list[Route[Endpoint]]:
     routes = [
         _public("GET", "/api/version", system.version),
         _public("GET", "/api/health/status", system.health_status),
+        _public("GET", "/api/openapi.json", system.openapi_json),
+        _public("GET", "/api/openapi.yaml", system.openapi_yaml),
         _route("GET", "/api/users/whoami", system.whoami, "users", read),
         _route("POST", "/api/users/tokens/create", tokens.create, "users", write),
         _route("GET", "/api/users/tokens/list", tokens.list_tokens, "users", read),

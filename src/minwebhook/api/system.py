@@ -1,4 +1,4 @@
-"""Version, health and the caller's identity."""
+"""Version, health, description of the API, and the caller's identity."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ async def health_status(context: Context) -> Response:
     if context.services.is_draining:
         shown["draining"] = True
     return Response.json(orjson.dumps(shown), 200 if is_healthy else 503)
+
+
+async def openapi_json(context: Context) -> Response:
+    """This API as an OpenAPI document, as JSON."""
+    return Response.json(context.services.openapi_json)
+
+
+async def openapi_yaml(context: Context) -> Response:
+    """This API as an OpenAPI document, as YAML."""
+    return Response(200, context.services.openapi_yaml, "application/yaml")
 
 
 async def whoami(context: Context) -> Response:

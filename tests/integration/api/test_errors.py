@@ -114,7 +114,8 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
             assert nowhere.text == "Not found: workspace nowhere not found"
         else:
             assert answer.status == 401, (route.method, path)
-    assert public == {"/api/version", "/api/health/status", "/api/jobs/db_clock"}
+    documents = {"/api/openapi.json", "/api/openapi.yaml"}
+    assert public == {"/api/version", "/api/health/status", "/api/jobs/db_clock"} | documents
     assert optional == {
         "get/{id}",
         "get_args/{id}",

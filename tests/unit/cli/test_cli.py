@@ -6,8 +6,10 @@ import argparse
 import json
 
 import pytest
+import yaml
 
 import minwebhook
+from minwebhook.api.operations import api_document
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.main import main
 from minwebhook.settings import CATALOGUE
@@ -78,6 +80,13 @@ def test_the_list_of_settings(capsys: pytest.CaptureFixture[str], monkeypatch: p
     output = capsys.readouterr().out
     assert "very-secret" not in output
     assert [row["name"] for row in json.loads(output)] == list(CATALOGUE)
+
+
+def test_the_description_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["openapi"]) == 0
+    assert json.loads(capsys.readouterr().out) == api_document()
+    assert main(["openapi", "--yaml"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == api_document()
 
 
 @pytest.mark.parametrize(

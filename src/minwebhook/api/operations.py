@@ -1,0 +1,164 @@
+"""What each endpoint function takes and answers: the table behind the OpenAPI document. Pure data.
+
+Who adds a route adds a line to :data:`OPERATIONS`, keyed by its endpoint function: answers, parameters (each a constant
+of ``parameters.py``), body (schemas are in ``schemas.py``). The words are the function's docstring; tag, id, path
+parameters, security and errors follow from the route. Tests fail until the table and the code agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import minwebhook
+from minwebhook.api import job_cancel, job_lists, jobs, openapi, parameters, previews, runs, scripts, system, tokens
+from minwebhook.api.context import Call
+from minwebhook.api.openapi import Answer, Body, Operation
+from minwebhook.api.parameters import BOOLEAN, TEXT, TIME, UUID, Schema
+from minwebhook.api.routes import all_routes
+from minwebhook.api.schemas import ANYTHING, array, described, nullable, ref
+
+_TEXT: Final = "text/plain"
+_JSON: Final = "application/json"
+_CBOR: Final = "application/cbor"
+_IF_PREFERRED: Final = described(ANYTHING, "For those who prefer it (`Accept`).")
+_INTEGER: Final[Schema] = {"type": "integer"}
+
+
+def api_document() -> dict[str, Any]:
+    """The OpenAPI document of this program."""
+    return openapi.document(all_routes(), OPERATIONS, minwebhook.__version__)
+
+
+def _json(schema: Schema, sentence: str) -> Mapping[int, Answer]:
+    return {200: Answer(sentence, {_JSON: schema})}
+
+
+def _text(sentence: str, status: int = 200, schema: Schema = TEXT) -> Mapping[int, Answer]:
+    return {status: Answer(sentence, {_TEXT: schema})}
+
+
+def _json_body(name: str) -> Body:
+    return Body("JSON only.", {_JSON: ref(name)})
+
+
+#: Of all runs of deployed scripts, by path and by hash.
+_ARGUMENTS: Final = Body(
+    "What becomes the arguments: the members of a JSON object, the fields of a form; any other JSON value as `body`, "
+    "text as `raw_string`. Other types are read as JSON if they are JSON.",
+    {
+        _JSON: ANYTHING,
+        "application/x-www-form-urlencoded": {"type": "object", "additionalProperties": TEXT},
+        "multipart/form-data": {"type": "object", "additionalProperties": TEXT},
+        _TEXT: TEXT,
+        "application/xml": TEXT,
+        "text/xml": TEXT,
+        _CBOR: ANYTHING,
+        "application/cloudevents+json": {"type": "object"},
+        "*/*": ANYTHING,
+    },
+    is_required=False,
+)
+_STARTED: Final = _text("The id of the job, which is on disk.", 201, UUID)
+_TIMING: Final = {"Server-Timing": "Where the time went, in milliseconds."}
+_RESULT: Final = {
+    200: Answer(
+        "The result. A job that failed answers its error object, with the status of the setting `sync_failure_status`.",
+        {
+            _JSON: {"anyOf": [ref("JobError"), ANYTHING]},
+            _CBOR: _IF_PREFERRED,
+            "*/*": described(ANYTHING, "What the script chose."),
+        },
+        {**_TIMING, "Preference-Applied": "The `Prefer` that was followed."},
+    ),
+    202: Answer(
+        "The id of the job, which did not end in the time of `Prefer`.",
+        {_TEXT: UUID, "*/*": described(ANYTHING, "What the script chose.")},
+        {**_TIMING, "Preference-Applied": "The `Prefer` that was followed.", "Location": "Where the result will be."},
+    ),
+}
+_OF_RUNS: Final = (*parameters.ARGUMENT_OPTIONS, *parameters.RUN_OPTIONS)
+_START: Final = Operation(_STARTED, _OF_RUNS, _ARGUMENTS)
+_WAIT: Final = Operation(_RESULT, (*_OF_RUNS, parameters.PREFER), _ARGUMENTS, script_answers=True)
+_CANCEL: Final = Operation(
+    _text("The id, or a sentence that says that the job has ended already."), body=_json_body("Cancellation")
+)
+_ALL: Final = (parameters.ALL_WORKSPACES,)
+_SEEN: Final = parameters.VIEW_TOKEN
+_JOBS: Final = parameters.OF_JOB_LISTS
+
+OPERATIONS: Final[Mapping[Call, Operation]] = {
+    system.version: Operation(_text("`CE v` and the version.")),
+    system.health_status: Operation(
+        {
+            200: Answer("It can.", {_JSON: ref("Health")}),
+            503: Answer("It cannot, or it is shutting down.", {_JSON: ref("Health")}),
+        }
+    ),
+    system.openapi_json: Operation(_json({"type": "object"}, "This document.")),
+    system.openapi_yaml: Operation({200: Answer("This document.", {"application/yaml": {"type": "object"}})}),
+    system.whoami: Operation(_json(ref("User"), "The caller.")),
+    tokens.create: Operation(_text("The token.", 201), body=_json_body("NewToken")),
+    tokens.list_tokens: Operation(_json(array(ref("Token")), "One page."), parameters.OF_TOKEN_LISTS),
+    tokens.delete: Operation(_text("How many there were, also if there were none.")),
+    scripts.create: Operation(
+        _text("The hash of the version.", 201), (parameters.SKIP_IF_NOOP,), _json_body("NewScript")
+    ),
+    scripts.get_by_path: Operation(_json(ref("Script"), "The version.")),
+    scripts.get_by_hash: Operation(_json(ref("Script"), "The version.")),
+    scripts.list_scripts: Operation(_json(array(ref("ScriptListItem")), "One page."), parameters.OF_SCRIPT_LISTS),
+    scripts.exists: Operation(_json(BOOLEAN, "Whether there is.")),
+    scripts.history: Operation(_json(array(ref("ScriptHistoryItem")), "The versions; none of an unknown path.")),
+    scripts.archive: Operation({200: Answer("Done.", {_TEXT: {"type": "string", "maxLength": 0}})}),
+    scripts.raw: Operation(_text("The code."), (parameters.FILE_PATH,)),
+    runs.run_by_path: _START,
+    runs.run_by_hash: _START,
+    runs.run_wait_by_path: _WAIT,
+    runs.run_wait_by_hash: _WAIT,
+    runs.head: Operation({200: Answer("The token is valid.", {})}),
+    previews.run_preview: Operation(_STARTED, parameters.RUN_OPTIONS, _json_body("Preview")),
+    previews.run_wait_preview: Operation(
+        _RESULT, (*parameters.RUN_OPTIONS, parameters.PREFER), _json_body("Preview"), script_answers=True
+    ),
+    jobs.db_clock: Operation(_json(_INTEGER, "The time.")),
+    jobs.get: Operation(_json(ref("Job"), "The job."), (*parameters.OF_JOBS, *_SEEN)),
+    jobs.get_completed: Operation(
+        _json(ref("CompletedJob"), "The job, without `type`."), (*parameters.OF_JOBS, *_SEEN)
+    ),
+    jobs.get_result: Operation(
+        {200: Answer("The result.", {_JSON: ANYTHING, _CBOR: _IF_PREFERRED})}, (parameters.JSON_PATH, *_SEEN)
+    ),
+    jobs.get_result_maybe: Operation(
+        _json(ref("ResultMaybe"), "The result, or that there is none."), (parameters.GET_STARTED, *_SEEN)
+    ),
+    jobs.get_timing: Operation(_json(ref("JobTiming"), "The times."), _SEEN),
+    jobs.get_args: Operation(_json({"type": ["object", "null"]}, "The arguments."), _SEEN),
+    jobs.get_logs: Operation(_text("The log."), (parameters.REMOVE_ANSI_WARNINGS, *_SEEN)),
+    jobs.get_completed_logs_tail: Operation(_json(TEXT, "The end of the log."), _SEEN),
+    jobs.get_root_job_id: Operation(_json(UUID, "The id."), _SEEN),
+    jobs.get_started_at_by_ids: Operation(_json(array(nullable(TIME)), "The times."), _SEEN, _json_body("JobIds")),
+    jobs.job_view_token: Operation(_text("The view token.")),
+    jobs.delete_completed: Operation(_json(ref("CompletedJob"), "The job, without `type`."), parameters.OF_JOBS),
+    job_lists.list_jobs: Operation(_json(array(ref("Job")), "One page."), _JOBS),
+    job_lists.list_queue: Operation(_json(array(ref("QueueRow")), "One page."), _JOBS),
+    job_lists.list_completed: Operation(_json(array(ref("CompletedJob")), "One page."), _JOBS),
+    job_lists.list_ids: Operation(_json(array(UUID), "One page."), _JOBS),
+    job_lists.list_queue_ids: Operation(_json(array(UUID), "One page."), _JOBS),
+    job_lists.queue_count: Operation(_json(ref("JobCount"), "How many."), (*_ALL, parameters.TAGS)),
+    job_lists.completed_count: Operation(_json(ref("JobCount"), "How many."), _ALL),
+    job_lists.count_jobs: Operation(
+        _json(_INTEGER, "How many."),
+        (*_ALL, parameters.TAGS, parameters.SUCCESS, parameters.COMPLETED_AFTER_S_AGO),
+    ),
+    job_lists.count_by_tag: Operation(_json(array(ref("TagCount")), "How many of each."), parameters.OF_TAG_COUNTS),
+    job_lists.queue_position: Operation(_json(ref("QueuePosition"), "The place.")),
+    job_lists.scheduled_for: Operation(_json(_INTEGER, "The time.")),
+    job_cancel.cancel: _CANCEL,
+    job_cancel.force_cancel: _CANCEL,
+    job_cancel.cancel_persistent: Operation({200: Answer("Done.", {})}, body=_json_body("Cancellation")),
+    job_cancel.cancel_selection: Operation(
+        _json(array(UUID), "The ids of those that had not ended."),
+        (*_ALL, parameters.FORCE_CANCEL),
+        _json_body("JobIds"),
+    ),
+}

@@ -1,0 +1,301 @@
+"""Parameters of queries, paths and headers as the OpenAPI document describes them, each once. Pure data.
+
+A parameter that several operations share is one constant here. Two parameters of the same name that mean different
+things, such as ``created_by`` of jobs and of scripts, have different keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from minwebhook.auth import store as tokens
+from minwebhook.auth.tokens import PREFIX_LENGTH
+from minwebhook.jobs import filters as jobs
+from minwebhook.scripts import query as scripts
+from minwebhook.scripts.model import EXTENSIONS, MAX_PATH_LENGTH, Language, ScriptKind
+from minwebhook.webhooks.query import MAX_TAG_LENGTH
+
+#: A JSON Schema (2020-12).
+Schema: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter: its name, what values it takes, and a sentence on what it does."""
+
+    name: str
+    schema: Schema
+    sentence: str
+    #: Its name below ``components/parameters``; only given where ``name`` alone is taken.
+    key: str = ""
+    #: The one method that reads it, where several methods of a path share an endpoint function.
+    only_for: str = ""
+    #: Whether it is for callers without a token, on those routes of an endpoint function that let them in.
+    for_strangers: bool = False
+    place: Literal["query", "path", "header"] = "query"
+
+    @property
+    def component(self) -> str:
+        """Its name below ``components/parameters``."""
+        return self.key or self.name
+
+
+BOOLEAN: Final[Schema] = {"type": "boolean"}
+TEXT: Final[Schema] = {"type": "string"}
+UUID: Final[Schema] = {"type": "string", "format": "uuid"}
+TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+HASH: Final[Schema] = {"type": "string", "pattern": "^[0-9a-fA-F]{16}$"}
+SCRIPT_PATH: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[ufg](/[A-Za-z0-9_-]+){2,}$",
+    "maxLength": MAX_PATH_LENGTH,
+}
+#: At most 15 digits.
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+
+
+def flag(name: str, sentence: str, *, default: bool = False, key: str = "") -> Parameter:
+    """A parameter that is literally ``true`` or ``false``."""
+    return Parameter(name, {**BOOLEAN, "default": default}, sentence, key)
+
+
+def choice(name: str, sentence: str, *, key: str = "") -> Parameter:
+    """Like :func:`flag`, but leaving it out is a third choice: it does not matter."""
+    return Parameter(name, BOOLEAN, sentence, key)
+
+
+def text(name: str, sentence: str, *, key: str = "") -> Parameter:
+    """A parameter that is any text."""
+    return Parameter(name, TEXT, sentence, key)
+
+
+def per_page(default: int, most: int, *, key: str) -> Parameter:
+    """How long the pages of a list are."""
+    sentence = f"Items of a page; what is above {most} is taken as {most}, 0 as 1."
+    return Parameter("per_page", {**_COUNT, "default": default}, sentence, key)
+
+
+# --- in paths ---------------------------------------------------------------------------------------------------------
+
+_SLASHES: Final = "It spans slashes, which may be sent as they are or percent-encoded."
+
+WORKSPACE: Final = Parameter(
+    "workspace",
+    {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "examples": ["demo"]},
+    "The workspace.",
+    place="path",
+)
+PATH: Final = Parameter(
+    "path",
+    {**SCRIPT_PATH, "examples": ["u/demo/hello"]},
+    f"The path of a script, `u/<user>/<name>` or `f/<folder>/<name>`. {_SLASHES}",
+    place="path",
+)
+FILE_PATH: Final = Parameter(
+    "path",
+    {
+        "type": "string",
+        "pattern": SCRIPT_PATH["pattern"].removesuffix("$") + f"({'|'.join(map(re.escape, EXTENSIONS))})$",
+        "examples": ["u/demo/hello.py"],
+    },
+    f"The path of a script and the ending of its language: {', '.join(EXTENSIONS)}. {_SLASHES}",
+    key="file_path",
+    place="path",
+)
+SCRIPT_HASH: Final = Parameter("hash", HASH, "The hash of one version of a script.", place="path")
+JOB: Final = Parameter("id", UUID, "The id of a job.", place="path")
+TOKEN_PREFIX: Final = Parameter(
+    "prefix",
+    {"type": "string", "pattern": f"^[A-Za-z0-9]{{{PREFIX_LENGTH}}}$"},
+    "The beginning of a token.",
+    place="path",
+)
+
+EPOCH_MS: Final = Parameter("epoch_ms", _COUNT, "A time in milliseconds since 1970.", place="path")
+
+#: What the names in route patterns mean, unless the operation says otherwise.
+IN_PATHS: Final[Mapping[str, Parameter]] = {
+    parameter.name: parameter for parameter in (WORKSPACE, PATH, SCRIPT_HASH, JOB, TOKEN_PREFIX, EPOCH_MS)
+}
+
+# --- of runs ----------------------------------------------------------------------------------------------------------
+
+_SECONDS: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+
+#: What every run takes besides its arguments; the sentences say of which runs it counts.
+RUN_OPTIONS: Final = (
+    Parameter("job_id", UUID, "The id of the new job; 400 if there is a job with it."),
+    Parameter("parent_job", UUID, "The job that this one belongs to. Not of previews."),
+    Parameter("root_job", UUID, "The job at the top of those that this one belongs to. Not of previews."),
+    Parameter(
+        "tag", {"type": "string", "maxLength": MAX_TAG_LENGTH}, "The tag of the job instead of the script's own."
+    ),
+    Parameter("timeout", {**_SECONDS, "minimum": 1}, "Seconds the job may run. Of previews."),
+    Parameter("scheduled_for", TIME, "The earliest time of the run. Of async runs."),
+    Parameter(
+        "scheduled_in_secs",
+        {**_SECONDS, "minimum": -(2**31)},
+        "The same as seconds from now; `scheduled_for` wins. Of async runs.",
+    ),
+    Parameter("cache_ttl", _SECONDS, "Seconds for which the result answers equal runs. Of runs by hash."),
+    flag("cache_ignore_s3_path", "Nothing: no cached result refers to object storage."),
+    flag("skip_preprocessor", "Runs the script as if it had no preprocessor. Not of previews."),
+    flag("invisible_to_owner", "Shows the job to its caller alone. Not of previews."),
+    Parameter(
+        "queue_limit",
+        {**_SECONDS},
+        "Refuses the run with 500 if more jobs than these are due. Of sync runs, not previews.",
+    ),
+)
+#: How a request becomes arguments.
+ARGUMENT_OPTIONS: Final = (
+    Parameter(
+        "payload",
+        TEXT,
+        "The arguments: a JSON object in base64, standard or URL-safe, with or without padding, percent-encoded.",
+        only_for="GET",
+    ),
+    flag("raw", "Adds the argument `raw_string`, the exact text of the body."),
+    flag("wrap_body", "Makes the whole body the one argument `body`."),
+    text("include_header", "Names of headers that become arguments, separated by commas: `X-Sign` becomes `x_sign`."),
+    text("include_query", "Names of query parameters that become arguments, separated by commas."),
+)
+PREFER: Final = Parameter(
+    "Prefer",
+    {"type": "string", "examples": ["wait=10", "respond-async"]},
+    "`wait=N`: after N seconds rather 202 and where the result will be than waiting on. `respond-async`: at once.",
+    place="header",
+)
+
+# --- of lists ---------------------------------------------------------------------------------------------------------
+
+PAGE: Final = Parameter("page", {**_COUNT, "default": 1}, "Pages count from 1; 0 is page 1.")
+NEWEST_FIRST: Final = flag("order_desc", "Newest first.", default=True)
+ALL_WORKSPACES: Final = flag(
+    "all_workspaces", "Of every workspace instead of this one; for super admins, in the workspace `admins`."
+)
+
+# --- of jobs ----------------------------------------------------------------------------------------------------------
+
+#: Of whatever looks at one job.
+VIEW_TOKEN: Final = (
+    Parameter(
+        "view_token",
+        TEXT,
+        "Lets callers without a token look at the job that it was made for (`job_view_token`).",
+        for_strangers=True,
+    ),
+    Parameter("X-View-Token", TEXT, "The same, as a header.", for_strangers=True, place="header"),
+)
+#: Of what shows a whole job.
+OF_JOBS: Final = (
+    flag("no_logs", "Leaves the log out."),
+    flag("no_code", "Leaves the code of previews out."),
+)
+JSON_PATH: Final = text("json_path", "Names and indices separated by dots: the answer is that part of the result.")
+GET_STARTED: Final = flag("get_started", "Fills `started` before the job has ended.")
+REMOVE_ANSI_WARNINGS: Final = flag("remove_ansi_warnings", "Leaves out the first line, a hint on colors.")
+FORCE_CANCEL: Final = flag("force_cancel", "Answers when they have ended.")
+
+_SEVERAL: Final = "Several are separated by commas; a leading `!` excludes them all."
+_JSON: Final[Schema] = {"type": "string", "contentMediaType": "application/json"}
+
+
+def _bounds(what: str, name: str) -> tuple[Parameter, Parameter]:
+    """Two ends of a time, both included."""
+    return (
+        Parameter(f"{name}_before", TIME, f"Only jobs that were {what} then or before."),
+        Parameter(f"{name}_after", TIME, f"Only jobs that were {what} then or after."),
+    )
+
+
+SUCCESS: Final = choice("success", "`true`: jobs that ended well. `false`: jobs that failed or were canceled.")
+#: Of all lists of jobs, and of their ids.
+OF_JOB_LISTS: Final = (
+    PAGE,
+    per_page(jobs.DEFAULT_PER_PAGE, jobs.MAX_PER_PAGE, key="jobs_per_page"),
+    NEWEST_FIRST,
+    ALL_WORKSPACES,
+    flag("include_args", "Shows the arguments."),
+    choice("running", "`true`: jobs that run. `false`: jobs that wait."),
+    SUCCESS,
+    Parameter(
+        "status",
+        {"type": "string", "enum": ["success", "failure", "canceled", "skipped"]},
+        "Only jobs that ended like this.",
+    ),
+    text("script_path_start", f"Only jobs of scripts whose path begins with this. {_SEVERAL}"),
+    text("script_path_exact", f"Only jobs of the script at this path. {_SEVERAL}"),
+    text("script_hash", f"Only jobs of this version of a script. {_SEVERAL}"),
+    text("created_by", f"Only jobs created by this name. {_SEVERAL}", key="jobs_created_by"),
+    text("tag", f"Only jobs with this tag. {_SEVERAL}", key="jobs_tag"),
+    text("label", f"Only jobs with this label. {_SEVERAL}"),
+    text("job_kinds", f"Only jobs of this kind. {_SEVERAL}"),
+    text("trigger_kind", f"Only jobs that were started like this. {_SEVERAL}"),
+    text("trigger_path", f"Only jobs of this trigger, of which there are none. {_SEVERAL}"),
+    text("schedule_path", f"Only jobs of this schedule, of which there are none. {_SEVERAL}"),
+    text("worker", f"Only jobs of the worker of this name, of which there are none. {_SEVERAL}"),
+    flag("allow_wildcards", "`*` stands for any characters in `tag`, `label` and `worker`."),
+    text("broad_filter", "Only jobs with this piece of text in path or tag."),
+    Parameter("args", _JSON, "Only jobs whose arguments contain this JSON value."),
+    Parameter("result", _JSON, "Only jobs whose result contains this JSON value."),
+    *_bounds("created", "created"),
+    *_bounds("started", "started"),
+    *_bounds("completed", "completed"),
+    *_bounds("started, or if they were not, created", "created_or_started"),
+    Parameter("created_before_queue", TIME, "`created_before` for jobs that wait or run."),
+    Parameter("created_after_queue", TIME, "`created_after` for jobs that wait or run."),
+    Parameter("parent_job", UUID, "Only jobs with this parent.", key="jobs_parent_job"),
+    flag("has_null_parent", "Only jobs without a parent."),
+    choice("is_skipped", "Only jobs that were skipped, of which there are none; `false`: no such."),
+    flag("is_flow_step", "Only steps of flows, of which there are none."),
+    flag("is_not_schedule", "Only jobs that no schedule started."),
+    flag("suspended", "Only suspended jobs, of which there are none."),
+    flag("scheduled_for_before_now", "Only jobs that are due, or were."),
+)
+TAGS: Final = text("tags", "Only jobs with one of these tags, separated by commas.")
+COMPLETED_AFTER_S_AGO: Final = Parameter("completed_after_s_ago", _COUNT, "Only jobs that ended in the last seconds.")
+#: Of the instance-wide count.
+OF_TAG_COUNTS: Final = (
+    Parameter("horizon_secs", {**_COUNT, "default": 3600}, "Only jobs that ended in the last seconds."),
+    text("workspace_id", "Only jobs of this workspace."),
+)
+
+# --- of scripts -------------------------------------------------------------------------------------------------------
+
+SKIP_IF_NOOP: Final = flag("skip_if_noop", "Makes no version if nothing would change; the answer is the last one.")
+
+#: Of ``scripts/list``.
+OF_SCRIPT_LISTS: Final = (
+    PAGE,
+    per_page(scripts.DEFAULT_PER_PAGE, scripts.MAX_PER_PAGE, key="scripts_per_page"),
+    NEWEST_FIRST,
+    text("path_start", "Only paths that begin with this."),
+    text("path_exact", "Only this path."),
+    text("created_by", "Only versions made by this user.", key="scripts_created_by"),
+    Parameter("parent_hash", HASH, "Only versions that follow this one, directly or not."),
+    Parameter("first_parent_hash", HASH, "Only versions that follow this one directly."),
+    Parameter("last_parent_hash", HASH, "Only versions whose oldest forebear is this one."),
+    flag("show_archived", "Paths that were taken out of service instead of those in service."),
+    choice("is_template", "Whether the script is a template."),
+    choice("dedicated_worker", "Whether the script has processes of its own."),
+    text("kinds", f"Kinds separated by commas: {', '.join(kind.value for kind in ScriptKind)}."),
+    text("languages", f"Languages separated by commas: {', '.join(language.value for language in Language)}."),
+    flag("starred_only", "Nothing: scripts cannot be starred in this version."),
+    flag("include_without_main", "Also scripts without a `main` function."),
+    flag("include_draft_only", "Also drafts that were never deployed."),
+    flag("with_deployment_msg", "Shows the deployment message."),
+    flag("without_description", "Leaves the description out."),
+)
+
+# --- of tokens --------------------------------------------------------------------------------------------------------
+
+#: Of ``users/tokens/list``.
+OF_TOKEN_LISTS: Final = (
+    flag("exclude_ephemeral", "Leaves out the tokens of jobs."),
+    PAGE,
+    per_page(tokens.DEFAULT_PER_PAGE, tokens.MAX_PER_PAGE, key="tokens_per_page"),
+)

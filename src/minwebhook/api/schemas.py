@@ -1,0 +1,358 @@
+"""The JSON Schemas (2020-12) of what is sent and answered, as the OpenAPI document names them. Pure data.
+
+They are open: an object may have more members than are described, as newer versions add some. A test holds them
+against what ``to_json`` of the described classes gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from minwebhook.api.job_access import MAX_IDS
+from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
+from minwebhook.auth.requests import MAX_LABEL_LENGTH
+from minwebhook.scripts.model import Language, ScriptKind
+
+
+def ref(name: str) -> Schema:
+    """A reference to one of :data:`SCHEMAS`."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def array(items: Schema) -> Schema:
+    """A list."""
+    return {"type": "array", "items": items}
+
+
+def nullable(schema: Schema) -> Schema:
+    """``schema``, which has a ``type``, or null."""
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def described(schema: Schema, sentence: str) -> Schema:
+    """``schema`` with a sentence on what it is here."""
+    return {**schema, "description": sentence}
+
+
+def record(properties: Mapping[str, Schema], *, optional: Mapping[str, Schema] | None = None) -> dict[str, Any]:
+    """An object that always has ``properties`` and may have ``optional`` ones."""
+    return {"type": "object", "properties": {**properties, **(optional or {})}, "required": list(properties)}
+
+
+#: Any JSON value.
+ANYTHING: Final[Schema] = {}
+_OBJECT: Final[Schema] = {"type": "object"}
+_INTEGER: Final[Schema] = {"type": "integer"}
+#: Hashes are lower-case where the server writes them.
+_HASH: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+_SMALL: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+_LANGUAGE: Final[Schema] = {"type": "string", "enum": [language.value for language in Language]}
+_KIND: Final[Schema] = {"type": "string", "enum": [kind.value for kind in ScriptKind]}
+
+# --- jobs -------------------------------------------------------------------------------------------------------------
+
+_JOB: Final = record(
+    {
+        "workspace_id": TEXT,
+        "id": UUID,
+        "created_by": described(TEXT, "A username, or the label of a token."),
+        "created_at": TIME,
+        "canceled": BOOLEAN,
+        "job_kind": described(TEXT, "`script` or `preview`."),
+        "permissioned_as": described(TEXT, "On whose behalf it runs: `u/<user>`."),
+        "is_flow_step": BOOLEAN,
+        "email": TEXT,
+        "visible_to_owner": BOOLEAN,
+        "tag": TEXT,
+    },
+    optional={
+        "language": TEXT,
+        "args": described(ANYTHING, "The arguments, or a short object in their place if they are large."),
+        "parent_job": UUID,
+        "script_hash": _HASH,
+        "script_path": TEXT,
+        "logs": described(TEXT, "The end of the log."),
+        "canceled_by": TEXT,
+        "canceled_reason": TEXT,
+        "priority": _INTEGER,
+        "self_wait_time_ms": described(_INTEGER, "How long it was due before it started."),
+        "preprocessed": BOOLEAN,
+        "labels": array(TEXT),
+        "raw_code": described(TEXT, "The code of a preview."),
+    },
+)
+_QUEUED: Final = record(
+    {
+        "type": {"const": "QueuedJob"},
+        "scheduled_for": TIME,
+        "running": BOOLEAN,
+        "same_worker": BOOLEAN,
+        "script_entrypoint_override": nullable(TEXT),
+    },
+    optional={
+        "started_at": TIME,
+        "root_job": UUID,
+        "timeout": described(_INTEGER, "Its own limit, in seconds."),
+        "cache_ttl": _INTEGER,
+    },
+)
+_COMPLETED: Final = record(
+    {
+        "started_at": nullable(TIME),
+        "completed_at": nullable(TIME),
+        "duration_ms": _INTEGER,
+        "success": BOOLEAN,
+        "result_columns": nullable(array(TEXT)),
+        "deleted": BOOLEAN,
+        "is_skipped": BOOLEAN,
+    },
+    optional={
+        "type": {"const": "CompletedJob"},
+        "result": described(ANYTHING, "The result or error object, or `WINDMILL_TOO_BIG` if it is large."),
+    },
+)
+_JOBS: Final[Mapping[str, Schema]] = {
+    "JobMembers": {**_JOB, "description": "What every job shows."},
+    "QueuedJob": {"allOf": [ref("JobMembers"), _QUEUED], "description": "A job that waits or runs."},
+    "CompletedJob": {"allOf": [ref("JobMembers"), _COMPLETED], "description": "A job that has ended."},
+    "Job": {"oneOf": [ref("QueuedJob"), ref("CompletedJob")]},
+    "ResultMaybe": {
+        **record(
+            {
+                "started": nullable(BOOLEAN),
+                "success": nullable(BOOLEAN),
+                "completed": BOOLEAN,
+                "result": described(ANYTHING, "null as long as `completed` is false."),
+            }
+        ),
+        "description": "The result, if there is one yet.",
+    },
+    "QueueRow": record(
+        {
+            "id": UUID,
+            "running": BOOLEAN,
+            "created_by": TEXT,
+            "created_at": TIME,
+            "started_at": nullable(TIME),
+            "scheduled_for": TIME,
+            "script_hash": nullable(_HASH),
+            "script_path": nullable(TEXT),
+            "args": described(nullable(_OBJECT), "null unless asked for."),
+            "job_kind": TEXT,
+            "schedule_path": nullable(TEXT),
+            "is_flow_step": BOOLEAN,
+            "language": TEXT,
+            "email": TEXT,
+            "suspend": _INTEGER,
+            "tag": TEXT,
+            "priority": nullable(_INTEGER),
+            "workspace_id": TEXT,
+        }
+    ),
+    "JobTiming": record({"created_at": TIME, "started_at": nullable(TIME), "duration_ms": _INTEGER}),
+    "JobCount": record({"database_length": _INTEGER, "suspended": nullable(_INTEGER)}),
+    "QueuePosition": record({"position": _INTEGER}),
+    "TagCount": record({"tag": TEXT, "count": _INTEGER}),
+    "JobIds": {**array(UUID), "maxItems": MAX_IDS, "examples": [["01a20156-0fca-7000-b6a3-dd03b6257e63"]]},
+    "JobError": {
+        **record(
+            {
+                "error": record(
+                    {"message": TEXT, "name": TEXT},
+                    optional={
+                        "stack": TEXT,
+                        "extra": described(ANYTHING, "Attributes of the exception."),
+                        "exit_code": _INTEGER,
+                        "signal": _INTEGER,
+                        "reason": TEXT,
+                        "canceler": TEXT,
+                    },
+                )
+            }
+        ),
+        "description": "The result of a job that failed on its own, was canceled or took too long.",
+    },
+    "Preview": {
+        **record(
+            {"language": _LANGUAGE},
+            optional={
+                "content": described(nullable(TEXT), "The code."),
+                "args": described(nullable(_OBJECT), "The arguments."),
+                "path": described(nullable(TEXT), "What the job shows as its path."),
+                "tag": described(nullable(TEXT), "The tag of the job; the query parameter wins."),
+                "kind": {"enum": ["code", None]},
+            },
+        ),
+        "examples": [{"language": "python3", "content": "def main(a: int): return a + 1", "args": {"a": 1}}],
+    },
+    "Cancellation": {**record({}, optional={"reason": nullable(TEXT)}), "examples": [{"reason": "no longer needed"}]},
+}
+
+# --- scripts ----------------------------------------------------------------------------------------------------------
+
+#: Kept with a version and given back; left out of answers where they are not set.
+_SCRIPT_SETTINGS: Final[Mapping[str, Schema]] = {
+    "is_template": BOOLEAN,
+    "draft_only": described(BOOLEAN, "A placeholder that a real version may replace."),
+    "envs": described(array({"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*="}), "Variables, `NAME=value`."),
+    "concurrency_key": TEXT,
+    "concurrent_limit": _SMALL,
+    "concurrency_time_window_s": _SMALL,
+    "debounce_key": TEXT,
+    "debounce_delay_s": _SMALL,
+    "max_total_debouncing_time": _SMALL,
+    "max_total_debounces_amount": _SMALL,
+    "debounce_args_to_accumulate": array(TEXT),
+    "cache_ttl": _SMALL,
+    "cache_ignore_s3_path": BOOLEAN,
+    "dedicated_worker": described(BOOLEAN, "Whether processes stay and run further jobs of this version."),
+    "ws_error_handler_muted": BOOLEAN,
+    "priority": described({"type": "integer", "minimum": -(2**15), "maximum": 2**15 - 1}, "Higher starts first."),
+    "timeout": described(_SMALL, "Seconds a job may run."),
+    "delete_after_use": BOOLEAN,
+    "delete_after_secs": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+    "restart_unless_cancelled": BOOLEAN,
+    "visible_to_runner_only": described(BOOLEAN, "Whether jobs are shown to their caller alone."),
+    "codebase": TEXT,
+    "on_behalf_of_email": TEXT,
+    "assets": array(ANYTHING),
+}
+_SCRIPT_TEXTS: Final[Mapping[str, Schema]] = {"summary": TEXT, "description": TEXT, "content": described(TEXT, "Code.")}
+_SCRIPTS: Final[Mapping[str, Schema]] = {
+    "NewScript": {
+        **record(
+            {"path": SCRIPT_PATH, **_SCRIPT_TEXTS, "language": _LANGUAGE},
+            optional={
+                "parent_hash": described(nullable(HASH), "The live version that this one follows."),
+                "auto_parent": described(nullable(BOOLEAN), "Follows whatever version is live."),
+                "kind": {"enum": [*_KIND["enum"], None]},
+                "tag": nullable(TEXT),
+                "schema": described(nullable(_OBJECT), "The JSON Schema of the arguments."),
+                "lock": {"anyOf": [nullable(TEXT), array(TEXT)], "description": "Requirements, whole or by line."},
+                "no_main_func": described(nullable(BOOLEAN), "Read off the code of Python scripts."),
+                "has_preprocessor": described(nullable(BOOLEAN), "Read off the code of Python scripts."),
+                "deployment_message": nullable(TEXT),
+                "custom_debounce_key": described(nullable(TEXT), "Another name of `debounce_key`."),
+                "preserve_on_behalf_of": nullable(BOOLEAN),
+                **{name: nullable(schema) for name, schema in _SCRIPT_SETTINGS.items()},
+            },
+        ),
+        "examples": [
+            {
+                "path": "u/demo/twice",
+                "summary": "doubles a number",
+                "description": "",
+                "content": "def main(n: int): return 2 * n",
+                "language": "python3",
+                "auto_parent": True,
+            }
+        ],
+    },
+    "Script": record(
+        {
+            "workspace_id": TEXT,
+            "hash": _HASH,
+            "path": SCRIPT_PATH,
+            "parent_hashes": described(nullable(array(_HASH)), "Versions that this one follows, the last one first."),
+            **_SCRIPT_TEXTS,
+            "created_by": TEXT,
+            "created_at": TIME,
+            "archived": BOOLEAN,
+            "schema": nullable(_OBJECT),
+            "deleted": BOOLEAN,
+            "extra_perms": _OBJECT,
+            "lock": TEXT,
+            "lock_error_logs": nullable(TEXT),
+            "language": _LANGUAGE,
+            "kind": _KIND,
+            "tag": nullable(TEXT),
+        },
+        optional={**_SCRIPT_SETTINGS, "no_main_func": BOOLEAN, "has_preprocessor": BOOLEAN},
+    ),
+    "ScriptListItem": record(
+        {
+            "hash": _HASH,
+            "path": SCRIPT_PATH,
+            "summary": TEXT,
+            "created_at": TIME,
+            "archived": BOOLEAN,
+            "extra_perms": _OBJECT,
+            "language": _LANGUAGE,
+            "starred": BOOLEAN,
+            "tag": nullable(TEXT),
+            "has_deploy_errors": BOOLEAN,
+            "ws_error_handler_muted": BOOLEAN,
+            "kind": _KIND,
+        },
+        optional={
+            "description": TEXT,
+            "deployment_msg": TEXT,
+            "draft_only": BOOLEAN,
+            "no_main_func": BOOLEAN,
+            "use_codebase": BOOLEAN,
+        },
+    ),
+    "ScriptHistoryItem": record({"script_hash": _HASH}, optional={"deployment_msg": TEXT}),
+}
+
+# --- tokens, the server, errors ---------------------------------------------------------------------------------------
+
+_REST: Final[Mapping[str, Schema]] = {
+    "NewToken": {
+        **record(
+            {},
+            optional={
+                "label": {"type": ["string", "null"], "maxLength": MAX_LABEL_LENGTH},
+                "expiration": described(nullable(TIME), "When it stops working; null or left out: never."),
+                "workspace_id": described(nullable(TEXT), "The only workspace it is good for."),
+                "scopes": {"type": ["array", "null"], "maxItems": 0},
+                "read_only": {"enum": [False, None]},
+            },
+        ),
+        "examples": [{"label": "webhook-door", "workspace_id": "demo"}],
+    },
+    "Token": {
+        **record(
+            {
+                "label": nullable(TEXT),
+                "token_prefix": TEXT,
+                "expiration": nullable(TIME),
+                "created_at": TIME,
+                "last_used_at": TIME,
+                "scopes": nullable(array(TEXT)),
+                "workspace_id": nullable(TEXT),
+                "read_only": BOOLEAN,
+            }
+        ),
+        "description": "What is shown of a token; the token itself cannot be read again.",
+    },
+    "User": record(
+        {
+            "email": TEXT,
+            "login_type": TEXT,
+            "super_admin": BOOLEAN,
+            "devops": BOOLEAN,
+            "verified": BOOLEAN,
+            "name": nullable(TEXT),
+            "company": nullable(TEXT),
+            "username": TEXT,
+        }
+    ),
+    "Health": record(
+        {
+            "status": {"type": "string", "enum": ["healthy", "unhealthy"]},
+            "checked_at": TIME,
+            "database_healthy": BOOLEAN,
+            "workers_alive": _INTEGER,
+        },
+        optional={"draining": described(BOOLEAN, "true while the server shuts down.")},
+    ),
+    "Problem": {
+        **record({"type": TEXT, "title": TEXT, "status": _INTEGER, "detail": TEXT}),
+        "description": "An error for those who accept `application/problem+json` (RFC 9457).",
+    },
+}
+
+#: By their names below ``components/schemas``.
+SCHEMAS: Final[Mapping[str, Schema]] = {**_JOBS, **_SCRIPTS, **_REST}

@@ -1,0 +1,111 @@
+"""The OpenAPI document as it is served, and whether the code asks for the query parameters that it names."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from minwebhook.api.operations import api_document
+from minwebhook.api.schemas import SCHEMAS
+from tests.server import Client, serving
+
+HERE: Final = Path(__file__).parent
+#: The example of the document.
+ENDED_JOB: Final = uuid.UUID(SCHEMAS["JobIds"]["examples"][0][0])
+WAITING_JOB: Final = uuid.UUID(int=8)
+#: Read as a credential, which is no parameter of an operation.
+CREDENTIAL: Final = {"token"}
+
+
+def test_the_document_is_public_and_the_same_in_both_forms(client: Client) -> None:
+    anyone = client.with_token("")
+    as_json, as_yaml = anyone.get("/api/openapi.json"), anyone.get("/api/openapi.yaml")
+    assert (as_json.status, as_json.headers["content-type"]) == (200, "application/json")
+    assert (as_yaml.status, as_yaml.headers["content-type"]) == (200, "application/yaml")
+    assert as_json.json() == api_document()
+    assert yaml.safe_load(as_yaml.text) == as_json.json()
+
+
+@pytest.mark.parametrize(("path", "name"), [("/api/users/whoami", "User"), ("/api/health/status", "Health")])
+def test_every_member_of_an_answer_is_described(client: Client, path: str, name: str) -> None:
+    schema = api_document()["components"]["schemas"][name]
+    assert set(schema["required"]) <= client.get(path).json().keys() <= set(schema["properties"])
+
+
+class Caller:
+    """Makes calls as the document describes them."""
+
+    def __init__(self, client: Client, document: dict[str, Any]) -> None:
+        self._client = client
+        self._document = document
+        client.deploy("u/demo/hello", "def main(**arguments): return arguments")
+        client.deploy("u/demo/twice", "def main(n: int): return n")
+        client.ended(client.submit("u/demo/hello", job_id=ENDED_JOB))
+        client.submit("u/demo/hello", job_id=WAITING_JOB, scheduled_for="2999-12-31T23:59:59Z")
+        self._hash = client.get("/scripts/get/p/u/demo/twice").json()["hash"]
+
+    def parameters(self, operation: dict[str, Any], place: str) -> list[dict[str, Any]]:
+        """What an operation takes in one place."""
+        return [each for each in map(self._resolve, operation.get("parameters", ())) if each["in"] == place]
+
+    def calls(self, method: str, path: str, operation: dict[str, Any]) -> Iterator[int]:
+        """Calls with the examples of the document; their statuses.
+
+        Some parameters are of interest before the end of a job, some after it, some without a token.
+        """
+        for job_id in (ENDED_JOB, WAITING_JOB):
+            known = {"hash": self._hash, "id": job_id, "prefix": "abcdefghij", "epoch_ms": 1}
+            target = path
+            for parameter in self.parameters(operation, "path"):
+                value = known.get(parameter["name"]) or parameter["schema"]["examples"][0]
+                target = target.replace("{" + parameter["name"] + "}", str(value))
+            data = None
+            if "requestBody" in operation:
+                schema = self._resolve(operation["requestBody"]["content"]["application/json"]["schema"])
+                data = schema.get("examples", [{}])[0]
+            for client in (self._client, self._client.with_token("")):
+                # The query must not be empty: a request without any parameters need not be asked for them.
+                yield client.call(method, target, data=data, query={"other": "1"}).status
+
+    def _resolve(self, described: dict[str, Any]) -> dict[str, Any]:
+        """What a reference leads to, or what is there in its place."""
+        found: dict[str, Any] = self._document
+        if "$ref" not in described:
+            return described
+        for step in described["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        return found
+
+
+def test_the_code_asks_for_the_parameters_that_are_described_and_for_no_others(tmp_path: Path) -> None:
+    document = api_document()
+    operations = {
+        (method.upper(), path): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+    asked_file = tmp_path / "asked"
+    described: dict[str, set[str]] = {}
+    asked: dict[str, set[str]] = {}
+    with serving(
+        tmp_path / "data", program=(str(HERE / "recording_server.py"),), environment={"ASKED": str(asked_file)}
+    ) as (_, client):
+        caller = Caller(client, document)
+        # What takes scripts and jobs away comes last.
+        for method, path in sorted(
+            operations, key=lambda each: re.search("archive|delete|cancel", each[1]) is not None
+        ):
+            operation = operations[method, path]
+            name = operation["operationId"]
+            asked_file.write_text("")
+            statuses = list(caller.calls(method, path, operation))
+            assert any(200 <= status < 300 for status in statuses), (name, statuses)
+            asked[name] = set(asked_file.read_text().split()) - CREDENTIAL
+            described[name] = {each["name"] for each in caller.parameters(operation, "query")}
+    assert asked == described
