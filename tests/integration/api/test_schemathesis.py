@@ -1,0 +1,88 @@
+"""What the OpenAPI document says is tried on a real server: schemathesis calls every operation with what its schemas
+allow and with what they forbid, and holds the answers against the document. Its settings, and the reason for each check
+that is off, are in ``schemathesis.toml``.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import string
+import subprocess
+import sys
+import urllib.parse
+import uuid
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from minwebhook.api.routes import all_routes
+from minwebhook.errors import ApiError
+from minwebhook.http.routing import Router
+from tests.server import ADMIN_TOKEN, Client, serving
+
+HERE: Final = Path(__file__).parent
+EXAMPLES: Final = HERE.parents[2] / "examples" / "scripts"
+#: It takes some twenty seconds on two cores with nothing else to do, and this on busy ones.
+_TIMEOUT_S: Final = 150.0
+
+
+def write_settings(client: Client, path: Path) -> None:
+    """The settings, with the token and the ids of what the server has."""
+    client.deploy("u/demo/retired", "def main(): pass")
+    names = {
+        "TOKEN": ADMIN_TOKEN,
+        "HASH": client.get("/scripts/get/p/u/demo/hello").json()["hash"],
+        "JOB": client.submit("u/demo/hello", {"name": "Ada"}, job_id=uuid.UUID(int=7)),
+        "WAITING": client.submit("u/demo/retired", scheduled_for="2999-12-31T23:59:59Z"),
+    }
+    client.ended(names["JOB"])
+    template = string.Template((HERE / "schemathesis.toml").read_text(encoding="utf-8"))
+    path.write_text(template.substitute(names), encoding="utf-8")
+
+
+def statuses(recording: Path) -> dict[str, collections.Counter[int]]:
+    """How often each route answered with which status."""
+    router = Router(all_routes())
+    found: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+    for entry in json.loads(recording.read_text(encoding="utf-8"))["log"]["entries"]:
+        method, path = entry["request"]["method"], urllib.parse.urlsplit(entry["request"]["url"]).path
+        try:
+            route = router.resolve(method, path).route
+        except ApiError:  # a method or path that was tried because it is wrong
+            continue
+        found[f"{route.method} {route.pattern}"][entry["response"]["status"]] += 1
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(_TIMEOUT_S + 30)
+def test_the_server_does_what_its_description_says(tmp_path: Path) -> None:
+    flags = ("--scripts", str(EXAMPLES), "--job-timeout-s", "5", "--workers", "2")
+    with serving(tmp_path / "data", *flags) as (server, client):
+        write_settings(client, tmp_path / "schemathesis.toml")
+        # From a file, because schemathesis does not call what gave it the document.
+        (tmp_path / "openapi.json").write_bytes(client.get("/api/openapi.json").body)
+        ended = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", "schemathesis.toml"),
+                *("run", "openapi.json", "--url", client.address, "--no-color"),
+                *("--report", "har", "--report-har-path", "calls.har"),
+            ],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "no_proxy": "*", "PYTHONUTF8": "1"},
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+        faults = [line for line in server.log.splitlines() if "a request failed" in line]
+    assert ended.returncode == 0, ended.stdout
+    assert faults == []
+    called = statuses(tmp_path / "calls.har")
+    assert called.keys() == {f"{route.method} {route.pattern}" for route in all_routes()}
+    # No operation was refused or not found all the time: what the checks saw were its real answers.
+    assert [route for route, seen in called.items() if not any(200 <= status < 300 for status in seen)] == []
