@@ -78,9 +78,9 @@ class Query:
         return number
 
     def uuid(self, name: str) -> UUID | None:
-        """A UUID in its usual form, or None; "" is none. Raises :class:`BadRequest` naming the parameter."""
+        """A UUID in its usual form, or None. Raises :class:`BadRequest` naming the parameter."""
         value = self.get(name)
-        return parse_uuid(value, name) if value else None
+        return None if value is None else parse_uuid(value, name)
 
     def time_ms(self, name: str) -> int | None:
         """An RFC 3339 time as Unix milliseconds, or None. Raises :class:`BadRequest` naming the parameter."""
@@ -149,8 +149,9 @@ class RunOptions:
         query.flag("cache_ignore_s3_path")  # there are no cached results with S3 objects here, but the word is known
         return cls(
             job_id=query.uuid("job_id"),
-            parent_job=query.uuid("parent_job"),
-            root_job=query.uuid("root_job"),
+            # Official clients send these empty outside of jobs.
+            parent_job=query.uuid("parent_job") if query.get("parent_job") else None,
+            root_job=query.uuid("root_job") if query.get("root_job") else None,
             tag=_tag(query.get("tag")),
             timeout_s=query.number("timeout", low=1, unit="seconds"),
             scheduled_for_ms=query.time_ms("scheduled_for"),

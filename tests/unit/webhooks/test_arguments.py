@@ -573,6 +573,7 @@ def test_run_options() -> None:
     ("query", "text"),
     [
         ("job_id=7", "job_id: '7' is not a UUID"),
+        ("job_id=", "job_id: '' is not a UUID"),
         ("parent_job={01890000-0000-7000-8000-000000000001}", "parent_job: "),
         ("root_job=x", "root_job: "),
         ("timeout=0", "timeout: send a whole number of seconds from 1 to"),
