@@ -20,20 +20,23 @@ JSON: Final = "application/json"
 class Headers:
     """Field names (lower-case) and values in the order they came. Lookups give the first value."""
 
-    __slots__ = ("_items",)
+    __slots__ = ("_first", "_items")
 
     def __init__(self, items: list[tuple[str, str]]) -> None:
         self._items = items
+        self._first: dict[str, str] | None = None
 
     def get(self, name: str) -> str | None:
         """The first value of the lower-case field ``name``, or None."""
-        for key, value in self._items:
-            if key == name:
-                return value
-        return None
+        first = self._first
+        if first is None:
+            first = self._first = dict(reversed(self._items))
+        return first.get(name)
 
     def get_all(self, name: str) -> list[str]:
         """Every value of the lower-case field ``name``, in order."""
+        if self.get(name) is None:
+            return []
         return [value for key, value in self._items if key == name]
 
     def items(self) -> list[tuple[str, str]]:
