@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from minwebhook import app
+from minwebhook.allocator import keep_freed_memory
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.errors import MinwebhookError
 from minwebhook.observability import log
@@ -24,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
     settings = settings_from(options)
     log.configure(settings.server.log_level)
+    keep_freed_memory()
     try:
         trio.run(app.run, settings)
     except BaseExceptionGroup as group:

@@ -55,7 +55,7 @@ class Body:
         return b""
 
     async def read_chunk(self) -> bytes:
-        """The next piece as it came, at most 64 KiB; ``b""`` at the end."""
+        """The next piece as it came, at most 256 KiB; ``b""`` at the end."""
         return b""
 
 

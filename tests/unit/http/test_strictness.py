@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from minwebhook.http.framing import MAX_PIECE_BYTES
 from minwebhook.http.protocol import ServerProtocol
 from minwebhook.http.recognizer import recognize
 from minwebhook.http.strict import Refusal
@@ -67,7 +68,7 @@ def _drive(pieces: list[bytes], *, eof: bool, use_recognizer: bool) -> Outcome:
                 data = protocol.next_data()
                 if data is None:
                     break
-                assert len(data) <= 64 * 1024
+                assert len(data) <= MAX_PIECE_BYTES
                 body += data
                 if data:
                     continue
