@@ -239,7 +239,7 @@ class Functions:
 
     def call_main(self, arguments: dict[str, Any], *, is_preprocessed: bool = False) -> Any:
         """The result of ``main``. What a preprocessor made is passed on as it is."""
-        result = self._main.call(arguments, converts=not is_preprocessed)
+        result = self._main.call(arguments, converts=not is_preprocessed, streams=True)
         if hasattr(result, "__iter__") and not isinstance(result, _CONTAINERS) and not _is_frame(result):
             return _stream(result)
         return result
@@ -272,14 +272,17 @@ class Function:
         self._annotations = getattr(function, "__annotations__", {})
         self._takes_others = bool(code.co_flags & _CO_VARKEYWORDS)
 
-    def call(self, arguments: dict[str, Any], *, converts: bool = True) -> Any:
-        """Calls the function with the arguments it declares, awaits it if it is async, and gives its result."""
+    def call(self, arguments: dict[str, Any], *, converts: bool = True, streams: bool = False) -> Any:
+        """Calls the function with the arguments it declares, awaits it if it is async, and gives its result.
+
+        With ``streams``, an async iterable is streamed in the loop in which it was made; the result is None then.
+        """
         positional, keywords = self.bind(arguments, converts=converts)
         result = self._call(*positional, **keywords)
-        if isinstance(result, types.CoroutineType):
+        if isinstance(result, types.CoroutineType) or (streams and hasattr(result, "__aiter__")):
             import asyncio  # noqa: PLC0415 - dear, and only async scripts need it
 
-            result = asyncio.run(result)
+            result = asyncio.run(_settle(result, streams=streams))
         return result
 
     def bind(self, arguments: dict[str, Any], *, converts: bool = True) -> tuple[list[Any], dict[str, Any]]:
@@ -345,11 +348,28 @@ def _is_frame(value: Any) -> bool:
 
 
 def _stream(chunks: Any) -> None:
-    """Prints each chunk of a generator's text as a marked line; the server makes the result of them."""
+    """Prints each chunk of a generator's text; the server makes the result of them."""
     for chunk in chunks:
-        if not isinstance(chunk, str):
-            raise TypeError(f"a streaming main must yield str, not {type(chunk).__name__}")
-        print(_STREAM_MARK + chunk.replace("\n", "\\n"), flush=True)
+        _print_chunk(chunk)
+
+
+async def _settle(result: Any, *, streams: bool) -> Any:
+    """What a coroutine returns; an async iterable that ``streams`` is printed as :func:`_stream` does."""
+    if isinstance(result, types.CoroutineType):
+        result = await result
+    if not streams or not hasattr(result, "__aiter__"):
+        return result
+    async for chunk in result:
+        _print_chunk(chunk)
+    return None
+
+
+def _print_chunk(chunk: Any) -> None:
+    if not isinstance(chunk, str):
+        raise TypeError(f"a streaming main must yield str, not {type(chunk).__name__}")
+    # In one write: print() would make two of it, and wake the server twice.
+    sys.stdout.write(_STREAM_MARK + chunk.replace("\n", "\\n") + "\n")
+    sys.stdout.flush()
 
 
 def encode_result(value: Any) -> tuple[bytes, bytes]:

@@ -228,6 +228,23 @@ class Database:
         except sqlite3.Error as error:
             raise _translate(error) from error
 
+    def read_blob(self, table: str, column: str, rowid: int, start: int, size: int) -> bytes:
+        """A piece of one BLOB or TEXT value, without reading the rest of it; b"" behind its end, or without the row."""
+        if self._is_closed:
+            raise Unavailable("the database is closed")
+        try:
+            with self._reader.blobopen(table, column, rowid, readonly=True) as blob:
+                if start >= len(blob):
+                    return b""
+                blob.seek(start)
+                return blob.read(size)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # "no such rowid"
+                return b""
+            raise _translate(error) from error
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+
     @overload
     async def read_in_thread(self, sql: str, params: Sequence[Any] = ()) -> list[sqlite3.Row]: ...
     @overload

@@ -171,11 +171,21 @@ CREATE INDEX job_by_end ON job (workspace_id, completed_at, status, tag) WHERE s
 CREATE INDEX job_by_parent ON job (workspace_id, parent_job, created_at, id) WHERE parent_job IS NOT NULL;
 """
 
+_STREAMED_RESULTS: Final = """
+CREATE TABLE job_stream (
+    job_id BLOB PRIMARY KEY NOT NULL,
+    -- The text of all chunks, and where each ends in it: 32 bits each, little-endian.
+    chunks BLOB NOT NULL,
+    ends BLOB NOT NULL
+) STRICT;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
     Migration(2, "kept results", _RESULT_CACHE),
     Migration(3, "lists, wiping, workspace keys", _LISTS_AND_WIPING),
+    Migration(4, "streamed results", _STREAMED_RESULTS),
 )
 
 

@@ -219,11 +219,18 @@ class Executor:
             max_payload=self._settings.max_result_bytes,
             # A new process competes with the fork of its successor for the processor that spinning would hold.
             spin_s=self._spin_s if is_reused and self._table.is_only_one_running else 0,
-            on_log=job.log.write,
+            on_log=lambda data: self._take_output(job, data),
             # A process that stayed has compiled its script long ago.
             on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, key, code),
             on_arguments=(lambda text, mask: _replace_arguments(job, text, mask)) if spec.preprocess else None,
         )
+
+    def _take_output(self, job: Job, data: bytes) -> bool:
+        """A piece of what the job writes. False if it may not write so much."""
+        assert job.log is not None  # noqa: S101 - made by _run
+        fits = job.log.write(data)
+        self._table.watchers.tell(job.id)
+        return fits
 
     def _let_go(self, job: Job, child: Child, runtime: Runtime, end: Report | Vanished | Broken | None) -> None:
         """After the job: a healthy child of a dedicated script waits for its next job, any other is ended."""

@@ -1,16 +1,20 @@
-"""The log of a running job: stdout and stderr as they came, capped, blank lines dropped. Pure.
+"""What a running job writes: its log, and the chunks of a streamed result, told apart as the bytes come. Pure.
 
-Lines that start with ``WM_STREAM: `` are chunks of a streamed result, not log; a newline inside a chunk is written
-as ``\\n``.
+The log is stdout and stderr as they came, capped, blank lines dropped. Lines that start with ``WM_STREAM: `` are chunks of
+a streamed result and never part of the log; a newline inside a chunk is written as ``\\n``. Both are kept as valid UTF-8,
+bytes that are not are replaced, so that a position in them means the same while the job runs and when it is stored.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
+from array import array
+from bisect import bisect_right
 from typing import Final
 
 _BLANK_LINES: Final = re.compile(rb"\n{2,}")
-_LINES: Final = re.compile(rb"[^\n]*\n|[^\n]+")
+_NEWLINE: Final = ord("\n")
 _STREAM_MARK: Final = b"WM_STREAM: "
 _ANSI: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: Characters of the log that the error of a failed program quotes.
@@ -20,39 +24,95 @@ TAIL_CHARACTERS: Final = 600
 class JobLog:
     """Collects the output of one job."""
 
-    __slots__ = ("_banner_bytes", "_buffer", "_max_bytes")
+    __slots__ = ("_banner_bytes", "_buffer", "_cut", "_is_closed", "_is_line_start", "_line", "_room", "chunks")
 
     def __init__(self, banner: str, max_bytes: int) -> None:
-        """Starts with the runtime's ``banner`` line; holds at most ``max_bytes`` of output."""
+        """Starts with the runtime's ``banner`` line; takes at most ``max_bytes`` of output, chunks included."""
         self._buffer = bytearray(banner.encode())
         self._banner_bytes = len(self._buffer)
-        self._max_bytes = max_bytes
+        self._room = max_bytes
+        self._is_line_start = True
+        #: The beginning of a line that is a chunk, or may become one.
+        self._line = bytearray()
+        #: The beginning of a character of the log.
+        self._cut = b""
+        self._is_closed = False
+        self.chunks = Chunks()
 
     def write(self, data: bytes) -> bool:
         """Adds a piece. False when the limit is passed: what fits is kept, the rest is not."""
-        buffer = self._buffer
+        if self._is_closed:
+            return True
         if b"\n\n" in data:
             data = _BLANK_LINES.sub(b"\n", data)
-        if data[:1] == b"\n" and buffer[-1:] == b"\n":
+        if self._is_line_start and data[:1] == b"\n":
             data = data[1:]
-        room = self._max_bytes + self._banner_bytes - len(buffer)
-        buffer += data[: max(room, 0)]
-        return len(data) <= room
-
-    def take_stream(self) -> str | None:
-        """Removes the chunks of a streamed result and gives them joined; None if there are none."""
-        if _STREAM_MARK not in self._buffer:
-            return None
-        chunks: list[str] = []
-        kept: list[bytes] = []
-        for line in _LINES.findall(self._buffer):  # splitlines would also cut at carriage returns
-            if line.startswith(_STREAM_MARK):
-                text = line[len(_STREAM_MARK) :].decode("utf-8", "replace")
-                chunks.append(text.removesuffix("\n").replace("\\n", "\n"))
+        fits = len(data) <= self._room
+        if not fits:
+            data = data[: self._room]
+        self._room -= len(data)
+        start = 0
+        while start < len(data):
+            if self._line:
+                end = data.find(b"\n", start) + 1 or len(data)
+                self._line += data[start:end]
+                self._settle_line()
             else:
-                kept.append(line)
-        self._buffer = bytearray(b"".join(kept))
-        return "".join(chunks) if chunks else None
+                end = self._find_chunk(data, start)
+                if end > start:
+                    self._append(data[start:end])
+                elif end < len(data):
+                    end = data.find(b"\n", start) + 1 or len(data)
+                    self._line += data[start:end]
+                    self._settle_line()
+            start = end
+        if data:
+            self._is_line_start = data[-1] == _NEWLINE
+        return fits
+
+    def _find_chunk(self, data: bytes, start: int) -> int:
+        """Where the next line begins that is a chunk, or may become one; the end of ``data`` if there is none."""
+        at = data.find(_STREAM_MARK, start)
+        while at >= 0 and not (data[at - 1] == _NEWLINE if at else self._is_line_start):
+            at = data.find(_STREAM_MARK, at + 1)
+        if at >= 0:
+            return at
+        last_line = data.rfind(b"\n") + 1
+        if (last_line or self._is_line_start) and _STREAM_MARK.startswith(data[last_line:]):
+            return last_line
+        return len(data)
+
+    def _settle_line(self) -> None:
+        """What is known of the line so far: a whole chunk, log after all, or not enough yet."""
+        line = self._line
+        if not line.startswith(_STREAM_MARK[: len(line)]):
+            self._line = bytearray()
+            self._append(bytes(line))
+        elif line[-1] == _NEWLINE:
+            self._line = bytearray()
+            self.chunks.add(line[len(_STREAM_MARK) : -1])
+
+    def _append(self, data: bytes) -> None:
+        """Adds to the log; the beginning of a character waits for its end."""
+        if self._cut or not data.isascii():
+            data = self._cut + data
+            text, used = codecs.utf_8_decode(data, "replace", False)
+            self._cut = data[used:]
+            data = text.encode()
+        self._buffer += data
+
+    def close(self) -> None:
+        """Nothing more counts: what is incomplete is as complete as it gets. May be called again."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._line.startswith(_STREAM_MARK):
+            self.chunks.add(self._line[len(_STREAM_MARK) :])
+        else:
+            self._append(bytes(self._line))
+        self._line = bytearray()
+        self._buffer += self._cut.decode("utf-8", "replace").encode()
+        self._cut = b""
 
     @property
     def is_empty(self) -> bool:
@@ -60,18 +120,57 @@ class JobLog:
         return len(self._buffer) == self._banner_bytes
 
     def text(self) -> str:
-        """The whole log; "" if nothing was written. Bytes that are not UTF-8 are replaced."""
-        if self.is_empty:
-            return ""
-        return self._buffer.decode("utf-8", "replace")
+        """The whole log; "" if nothing was written."""
+        return "" if self.is_empty else self._buffer.decode()
+
+    def log_piece(self, start: int, size: int) -> bytes:
+        """Bytes of :meth:`text`, from ``start`` on, at most ``size``; b"" if there are none yet."""
+        return b"" if self.is_empty else bytes(self._buffer[start : start + size])
+
+    def chunks_from(self, first: int, size: int) -> tuple[bytes, int]:
+        """See :meth:`Chunks.read`."""
+        return self.chunks.read(first, size)
 
     def last_line(self) -> str:
         """The last line of output, without surrounding blanks; "" if there was none."""
         output = self._buffer[self._banner_bytes :].rstrip()
-        return output[output.rfind(b"\n") + 1 :].decode("utf-8", "replace").strip()
+        return output[output.rfind(b"\n") + 1 :].decode().strip()
 
     def tail(self) -> str:
         """The end of the output without terminal colors, for error messages."""
         # A colour code or a character may be cut at the start; four bytes a character and some are enough.
         end = self._buffer[max(self._banner_bytes, len(self._buffer) - 8 * TAIL_CHARACTERS) :]
         return _ANSI.sub("", end.decode("utf-8", "replace")).strip()[-TAIL_CHARACTERS:]
+
+
+class Chunks:
+    """The chunks of a streamed result: their text, joined, and where each ends in it."""
+
+    __slots__ = ("ends", "joined")
+
+    def __init__(self) -> None:
+        self.joined = bytearray()
+        #: Positions in ``joined``, in bytes.
+        self.ends = array("I")
+
+    def add(self, line: bytes | bytearray) -> None:
+        """A chunk as a script prints it."""
+        text = line.replace(b"\\n", b"\n")
+        self.joined += text if text.isascii() else text.decode("utf-8", "replace").encode()
+        self.ends.append(len(self.joined))
+
+    def text(self) -> str | None:
+        """All of them; None if there was none, not even an empty one."""
+        return self.joined.decode() if self.ends else None
+
+    def read(self, first: int, size: int) -> tuple[bytes, int]:
+        """The text of the chunks from number ``first`` on, and the number of the one after them.
+
+        As many as fit into ``size`` bytes, at least one; b"" and ``first`` if there are none yet.
+        """
+        ends = self.ends
+        if first >= len(ends):
+            return b"", first
+        start = ends[first - 1] if first else 0
+        after = max(bisect_right(ends, start + size, first), first + 1)
+        return bytes(self.joined[start : ends[after - 1]]), after

@@ -218,6 +218,11 @@ class Job:
             return None
         return WIPED_DATA if self.is_wiped else self.outcome.result
 
+    @property
+    def output(self) -> JobLog | None:
+        """What it wrote so far, for everyone who looks and for the disk."""
+        return None if self.is_wiped else self.log
+
     def log_text(self) -> str:
         """The log so far, for everyone who looks and for the disk."""
         if self.is_wiped:

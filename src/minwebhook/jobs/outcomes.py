@@ -65,7 +65,8 @@ def timed_out(limit_s: float, *, is_own_limit: bool) -> Outcome:
 
 
 def judge(end: Report | Vanished | Broken, log: JobLog, program: str) -> Outcome:
-    """The outcome of a run that nobody ended from outside."""
+    """The outcome of a run that nobody ended from outside. Closes the log."""
+    log.close()
     if isinstance(end, Broken):
         if end.reason == "log":
             return execution_error("job process terminated due to a log above max_log_bytes")
@@ -97,7 +98,7 @@ def _result(payload: bytes, log: JobLog, mask: bytes = b"") -> Outcome:
         value = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         return execution_error(f"the result is not valid JSON: {error}")
-    stream = log.take_stream()
+    stream = log.chunks.text()
     if stream is not None:
         if value is None:
             return Outcome(JobState.SUCCESS, orjson.dumps(stream))
@@ -155,5 +156,8 @@ def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:
         return signal_error(program, signal, log)
     if code != 0:
         return exit_error(program, code, log)
-    last = result_text if isinstance(result_text, str) else log.last_line()
-    return _result(orjson.dumps(last), log)
+    if isinstance(result_text, str):
+        return _result(orjson.dumps(result_text), log)
+    # A script that wrote nothing but chunks has no last line, and its result is the stream.
+    has_streamed = log.is_empty and log.chunks.ends
+    return _result(b"null" if has_streamed else orjson.dumps(log.last_line()), log)

@@ -13,6 +13,7 @@ from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest
 from minwebhook.jobs.filters import JobFilter
 from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
+from minwebhook.jobs.output import StoredOutput
 from minwebhook.jobs.record import MAX_SHOWN_BYTES, TOO_BIG_ARGUMENTS, JobOptions, JobRecord
 
 #: Columns of the job table, in the order of :func:`_row`. The second half is what changes when a job ends.
@@ -35,6 +36,7 @@ _SAVE: Final = (
 _SAVE_LOG: Final = (
     "INSERT INTO job_log (job_id, log) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET log = excluded.log"
 )
+_SAVE_STREAM: Final = "INSERT OR REPLACE INTO job_stream (job_id, chunks, ends) VALUES (?, ?, ?)"
 #: Only ended jobs: a queued one still needs its arguments.
 _WIPE: Final = (
     "UPDATE job SET args = ?, result = ?, options = NULL, delete_at = NULL, deleted = max(deleted, ?)"
@@ -68,13 +70,19 @@ class JobStore:
         job.is_stored = True
 
     async def save(self, jobs: Sequence[Job]) -> None:
-        """Stores ended jobs with their results and logs; they are on disk when this returns."""
+        """Stores ended jobs with their results, logs and streams; they are on disk when this returns."""
         rows = [_row(job) for job in jobs]
         logs = [(job.id.bytes, text) for job in jobs if (text := job.log_text())]
+        streams = [
+            (job.id.bytes, log.chunks.joined, log.chunks.ends.tobytes())
+            for job in jobs
+            if (log := job.output) is not None and log.chunks.ends
+        ]
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(_SAVE, rows)
             connection.executemany(_SAVE_LOG, logs)
+            connection.executemany(_SAVE_STREAM, streams)
 
         await self._db.transact(work)
         for job in jobs:
@@ -122,6 +130,10 @@ class JobStore:
         """The stored log; "" if there is none."""
         rows = self._db.read("SELECT log FROM job_log WHERE job_id = ?", (job_id.bytes,))
         return str(rows[0][0]) if rows else ""
+
+    def output(self, job_id: UUID) -> StoredOutput:
+        """What the job wrote, to be read in pieces."""
+        return StoredOutput(self._db, job_id)
 
     async def list_ended(
         self, workspace: str | None, wanted: JobFilter, *, without: Iterable[UUID], offset: int, limit: int
@@ -176,6 +188,7 @@ def _wipe(connection: sqlite3.Connection, keys: Sequence[bytes], *, deleted: boo
     for key in keys:
         if connection.execute(_WIPE, (WIPED_DATA, WIPED_DATA, deleted, key)).rowcount:
             connection.execute(_SAVE_LOG, (key, WIPED_LOG))
+            connection.execute("DELETE FROM job_stream WHERE job_id = ?", (key,))
 
 
 def _wipe_at_ms(job: Job) -> int | None:

@@ -22,6 +22,7 @@ from minwebhook.jobs.ids import IdMaker
 from minwebhook.jobs.model import ENDING_EVENT, Cancellation, Job, JobEvent, JobSpec, JobState, Outcome, next_state
 from minwebhook.jobs.queue import JobQueue
 from minwebhook.jobs.store import JobStore
+from minwebhook.jobs.watch import Watchers
 from minwebhook.times import now_ms
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class JobTable:
         self._is_stopping = False
         self._nothing_runs = trio.Event()
         self._being_stored: set[UUID] = set()
+        self.watchers = Watchers()
         self.queued_count = 0
         self.running_count = 0
 
@@ -145,6 +147,7 @@ class JobTable:
             self.queued_count -= 1
             self.running_count += 1
             self._free_slots -= 1
+            self.watchers.tell(job.id)
             if job.turn is not None:
                 job.turn.set()
             else:
@@ -180,7 +183,7 @@ class JobTable:
             self._dispatch(self._clock())
 
     def finish(self, job: Job, outcome: Outcome, duration_ms: int) -> None:
-        """The job has ended; everyone who waits is told."""
+        """The job has ended; everyone who waits is told. Closes its log."""
         was_running = job.state is JobState.RUNNING
         job.state = next_state(job.state, ENDING_EVENT[outcome.state])
         if was_running:
@@ -189,11 +192,14 @@ class JobTable:
             self.queued_count -= 1
             if job.turn is not None:
                 job.turn.set()
+        if job.log is not None:
+            job.log.close()
         job.outcome = outcome
         job.completed_at_ms = self._clock()
         job.duration_ms = duration_ms
         if (done := self._done.pop(job.id, None)) is not None:
             done.set()
+        self.watchers.tell(job.id)
         self._ended.append(job)
         self._saver.set()
         self._tell_if_nothing_runs()
@@ -204,6 +210,7 @@ class JobTable:
         job.started_at_ms = None
         self._free_slot()
         self._enqueue(job)
+        self.watchers.tell(job.id)
 
     def stop_starting(self) -> None:
         """Queued jobs stay queued from now on: those on disk run after the next start, sync ones end at once."""
@@ -213,6 +220,7 @@ class JobTable:
                 self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
             elif (done := self._done.pop(job.id, None)) is not None:
                 done.set()
+        self.watchers.tell_all()
         self._tell_if_nothing_runs()
 
     async def wait_until_nothing_runs(self) -> None:
@@ -316,6 +324,11 @@ class JobTable:
     def due_count(self) -> int:
         """Jobs of all workspaces that run or could: not those that are scheduled for later."""
         return self.running_count + self.queued_count - self._queue.later_count(self._clock())
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether jobs that are queued stay queued, because the server stops."""
+        return self._is_stopping
 
     @property
     def is_only_one_running(self) -> bool:

@@ -381,6 +381,48 @@ def test_main_is_found_called_awaited_and_streamed(capsys: pytest.CaptureFixture
         call_main(module("def main():\n yield 1"), {})
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "async def main():\n yield 'a\\nb'\n yield ''",
+        "async def main():\n async def made():\n  yield 'a\\nb'\n  yield ''\n return made()",
+        "async def main():\n return iter(['a\\nb', ''])",
+        "def main():\n async def made():\n  yield 'a\\nb'\n  yield ''\n return made()",
+        "class Made:\n def __aiter__(self):\n  self.rest = ['a\\nb', '']\n  return self\n"
+        " async def __anext__(self):\n  if not self.rest: raise StopAsyncIteration\n  return self.rest.pop(0)\n"
+        "def main(): return Made()",
+    ],
+)
+def test_async_iterables_are_streamed(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call_main(module(code), {}) is None
+    assert capsys.readouterr().out == "WM_STREAM: a\\nb\nWM_STREAM: \n"
+
+
+def test_an_async_generator_runs_in_the_loop_of_its_main(capsys: pytest.CaptureFixture[str]) -> None:
+    code = """
+import asyncio
+
+async def main():
+    loop = asyncio.get_running_loop()
+    async def made():
+        yield str(asyncio.get_running_loop() is loop)
+    return made()
+"""
+    assert call_main(module(code), {}) is None
+    assert capsys.readouterr().out == "WM_STREAM: True\n"
+
+
+def test_an_async_generator_of_something_else() -> None:
+    with pytest.raises(TypeError, match="must yield str, not int"):
+        call_main(module("async def main():\n yield 1"), {})
+
+
+def test_a_preprocessor_does_not_stream() -> None:
+    functions = Functions(module("async def preprocessor():\n yield 'a'\ndef main(): pass"))
+    with pytest.raises(TypeError, match="preprocessor must return a dict, the arguments of main, not async_generator"):
+        functions.preprocess({})
+
+
 @pytest.mark.parametrize("result", ["x", b"x", bytearray(b"x"), {1: 2}, [1], (1,), {1}, frozenset([1]), range(2)])
 def test_containers_are_results_and_no_streams(result: Any) -> None:
     made = module("def main(): return result")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from itertools import pairwise
+import re
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import example, given
@@ -14,6 +15,7 @@ from minwebhook.child.python import _stream
 from minwebhook.jobs.log import TAIL_CHARACTERS, JobLog
 
 BANNER = "--- CODE EXECUTION ---\n"
+MARK = b"WM_STREAM: "
 
 
 def collect(pieces: list[bytes], limit: int = 1 << 20, banner: str = BANNER) -> tuple[JobLog, bool]:
@@ -27,31 +29,128 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(points)]
 
 
-output = st.lists(st.sampled_from([b"\n", b"\n\n", b"a", b"\r\n", b" ", "é".encode(), b"\xff", b"WM_STREAM: "])).map(
-    b"".join
-)
+output = st.lists(
+    st.sampled_from(
+        [b"\n", b"\n\n", b"a", b"\r\n", b" ", "é".encode(), b"\xff", b"WM_STREAM: ", b"\nWM_STREAM: ", b"\\n"]
+    )
+).map(b"".join)
+
+
+def outcome_of(log: JobLog) -> tuple[str, str | None, list[int]]:
+    """All that is left of the output at the end: the log, the streamed text, where its chunks end."""
+    log.close()
+    return log.text(), log.chunks.text(), list(log.chunks.ends)
+
+
+def expected_of(data: bytes) -> tuple[str, str | None, list[int]]:
+    """The same by the rules alone, from the whole output."""
+    lines = [line for line in re.findall(rb"[^\n]*\n|[^\n]+", data) if line != b"\n"]
+    chunks = [
+        line.removeprefix(MARK).removesuffix(b"\n").replace(b"\\n", b"\n").decode("utf-8", "replace")
+        for line in lines
+        if line.startswith(MARK)
+    ]
+    log = b"".join(line for line in lines if not line.startswith(MARK)).decode("utf-8", "replace")
+    ends = list(accumulate(len(chunk.encode()) for chunk in chunks))
+    return (BANNER + log if log else ""), ("".join(chunks) if chunks else None), ends
 
 
 @given(output, st.lists(st.integers(0, 1000)), st.integers(0, 30))
-def test_any_split_gives_the_same_text(data: bytes, cuts: list[int], limit: int) -> None:
+@example(b"WM_STREAM", [], 30)
+@example(b"WM_STREAM: a\nWM_STREAM: \xc3", [14], 30)
+@example(b"\xf0\x9f\x98WM_STREAM: a\n", [1], 30)
+def test_any_split_gives_the_same(data: bytes, cuts: list[int], limit: int) -> None:
     for bound in (limit, 1 << 20):
         whole, fits = collect([data], bound)
         pieces, also_fits = collect(cut(data, cuts), bound)
         bytewise, _ = collect([data[i : i + 1] for i in range(len(data))], bound)
-        assert whole.text() == pieces.text() == bytewise.text()
         assert fits == also_fits
-        assert len(whole._buffer) <= bound + len(BANNER)
+        assert outcome_of(whole) == outcome_of(pieces) == outcome_of(bytewise)
+        assert len(whole.text()) + len(whole.chunks.text() or "") <= bound + len(BANNER)
+    assert outcome_of(whole) == expected_of(data)
+
+
+@given(output, st.lists(st.integers(0, 1000)))
+def test_while_it_is_written_it_only_grows_and_never_shows_a_chunk(data: bytes, cuts: list[int]) -> None:
+    log = JobLog(BANNER, 1 << 20)
+    seen, streamed = "", ""
+    for piece in cut(data, cuts):
+        log.write(piece)
+        assert log.text().startswith(seen)
+        assert (log.chunks.text() or "").startswith(streamed)
+        seen, streamed = log.text(), log.chunks.text() or ""
+        assert "\nWM_STREAM: " not in seen
+    text, stream, _ = outcome_of(log)
+    assert text.startswith(seen)
+    assert (stream or "").startswith(streamed)
 
 
 @given(output)
 def test_blank_lines_are_dropped_and_nothing_else(data: bytes) -> None:
-    log, fits = collect([data])
+    log, fits = collect([data.replace(MARK, b"")])
     assert fits
-    text = bytes(log._buffer).removeprefix(BANNER.encode())
-    assert b"\n\n" not in text
-    assert not text.startswith(b"\n")
-    assert text.replace(b"\n", b"") == data.replace(b"\n", b"")
-    assert [line for line in text.split(b"\n") if line] == [line for line in data.split(b"\n") if line]
+    log.close()
+    text = log.text().removeprefix(BANNER)
+    plain = data.replace(MARK, b"").decode("utf-8", "replace")
+    assert "\n\n" not in text
+    assert not text.startswith("\n")
+    assert text.replace("\n", "") == plain.replace("\n", "")
+    assert [line for line in text.split("\n") if line] == [line for line in plain.split("\n") if line]
+
+
+@given(output, st.integers(0, 40), st.integers(1, 7))
+def test_reading_from_anywhere(data: bytes, start: int, size: int) -> None:
+    log, _ = collect([data])
+    log.close()
+    assert log.log_piece(start, size) == log.text().encode()[start : start + size]
+    ends = [0, *log.chunks.ends]
+    chunks = [bytes(log.chunks.joined[a:b]) for a, b in pairwise(ends)]
+    first = start % (len(chunks) + 2)
+    read: list[bytes] = []
+    while True:
+        text, after = log.chunks_from(first, size)
+        if after == first:
+            assert text == b""
+            break
+        assert text == b"".join(chunks[first:after])
+        assert len(text) <= size or after == first + 1
+        assert after == len(chunks) or len(text + chunks[after]) > size
+        read.append(text)
+        first = after
+    assert b"".join(read) == b"".join(chunks[start % (len(chunks) + 2) :])
+
+
+def test_chunks_are_there_as_soon_as_their_line_is() -> None:
+    log = JobLog(BANNER, 1 << 20)
+    log.write(b"one\nWM_STREAM: a")
+    assert (log.text(), log.chunks.text()) == (BANNER + "one\n", None)
+    log.write(b"b\nWM_STR")
+    assert (log.text(), log.chunks.text()) == (BANNER + "one\n", "ab")
+    log.write(b"ANGE\n")
+    assert (log.text(), log.chunks.text()) == (BANNER + "one\nWM_STRANGE\n", "ab")
+
+
+def test_a_character_of_the_log_is_there_when_it_is_whole() -> None:
+    log = JobLog(BANNER, 1 << 20)
+    log.write("é".encode()[:1])
+    assert log.text() == ""
+    log.write("é".encode()[1:])
+    assert log.text() == BANNER + "é"
+
+
+def test_a_chunk_of_ten_megabytes_in_pieces() -> None:
+    log, fits = collect([b"WM_STREAM: ", *([b"x" * 65536] * 160), b"\nWM_STREAM: y\n"], 1 << 24)
+    assert fits
+    assert log.chunks.text() == "x" * 65536 * 160 + "y"
+    assert log.chunks_from(0, 1000)[1] == 1
+
+
+def test_what_comes_after_the_end_is_left_out() -> None:
+    log, _ = collect([b"a\n"])
+    log.close()
+    assert log.write(b"b\n")
+    log.close()
+    assert log.text() == BANNER + "a\n"
 
 
 def test_at_the_limit_and_over_it() -> None:
@@ -59,6 +158,7 @@ def test_at_the_limit_and_over_it() -> None:
     assert log.write(b"abc\n")
     assert log.write(b"\n\n")  # dropped anyway
     assert not log.write(b"d")
+    log.close()
     assert log.text() == BANNER + "abc\n"
     assert not JobLog(BANNER, 0).write(b"x")
     assert JobLog(BANNER, 0).write(b"")
@@ -70,21 +170,21 @@ def test_what_a_generator_yields_is_what_the_server_joins(chunks: list[str]) -> 
     with contextlib.redirect_stdout(printed):
         _stream(iter(chunks))
     log, _ = collect([b"before\n" + printed.getvalue().encode() + b"after\n"])
-    assert log.take_stream() == ("".join(chunks) if chunks else None)
+    assert log.chunks.text() == ("".join(chunks) if chunks else None)
+    assert len(log.chunks.ends) == len(chunks)
     assert log.text() == BANNER + "before\nafter\n"
-    assert log.take_stream() is None
 
 
 @pytest.mark.parametrize("chunk", ["a\rb", "a\r\nb", "\r"])
 def test_a_chunk_with_a_carriage_return_is_whole(chunk: str) -> None:
     log, _ = collect([b"WM_STREAM: " + chunk.replace("\n", "\\n").encode() + b"\nlog\n"])
-    assert log.take_stream() == chunk
+    assert log.chunks.text() == chunk
     assert log.text() == BANNER + "log\n"
 
 
 def test_the_mark_counts_at_the_start_of_a_line_only() -> None:
     log, _ = collect([b"a WM_STREAM: x\n"])
-    assert log.take_stream() is None
+    assert log.chunks.text() is None
     assert log.text() == BANNER + "a WM_STREAM: x\n"
 
 
