@@ -120,6 +120,22 @@ class JobSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """Streams of events."""
+
+    stream_heartbeat_s: float = _setting(
+        15.0, "Seconds without an event after which a stream gets a comment, a sign of life.", low=0.01
+    )
+    stream_retry_s: float = _setting(1.0, "Seconds after which clients of a broken stream shall come back.", low=0)
+    stream_timeout_s: float = _setting(
+        3600.0,
+        "Seconds after which a stream ends with a timeout event, for its client to come back; 0 = never.",
+        low=0,
+        alias="TIMEOUT_SSE_STREAM",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSettings:
     """What scripts may use."""
 
@@ -146,6 +162,7 @@ class Settings:
     server: ServerSettings = ServerSettings()
     http: HttpSettings = HttpSettings()
     jobs: JobSettings = JobSettings()
+    streams: StreamSettings = StreamSettings()
     sandbox: SandboxSettings = SandboxSettings()
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -201,7 +218,13 @@ class SettingInfo:
         return ""
 
 
-_TOPICS: Final = {"server": ServerSettings, "http": HttpSettings, "jobs": JobSettings, "sandbox": SandboxSettings}
+_TOPICS: Final = {
+    "server": ServerSettings,
+    "http": HttpSettings,
+    "jobs": JobSettings,
+    "streams": StreamSettings,
+    "sandbox": SandboxSettings,
+}
 
 
 def _catalogue() -> dict[str, SettingInfo]:

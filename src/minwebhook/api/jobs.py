@@ -13,9 +13,10 @@ from minwebhook.auth.view_tokens import view_token
 from minwebhook.child import values
 from minwebhook.errors import AdminRequired, BadRequest, NotFound
 from minwebhook.http.codecs import CBOR, encode_cbor, json_text
-from minwebhook.http.messages import Response
+from minwebhook.http.messages import TEXT, Response, SendChunk
 from minwebhook.jobs.model import JobState
 from minwebhook.jobs.record import MAX_SHOWN_LOG_CHARACTERS, JobRecord
+from minwebhook.jobs.subscription import PIECE_BYTES
 from minwebhook.times import now_ms, rfc3339
 
 _ANSI_HINT = "to remove ansi colors, use: | sed 's/\\x1B\\[[0-9;]\\{1,\\}[A-Za-z]//g'\n"
@@ -96,10 +97,22 @@ async def get_args(context: Context) -> Response:
 
 
 async def get_logs(context: Context) -> Response:
-    """The log so far, as text."""
-    record = readable(context)
-    hint = "" if context.query.flag("remove_ansi_warnings") else _ANSI_HINT
-    return Response.text(hint + _log(context, record.id))
+    """The log so far, as text; a large one in pieces."""
+    job_id = readable(context).id
+    start = b"" if context.query.flag("remove_ansi_warnings") else _ANSI_HINT.encode()
+    piece = _log_piece(context, job_id, 0)
+    if len(piece) < PIECE_BYTES:
+        return Response(200, start + piece, TEXT)
+
+    async def stream(send: SendChunk) -> None:
+        nonlocal piece
+        await send(start + piece)
+        at = len(piece)
+        while piece := _log_piece(context, job_id, at):
+            await send(piece)
+            at += len(piece)
+
+    return Response(200, content_type=TEXT, stream=stream)
 
 
 async def get_completed_logs_tail(context: Context) -> Response:
@@ -162,6 +175,14 @@ def _started_at(context: Context, job_id: UUID) -> str | None:
     except BadRequest:  # one job that is nobody else's business does not hide the others
         return None
     return rfc3339(record.started_at_ms) if record is not None else None
+
+
+def _log_piece(context: Context, job_id: UUID, at: int) -> bytes:
+    """A piece of the log as it is stored or, while the job is live, in memory."""
+    job = context.services.jobs.get(job_id)
+    if job is None:
+        return context.services.job_store.output(job_id).log_piece(at, PIECE_BYTES)
+    return job.log_piece(at, PIECE_BYTES)
 
 
 def _log(context: Context, job_id: UUID) -> str:

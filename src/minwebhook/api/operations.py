@@ -11,7 +11,19 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import minwebhook
-from minwebhook.api import job_cancel, job_lists, jobs, openapi, parameters, previews, runs, scripts, system, tokens
+from minwebhook.api import (
+    job_cancel,
+    job_lists,
+    jobs,
+    openapi,
+    parameters,
+    previews,
+    runs,
+    scripts,
+    streams,
+    system,
+    tokens,
+)
 from minwebhook.api.context import Call
 from minwebhook.api.openapi import Answer, Body, Operation
 from minwebhook.api.parameters import BOOLEAN, TEXT, TIME, UUID, Schema
@@ -80,6 +92,11 @@ _RESULT: Final = {
 _OF_RUNS: Final = (*parameters.ARGUMENT_OPTIONS, *parameters.RUN_OPTIONS)
 _START: Final = Operation(_STARTED, _OF_RUNS, _ARGUMENTS)
 _WAIT: Final = Operation(_RESULT, (*_OF_RUNS, parameters.PREFER), _ARGUMENTS, script_answers=True)
+_EVENTS: Final = {
+    200: Answer("Server-sent events; the schema is that of one.", {"text/event-stream": ref("Event")}),
+    204: Answer("There is nothing behind the event of `Last-Event-ID`: the job has ended and was told whole.", {}),
+}
+_STREAM: Final = Operation(_EVENTS, (*_OF_RUNS, parameters.LAST_EVENT_ID), _ARGUMENTS)
 _CANCEL: Final = Operation(
     _text("The id, or a sentence that says that the job has ended already."), body=_json_body("Cancellation")
 )
@@ -134,6 +151,10 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     jobs.get_timing: Operation(_json(ref("JobTiming"), "The times."), _SEEN),
     jobs.get_args: Operation(_json({"type": ["object", "null"]}, "The arguments."), _SEEN),
     jobs.get_logs: Operation(_text("The log."), (parameters.REMOVE_ANSI_WARNINGS, *_SEEN)),
+    streams.run_and_stream_by_path: _STREAM,
+    streams.run_and_stream_by_hash: _STREAM,
+    streams.getupdate_sse: Operation(_EVENTS, (*parameters.OF_UPDATES, parameters.LAST_EVENT_ID, *_SEEN)),
+    streams.getupdate: Operation(_json(ref("Update"), "What is new."), (*parameters.OF_UPDATES, *_SEEN)),
     jobs.get_completed_logs_tail: Operation(_json(TEXT, "The end of the log."), _SEEN),
     jobs.get_root_job_id: Operation(_json(UUID, "The id."), _SEEN),
     jobs.get_started_at_by_ids: Operation(_json(array(nullable(TIME)), "The times."), _SEEN, _json_body("JobIds")),

@@ -200,6 +200,28 @@ GET_STARTED: Final = flag("get_started", "Fills `started` before the job has end
 REMOVE_ANSI_WARNINGS: Final = flag("remove_ansi_warnings", "Leaves out the first line, a hint on colors.")
 FORCE_CANCEL: Final = flag("force_cancel", "Answers when they have ended.")
 
+#: Of whatever follows a job.
+OF_UPDATES: Final = (
+    choice("running", "`false`: says so when the job starts.", key="updates_running"),
+    Parameter("log_offset", _SECONDS, "The characters of the log that are known, plus one; as an update gave it."),
+    Parameter("stream_offset", _SECONDS, "The chunks of the streamed result that are known; as an update gave it."),
+    flag("no_logs", "Leaves the log out.", key="updates_no_logs"),
+    flag("only_result", "Leaves the log out, and gives the result at the end instead of the job."),
+    flag("get_progress", "Nothing: no progress is known."),
+    flag("fast", "Nothing: what is new is told at once."),
+    flag("is_flow", "Nothing: no job is a flow."),
+    Parameter("poll_delay_ms", _SECONDS, "Nothing: nothing is polled."),
+)
+LAST_EVENT_ID: Final = Parameter(
+    "Last-Event-ID",
+    {
+        "type": "string",
+        "pattern": "^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}:[0-9]+:[0-9]+:[qre])?$",
+    },
+    "The id of the last event of a stream that broke: goes on behind it, and starts no other job.",
+    place="header",
+)
+
 _SEVERAL: Final = "Several are separated by commas; a leading `!` excludes them all."
 _JSON: Final[Schema] = {"type": "string", "contentMediaType": "application/json"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from minwebhook.api import job_cancel, job_lists, jobs, previews, runs, scripts, system, tokens
+from minwebhook.api import job_cancel, job_lists, jobs, previews, runs, scripts, streams, system, tokens
 from minwebhook.api.context import Access, Call, Endpoint
 from minwebhook.http.routing import Route
 
@@ -13,6 +13,7 @@ _W: Final = "/api/w/{workspace}"
 
 #: Whose answers pages of any origin may read: runs, ended jobs, and all that works without a token (upstream's list).
 _CORS: Final = ("/jobs/run/p/", "/jobs/run/h/", "/jobs/run_wait_result/p/", "/jobs/run_wait_result/h/",
+                "/jobs/run_and_stream/p/", "/jobs/run_and_stream/h/",
                 "/jobs/completed/list", "/jobs/completed/get", "/jobs_u/")  # fmt: skip
 
 
@@ -61,6 +62,12 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("HEAD", _W + "/jobs/run_wait_result/p/{path...}", runs.head, "jobs", run),
         _route("POST", _W + "/jobs/run_wait_result/h/{hash}", runs.run_wait_by_hash, "jobs", run),
         _route("HEAD", _W + "/jobs/run_wait_result/h/{hash}", runs.head, "jobs", run),
+        _route("POST", _W + "/jobs/run_and_stream/p/{path...}", streams.run_and_stream_by_path, "jobs", run),
+        _route("GET", _W + "/jobs/run_and_stream/p/{path...}", streams.run_and_stream_by_path, "jobs", run),
+        _route("HEAD", _W + "/jobs/run_and_stream/p/{path...}", runs.head, "jobs", run),
+        _route("POST", _W + "/jobs/run_and_stream/h/{hash}", streams.run_and_stream_by_hash, "jobs", run),
+        _route("GET", _W + "/jobs/run_and_stream/h/{hash}", streams.run_and_stream_by_hash, "jobs", run),
+        _route("HEAD", _W + "/jobs/run_and_stream/h/{hash}", runs.head, "jobs", run),
         _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run),
         _route("POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run),
         _public("GET", "/api/jobs/db_clock", jobs.db_clock),
@@ -80,6 +87,8 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/jobs/job_view_token/{id}", jobs.job_view_token, "jobs", read),
         _optional("GET", _W + "/jobs_u/get/{id}", jobs.get, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_args/{id}", jobs.get_args, "jobs", read),
+        _optional("GET", _W + "/jobs_u/getupdate/{id}", streams.getupdate, "jobs", read),
+        _optional("GET", _W + "/jobs_u/getupdate_sse/{id}", streams.getupdate_sse, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_logs/{id}", jobs.get_logs, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_completed_logs_tail/{id}", jobs.get_completed_logs_tail, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_root_job_id/{id}", jobs.get_root_job_id, "jobs", read),

@@ -13,7 +13,7 @@ from minwebhook.errors import Internal, NotFound
 from minwebhook.http.codecs import CBOR, FORM
 from minwebhook.http.messages import Response
 from minwebhook.http.multipart import MultipartLimits
-from minwebhook.jobs.model import JobSpec
+from minwebhook.jobs.model import Job, JobSpec
 from minwebhook.jobs.submission import script_spec
 from minwebhook.scripts.model import hash_from_hex
 from minwebhook.scripts.script import Script
@@ -30,17 +30,27 @@ _MAX_SLOW_IN_LOOP: Final = 8 * 1024
 
 async def run_by_path(context: Context) -> Response:
     """Queues a run of the live version: 201 and the job's id, durable."""
-    options = RunOptions.parse(context.query)
-    spec = await _spec(context, _deployed(context), options)
-    if spec.priority is None and (options.parent_job or options.root_job):
-        spec = replace(spec, priority=_CHILD_PRIORITY)
-    return await queue(context, spec, options)
+    return _accepted(await submit_by_path(context))
 
 
 async def run_by_hash(context: Context) -> Response:
     """Queues a run of one version."""
+    return _accepted(await submit_by_hash(context))
+
+
+async def submit_by_path(context: Context) -> Job:
+    """A queued run of the live version, on disk."""
     options = RunOptions.parse(context.query)
-    return await queue(context, await _version_spec(context, _version(context), options), options)
+    spec = await _spec(context, _deployed(context), options)
+    if spec.priority is None and (options.parent_job or options.root_job):
+        spec = replace(spec, priority=_CHILD_PRIORITY)
+    return await _submit(context, spec, options)
+
+
+async def submit_by_hash(context: Context) -> Job:
+    """A queued run of one version, on disk."""
+    options = RunOptions.parse(context.query)
+    return await _submit(context, await _version_spec(context, _version(context), options), options)
 
 
 async def run_wait_by_path(context: Context) -> Response:
@@ -69,9 +79,17 @@ async def head(context: Context) -> Response:
 
 async def queue(context: Context, spec: JobSpec, options: RunOptions) -> Response:
     """The answer to an async call: the id of a job that is on disk."""
+    return _accepted(await _submit(context, spec, options))
+
+
+async def _submit(context: Context, spec: JobSpec, options: RunOptions) -> Job:
     scheduled_for_ms = options.scheduled_ms(now_ms())
     job = await context.services.jobs.submit(spec, job_id=options.job_id, scheduled_for_ms=scheduled_for_ms)
     context.started_job = job.id
+    return job
+
+
+def _accepted(job: Job) -> Response:
     return Response.text(str(job.id), 201)
 
 

@@ -128,6 +128,43 @@ _JOBS: Final[Mapping[str, Schema]] = {
         ),
         "description": "The result, if there is one yet.",
     },
+    "Update": {
+        **record(
+            {"stream_offset": described(_INTEGER, "The number of chunks until now.")},
+            optional={
+                "running": BOOLEAN,
+                "completed": described(BOOLEAN, "Always there, but for `only_result` before the end."),
+                "new_logs": TEXT,
+                "new_result_stream": TEXT,
+                "log_offset": described(_INTEGER, "The number of characters of the log until now, plus one."),
+                "only_result": described(ANYTHING, "The result, if it was asked for and is there."),
+            },
+        ),
+        "description": "What is new of a job since the offsets.",
+    },
+    "Event": {
+        **record(
+            {"data": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref("EventData")}},
+            optional={"id": described(TEXT, "What `Last-Event-ID` says to go on behind it."), "retry": _INTEGER},
+        ),
+        "description": "A server-sent event.",
+    },
+    "EventData": record(
+        {"type": {"enum": ["update", "timeout", "notfound", "error"]}},
+        optional={
+            "running": BOOLEAN,
+            "completed": {"const": True, "description": "The job has ended, and this is the last event."},
+            "new_logs": TEXT,
+            "new_result_stream": TEXT,
+            "log_offset": _INTEGER,
+            "stream_offset": _INTEGER,
+            "job": described(
+                ref("CompletedJob"), "At the end, without log and code, unless only the result is wanted."
+            ),
+            "only_result": described(ANYTHING, "At the end, if only the result is wanted."),
+            "error": TEXT,
+        },
+    ),
     "QueueRow": record(
         {
             "id": UUID,

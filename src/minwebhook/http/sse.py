@@ -19,8 +19,9 @@ T = TypeVar("T")
 EVENT_STREAM: Final = "text/event-stream"
 #: Nobody on the way may keep events, or keep them back: ``X-Accel-Buffering`` is for nginx.
 EVENT_STREAM_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
-#: A comment: clients ignore it, and whoever is on the way sees that the connection lives.
-HEARTBEAT: Final = b":\n\n"
+#: A comment: clients ignore it, and whoever is on the way sees that the connection lives. Like ``retry`` it is a line
+#: without an empty one behind it, which some readers would take for an event without data.
+HEARTBEAT: Final = b":\n"
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
@@ -41,7 +42,7 @@ def encode_event(data: bytes, *, event_id: str = "") -> bytes:
 
 def encode_retry(pause_s: float) -> bytes:
     """Tells clients how long to wait before they connect again."""
-    return b"retry: %d\n\n" % round(pause_s * 1000)
+    return b"retry: %d\n" % round(pause_s * 1000)
 
 
 def event_stream(write: Callable[[EventWriter], Awaitable[None]], *, heartbeat_s: float, retry_s: float) -> Response:
@@ -66,6 +67,10 @@ class EventWriter:
     async def send(self, data: bytes, *, event_id: str = "") -> None:
         """Sends one event; returns when the socket took it."""
         await self._send(encode_event(data, event_id=event_id))
+
+    async def send_retry(self, pause_s: float) -> None:
+        """Tells the client how long to wait before it connects again."""
+        await self._send(encode_retry(pause_s))
 
     async def wait(self, wait: Callable[[], Awaitable[T]], *, until: float) -> T | None:
         """What ``wait`` gives, or None when trio's clock shows ``until``.

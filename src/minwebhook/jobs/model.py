@@ -223,6 +223,12 @@ class Job:
         """What it wrote so far, for everyone who looks and for the disk."""
         return None if self.is_wiped else self.log
 
+    def log_piece(self, start: int, size: int) -> bytes:
+        """Bytes of :meth:`log_text`, from ``start`` on, at most ``size``."""
+        if self.is_wiped:
+            return WIPED_LOG.encode()[start : start + size]
+        return self.log.log_piece(start, size) if self.log is not None else b""
+
     def log_text(self) -> str:
         """The log so far, for everyone who looks and for the disk."""
         if self.is_wiped:

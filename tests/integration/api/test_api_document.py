@@ -93,8 +93,12 @@ def test_the_code_asks_for_the_parameters_that_are_described_and_for_no_others(t
     asked_file = tmp_path / "asked"
     described: dict[str, set[str]] = {}
     asked: dict[str, set[str]] = {}
-    with serving(
-        tmp_path / "data", program=(str(HERE / "recording_server.py"),), environment={"ASKED": str(asked_file)}
+    with serving(  # the stream of a job that waits should not last
+        tmp_path / "data",
+        "--stream-timeout-s",
+        "0.1",
+        program=(str(HERE / "recording_server.py"),),
+        environment={"ASKED": str(asked_file)},
     ) as (_, client):
         caller = Caller(client, document)
         # What takes scripts and jobs away comes last.

@@ -59,7 +59,7 @@ def statuses(recording: Path) -> dict[str, collections.Counter[int]]:
 @pytest.mark.slow
 @pytest.mark.timeout(_TIMEOUT_S + 30)
 def test_the_server_does_what_its_description_says(tmp_path: Path) -> None:
-    flags = ("--scripts", str(EXAMPLES), "--job-timeout-s", "5", "--workers", "2")
+    flags = ("--scripts", str(EXAMPLES), "--job-timeout-s", "5", "--workers", "2", "--stream-timeout-s", "0.5")
     with serving(tmp_path / "data", *flags) as (server, client):
         write_settings(client, tmp_path / "schemathesis.toml")
         # From a file, because schemathesis does not call what gave it the document.

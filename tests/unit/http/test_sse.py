@@ -60,7 +60,7 @@ def test_one_event_in_is_one_event_out(sent: list[tuple[bytes, str]], cuts: list
 
 @given(st.lists(st.tuples(NASTY, IDS), max_size=4))
 def test_httpx_sse_sees_the_same(sent: list[tuple[bytes, str]]) -> None:
-    wire = b"".join(encode_event(data, event_id=event_id) for data, event_id in sent)
+    wire = encode_retry(1) + b"".join(encode_event(data, event_id=event_id) + HEARTBEAT for data, event_id in sent)
     response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=wire)
     seen = [event.data for event in httpx_sse.EventSource(response).iter_sse()]
     # It leaves out events without data but with an id, and lines are decoded by httpx as a whole.
@@ -116,7 +116,7 @@ async def test_a_heartbeat_for_every_pause(autojump_clock: trio.testing.MockCloc
     assert (response.status, response.content_type) == (200, "text/event-stream")
     assert dict(response.headers) == {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     assert [(round(at - start), data) for at, data in await body_of(response)] == [
-        (0, b"retry: 2000\n\n"),
+        (0, b"retry: 2000\n"),
         (15, HEARTBEAT),
         (30, HEARTBEAT),
         (40, b"id: 1\ndata: late\n\n"),
@@ -133,6 +133,4 @@ async def test_what_is_there_at_once_costs_no_heartbeat(autojump_clock: trio.tes
 
             assert await events.wait(ready, until=trio.current_time() + 1) == number
 
-    assert [data for _, data in await body_of(event_stream(write, heartbeat_s=0.001, retry_s=1))] == [
-        b"retry: 1000\n\n"
-    ]
+    assert [data for _, data in await body_of(event_stream(write, heartbeat_s=0.001, retry_s=1))] == [b"retry: 1000\n"]
