@@ -12,7 +12,16 @@ import sys
 from typing import Final
 
 #: Program -> Debian package.
-PROGRAMS: Final = {"bash": "bash", "curl": "curl", "cc": "gcc", "openssl": "openssl", "setsid": "util-linux"}
+PROGRAMS: Final = {
+    "bash": "bash",
+    "curl": "curl",
+    "cc": "gcc",
+    "openssl": "openssl",
+    "setsid": "util-linux",
+    "nginx": "nginx-light",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+}
 _TIMEOUT_S: Final = 600
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +20,8 @@ from tests.server import Client
 #: What clients see of a connection that breaks.
 CUT: Final = (httpx.RemoteProtocolError, httpx.ReadError, httpx.ConnectError, httpx.WriteError)
 _TIMEOUT_S: Final = 30.0
+#: What httpx makes for each client takes it longer than a whole stream.
+_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @contextmanager
@@ -36,7 +40,7 @@ def connected(
     fields |= {"Last-Event-ID": last_id} if last_id else {}
     url = f"{client.address}/api/w/{client.workspace}{path}"
     with (
-        httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as http,
+        httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=_NO_TLS) as http,
         httpx_sse.connect_sse(
             http, method, url, params=query, json=data, headers={**fields, **(headers or {})}
         ) as source,
@@ -80,7 +84,7 @@ class Record:
         try:
             with connected(client or self.client, self.path, last_id=self.last_id, **self.query) as source:
                 for event in source.iter_sse():
-                    self._take(event)
+                    self.take(event)
                     events -= 1
                     if events == 0:
                         return True
@@ -95,8 +99,11 @@ class Record:
             assert connections >= 0, "it does not get any further"
             self.read()
 
-    def _take(self, event: httpx_sse.ServerSentEvent) -> None:
+    def take(self, event: httpx_sse.ServerSentEvent) -> None:
+        """One more event."""
         update = json.loads(event.data)
+        if update["type"] == "timeout":  # it says nothing of the job
+            return
         assert event.id
         assert not self.has_ended, "nothing comes after the end"
         self.last_id = event.id
@@ -113,14 +120,18 @@ class CuttingProxy:
         self._target = (url.host, url.port or 80)
         self._cut_after = cut_after
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._clients: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:
-        """Ends it; connections that are open end with their clients."""
+        """Ends it and its connections."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for client in self._clients:
+            with suppress(OSError):  # it has ended
+                client.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(_TIMEOUT_S)
 
@@ -134,6 +145,7 @@ class CuttingProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self._clients.append(client)
                 thread = threading.Thread(target=self._pass_on, args=(client,))
                 self._threads.append(thread)
                 thread.start()
@@ -144,9 +156,16 @@ class CuttingProxy:
                 each.settimeout(_TIMEOUT_S)
             request = b""
             while b"\r\n\r\n" not in request:  # requests here have no body
-                request += client.recv(65536)
+                piece = client.recv(65536)
+                if not piece:
+                    return
+                request += piece
             server.sendall(request)
             left = self._cut_after
-            while left and (data := server.recv(min(left, 65536))):
+            while left:
+                ready, _, _ = select.select([client, server], [], [], _TIMEOUT_S)
+                data = server.recv(min(left, 65536)) if server in ready else b""
+                if not data:  # one of them has gone: clients here send nothing but their request
+                    return
                 client.sendall(data)
                 left -= len(data)

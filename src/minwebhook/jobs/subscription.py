@@ -20,7 +20,7 @@ from minwebhook.jobs.table import JobTable
 
 #: Bytes of a log, and of chunks, taken at once. The first pieces are small and double: a reader whose connection breaks
 #: again and again, however early, still gets further each time.
-FIRST_PIECE_BYTES: Final = 512
+FIRST_PIECE_BYTES: Final = 64
 PIECE_BYTES: Final = 64 * 1024
 
 
