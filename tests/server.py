@@ -112,8 +112,12 @@ class Client:
         *,
         data: Any = None,
         query: Mapping[str, Any] | None = None,
+        read: Callable[[http.client.HTTPResponse], bytes] = http.client.HTTPResponse.read,
     ) -> Answer:
-        """One request. ``data`` is sent as JSON; ``path`` below ``/api`` is taken as it is, else below the workspace."""
+        """One request. ``data`` is sent as JSON; ``path`` below ``/api`` is taken as it is, else below the workspace.
+
+        ``read`` takes as much of the body as is wanted.
+        """
         fields = dict(headers or {})
         if self.token and not any(name.lower() == "authorization" for name in fields):
             fields["Authorization"] = f"Bearer {self.token}"
@@ -127,7 +131,7 @@ class Client:
         try:
             connection.request(method, target, body, fields)
             response = connection.getresponse()
-            content = response.read()
+            content = read(response)
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, content)
         finally:
             connection.close()

@@ -122,6 +122,8 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
         "get_logs/{id}",
         "get_completed_logs_tail/{id}",
         "get_root_job_id/{id}",
+        "getupdate/{id}",
+        "getupdate_sse/{id}",
         "completed/get/{id}",
         "completed/get_result/{id}",
         "completed/get_result_maybe/{id}",
