@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-setup bench-contract clean
+.PHONY: demo test check format bench bench-streams bench-setup bench-contract clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ bench-setup: $(STAMP)  ## install the peers that the benchmark compares with
 
 bench: $(STAMP)  ## latency side by side with the peers
 	$(BIN)/python bench/latency.py $(ARGS)
+
+bench-streams: $(STAMP)  ## streams of events: delay, idle streams, a crowd of readers
+	$(BIN)/python bench/streams.py $(ARGS)
 
 bench-contract: $(STAMP)  ## what arguments and answers cost, without sockets and jobs
 	$(BIN)/python -m pytest bench/contract.py --benchmark-columns=min,median,iqr,ops --benchmark-sort=name $(ARGS)

@@ -160,9 +160,10 @@ class _Follower:
             await events.send(update_text(_UPDATE), event_id=str(self._last))
         try:
             while trio.current_time() < until:
-                progress = self._subscription.read() or await events.wait(self._subscription.next, until=until)
+                progress = self._subscription.read()
                 if progress is None:
-                    break
+                    await events.pause(self._subscription.wait, until=until)
+                    continue
                 members = self._members(progress)
                 if len(members) > 1:
                     await events.send(update_text(members), event_id=str(self._last))

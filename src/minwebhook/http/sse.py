@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 
 from minwebhook.http.messages import Response, SendChunk
-
-T = TypeVar("T")
 
 EVENT_STREAM: Final = "text/event-stream"
 #: Nobody on the way may keep events, or keep them back: ``X-Accel-Buffering`` is for nginx.
@@ -72,14 +70,13 @@ class EventWriter:
         """Tells the client how long to wait before it connects again."""
         await self._send(encode_retry(pause_s))
 
-    async def wait(self, wait: Callable[[], Awaitable[T]], *, until: float) -> T | None:
-        """What ``wait`` gives, or None when trio's clock shows ``until``.
+    async def pause(self, wait: Callable[[], Awaitable[None]], *, until: float) -> None:
+        """Waits with ``wait``, until trio's clock shows ``until`` at most.
 
         A heartbeat goes out whenever it takes another ``heartbeat_s``; ``wait`` is cancelled and called again then.
         """
         while True:
-            pause_ends = trio.current_time() + self._heartbeat_s
-            with trio.move_on_at(min(pause_ends, until)):
+            with trio.CancelScope(deadline=min(trio.current_time() + self._heartbeat_s, until)):
                 return await wait()
             if trio.current_time() >= until:
                 return None

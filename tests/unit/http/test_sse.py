@@ -99,18 +99,16 @@ async def test_a_heartbeat_for_every_pause(autojump_clock: trio.testing.MockCloc
     start = trio.current_time()
 
     async def write(events: EventWriter) -> None:
-        async def slow() -> bytes:
+        async def slow() -> None:
             await trio.sleep_until(start + 40)
-            return b"late"
 
-        value = await events.wait(slow, until=start + 100)
-        assert value is not None
-        await events.send(value, event_id="1")
+        await events.pause(slow, until=start + 100)
+        await events.send(b"late", event_id="1")
 
-        async def never() -> bytes:
+        async def never() -> None:
             await trio.sleep_forever()
 
-        assert await events.wait(never, until=start + 50) is None
+        await events.pause(never, until=start + 50)
 
     response = event_stream(write, heartbeat_s=15, retry_s=2)
     assert (response.status, response.content_type) == (200, "text/event-stream")
@@ -124,13 +122,9 @@ async def test_a_heartbeat_for_every_pause(autojump_clock: trio.testing.MockCloc
     assert round(trio.current_time() - start) == 50
 
 
-async def test_what_is_there_at_once_costs_no_heartbeat(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_pause_that_is_over_at_once(autojump_clock: trio.testing.MockClock) -> None:
     async def write(events: EventWriter) -> None:
-        for number in range(3):
-
-            async def ready(number: int = number) -> int:
-                return number
-
-            assert await events.wait(ready, until=trio.current_time() + 1) == number
+        await events.pause(trio.lowlevel.checkpoint, until=trio.current_time() + 1)
+        await events.pause(trio.sleep_forever, until=trio.current_time() - 1)
 
     assert [data for _, data in await body_of(event_stream(write, heartbeat_s=0.001, retry_s=1))] == [b"retry: 1000\n"]

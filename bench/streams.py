@@ -1,0 +1,239 @@
+"""What streams of events cost: from the write of a script to the socket of a client, idle, and to a crowd.
+
+    make bench-streams
+
+The server and its jobs are kept on one core, the reader has the other. Scripts stream the time of each write, and the
+reader compares it with the time at which it has the bytes, both by CLOCK_MONOTONIC, which is one for the whole machine.
+Loopback only; bounded in time and number. Not part of the suite, which asserts no speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import resource
+import select
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.machine import describe, load_average
+from bench.processes import free_port, plain_environment, running
+
+TOKEN: Final = "token-of-this-benchmark"  # of a server that lives for seconds, on the loopback interface
+WORKSPACE: Final = "/api/w/demo"
+START_TIMEOUT_S: Final = 30.0
+#: Written by scripts, looked for by the reader.
+STAMP: Final = re.compile(rb"@(\d+)@")
+SCRIPT: Final = """
+import time
+
+def main(count: int, pause_s: float, delay_s: float = 0.0):
+    time.sleep(delay_s)
+    for _ in range(count):
+        yield f"@{time.monotonic_ns()}@"
+        time.sleep(pause_s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Times from write to read, in milliseconds, sorted."""
+
+    values: Sequence[float]
+
+    def percentile(self, share: float) -> float:
+        """Nearest rank."""
+        return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
+
+    def __str__(self) -> str:
+        p50, p99 = self.percentile(0.5), self.percentile(0.99)
+        return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {self.values[-1]:.2f} ms (n = {len(self.values)})"
+
+
+class Server:
+    """One server on a core of its own, seen from outside."""
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.port = port
+        self._pid = pid
+
+    def call(self, method: str, path: str, data: Any = None) -> str:
+        """One request below the workspace; the body of its answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+            connection.request(method, WORKSPACE + path, None if data is None else json.dumps(data), headers)
+            response = connection.getresponse()
+            body = response.read().decode()
+            if response.status >= 400:
+                raise RuntimeError(f"{method} {path}: {response.status} {body}")
+            return body
+        finally:
+            connection.close()
+
+    def submit(self, **arguments: Any) -> str:
+        """Starts the script; the id of the job."""
+        return self.call("POST", "/jobs/run/p/u/admin/bench_stream", arguments)
+
+    def cancel(self, job_id: str) -> None:
+        """Ends a job."""
+        self.call("POST", f"/jobs_u/queue/cancel/{job_id}", {})
+
+    def memory_mb(self) -> float:
+        """Private memory of the server's process."""
+        text = Path(f"/proc/{self._pid}/smaps_rollup").read_text()
+        return sum(int(kib) for kib in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.MULTILINE)) / 1024
+
+    def cpu_s(self) -> float:
+        """Processor time of the server's process so far."""
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def serving(directory: Path, workers: int) -> Iterator[Server]:
+    """A server on the first core; this process goes to the last one."""
+    cores = sorted(os.sched_getaffinity(0))
+    port = free_port()
+    command = ["taskset", "-c", str(cores[0]), sys.executable, "-m", "minwebhook", "serve", "--no-access-log"]
+    command += ["--listen", f"127.0.0.1:{port}", "--data", str(directory / "data"), "--workers", str(workers)]
+    command += ["--warm-children", "4", "--max-connections", "4096"]
+    environment = {**plain_environment(), "MINWEBHOOK_ADMIN_TOKEN": TOKEN}
+    log = directory / "log"
+    with running(command, directory=directory, environment=environment, log=log) as process:
+        os.sched_setaffinity(0, {cores[-1]})
+        try:
+            server = Server(port, process.pid)
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while "listening on" not in log.read_text(errors="replace"):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the server does not start: {log.read_text(errors='replace')[-2000:]}")
+                time.sleep(0.02)
+            script = {"path": "u/admin/bench_stream", "summary": "", "description": "", "language": "python3"}
+            server.call("POST", "/scripts/create", {**script, "content": SCRIPT})
+            yield server
+        finally:
+            os.sched_setaffinity(0, set(cores))
+
+
+class Readers:
+    """Many open streams, read by one epoll."""
+
+    def __init__(self, server: Server, jobs: Sequence[str], count: int) -> None:
+        """``count`` streams, spread evenly over ``jobs``."""
+        self._epoll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        for number in range(count):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+            path = f"{WORKSPACE}/jobs_u/getupdate_sse/{jobs[number % len(jobs)]}?only_result=true"
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+            connection.setblocking(False)
+            self._sockets[connection.fileno()] = connection
+            self._epoll.register(connection, select.EPOLLIN)
+        waiting = set(self._sockets)
+        while waiting:  # until each has its first event
+            for fd, _ in self._epoll.poll(30) or sys.exit("a stream does not begin"):
+                if b"data: " in self._sockets[fd].recv(65536):
+                    waiting.discard(fd)
+
+    def read(self, expected: int, timeout_s: float) -> list[list[float]]:
+        """The delay of each stamp at each stream, in milliseconds, by stamp; ends when ``expected`` have come."""
+        found: dict[bytes, list[float]] = {}
+        count = 0
+        deadline = time.monotonic() + timeout_s
+        while count < expected and (left := deadline - time.monotonic()) > 0:
+            for fd, _ in self._epoll.poll(left):
+                data = self._sockets[fd].recv(65536)
+                now = time.monotonic_ns()
+                # The last event has the whole result, with the stamps of all chunks.
+                for stamp in STAMP.findall(data.partition(b'"completed"')[0]):
+                    found.setdefault(stamp, []).append((now - int(stamp)) / 1e6)
+                    count += 1
+                if not data:
+                    self._epoll.unregister(fd)
+        return list(found.values())
+
+    def close(self) -> None:
+        """Leaves all streams."""
+        for connection in self._sockets.values():
+            connection.close()
+        self._epoll.close()
+
+
+def measure_delays(server: Server, *, streams: int, jobs: int, count: int, pause_s: float) -> Delays:
+    """From write to socket, with so many streams open, spread over jobs that write now and then."""
+    # Not all in the same moment: the beginnings are spread over one pause.
+    ids = [server.submit(count=count, pause_s=pause_s, delay_s=2 + pause_s * number / jobs) for number in range(jobs)]
+    readers = Readers(server, ids, streams)
+    delays = readers.read(expected=streams * count, timeout_s=10 + 2 * count * pause_s)
+    readers.close()
+    return Delays(sorted(delay for each in delays for delay in each))
+
+
+def measure_idle(server: Server, *, streams: int, seconds: float) -> tuple[float, float]:
+    """Memory in MB that so many idle streams add, and the share of a core that they take."""
+    job = server.submit(count=0, pause_s=0, delay_s=seconds + 60)
+    warm_up = Readers(server, [job], 20)
+    warm_up.close()
+    time.sleep(1)
+    before = server.memory_mb()
+    readers = Readers(server, [job], streams)
+    time.sleep(1)
+    memory = server.memory_mb() - before
+    started, busy = time.monotonic(), server.cpu_s()
+    time.sleep(seconds)
+    share = (server.cpu_s() - busy) / (time.monotonic() - started)
+    readers.close()
+    server.cancel(job)
+    return memory, share
+
+
+def measure_crowd(server: Server, *, streams: int, events: int) -> list[float]:
+    """For each event of one job, the time until the last of so many readers has it, in milliseconds."""
+    job = server.submit(count=events, pause_s=0.5, delay_s=6)
+    readers = Readers(server, [job], streams)
+    delays = readers.read(expected=streams * events, timeout_s=20 + events)
+    readers.close()
+    return sorted(max(each) for each in delays if len(each) == streams)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description="What streams of events cost.")
+    parser.add_argument("--streams", type=int, default=200, help="open streams while delays are measured (200)")
+    parser.add_argument("--jobs", type=int, default=10, help="jobs that write meanwhile (10)")
+    parser.add_argument("--crowd", type=int, default=1000, help="idle streams, and readers of one job (1000)")
+    parser.add_argument("--idle-seconds", type=float, default=40.0, help="how long idle streams are watched (40)")
+    options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    print(describe(), f"load {load_average()[0]:.2f}")
+    with TemporaryDirectory() as name, serving(Path(name), options.jobs + 2) as server:
+        delays = measure_delays(server, streams=options.streams, jobs=options.jobs, count=100, pause_s=0.1)
+        print(f"write to socket, {options.streams} streams, {options.jobs} jobs, 10 writes/s each: {delays}")
+        one = measure_delays(server, streams=options.streams, jobs=1, count=100, pause_s=0.1)
+        print(f"the same, all of one job: {one}")
+        memory, share = measure_idle(server, streams=options.crowd, seconds=options.idle_seconds)
+        print(f"{options.crowd} idle streams: {memory:.1f} MB, {100 * share:.2f} % of a core")
+        crowd = measure_crowd(server, streams=options.crowd, events=20)
+        print(
+            f"one event to {options.crowd} readers: median {statistics.median(crowd):.1f} ms, worst {crowd[-1]:.1f} ms"
+        )
+
+
+if __name__ == "__main__":
+    main()
