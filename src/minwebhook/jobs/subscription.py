@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from minwebhook.errors import NotFound, Unavailable
-from minwebhook.jobs.model import JobState
+from minwebhook.jobs.model import Job, JobState
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
@@ -103,24 +103,34 @@ class Subscription:
         Raises :class:`NotFound` if the job is gone.
         """
         job = self._table.get(self._job_id)
-        output: Output | None
-        if job is not None:
-            output = job.output
-        else:
-            output = self._stored = self._stored or self._store.output(self._job_id)
+        output = job.output if job is not None else self._stored_output()
         is_running = job is not None and job.state is JobState.RUNNING
         log, stream = self._read_output(output) if output is not None else ("", None)
         if log or stream is not None:
             self._piece_bytes = min(2 * self._piece_bytes, PIECE_BYTES)
-        elif job is None or job.state.is_final:
-            record = JobRecord.of(job) if job is not None else self._store.get(self._workspace, self._job_id)
-            if record is None:
-                raise NotFound(f"Job {self._job_id} not found")
-            return Progress(self._position, False, ended=record)
+        elif (ended := self._ended(job)) is not None:
+            return Progress(self._position, False, ended=ended)
         elif is_running is self._told:
             return None
         self._told = is_running
         return Progress(self._position, is_running, log, stream)
+
+    def _stored_output(self) -> Output:
+        if self._stored is None:
+            self._stored = self._store.output(self._job_id)
+        return self._stored
+
+    def _ended(self, job: Job | None) -> JobRecord | None:
+        """The record of the job if it has ended. Raises :class:`NotFound`."""
+        if job is not None:
+            return JobRecord.of(job) if job.state.is_final else None
+        record = self._store.get(self._workspace, self._job_id)
+        if record is None:
+            raise NotFound(f"Job {self._job_id} not found")
+        if record.state.is_final:
+            return record
+        self._stored = None  # just stored, and in the table in the next moment: there is no output yet
+        return None
 
     def _read_output(self, output: Output) -> tuple[str, str | None]:
         log = self._read_log(output) if self._wants_log else ""

@@ -235,6 +235,14 @@ def test_a_repeated_call_continues_its_job(client: Client) -> None:
     assert jobs_of(client, "u/admin/tell") == before + 1
 
 
+def test_a_run_of_a_version_is_continued_by_its_hash(client: Client) -> None:
+    script_hash = client.deploy("u/admin/tell", TELL)
+    record = Record(client, f"/jobs/run_and_stream/h/{script_hash}", {"method": "POST", "data": {"pause_s": 0.1}})
+    assert record.read(events=2)
+    record.read_to_end(connections=1)
+    assert record.stream == "onetwothree"
+
+
 def jobs_of(client: Client, path: str) -> int:
     return len(client.get("/jobs/list", script_path_exact=path).json())
 

@@ -237,6 +237,24 @@ async def test_a_job_that_is_gone() -> None:
         await jobs.subscribe().next()
 
 
+def test_a_job_that_is_on_disk_and_not_yet_in_the_table() -> None:
+    jobs = Jobs()
+    job = jobs.job
+    jobs.save()
+    subscription = jobs.subscribe()
+    assert subscription.read() == Progress(START, False)
+    assert subscription.read() is None
+    jobs.job = job
+    jobs.start()
+    jobs.write(b"WM_STREAM: a\n")
+    assert subscription.read() == Progress(Position(0, 1), True, "", "a")
+    jobs.end()
+    jobs.save()
+    ended = subscription.read()
+    assert ended is not None
+    assert ended.ended is jobs.record
+
+
 async def test_a_queued_job_of_a_server_that_stops(autojump_clock: trio.testing.MockClock) -> None:
     jobs = Jobs()
     subscription = jobs.subscribe()
