@@ -1,0 +1,60 @@
+"""Which pages may use a browser's cookie here: those of our own origin (RFC 6454, RFC 6455 §10.2). Pure.
+
+A browser sends the cookies of a site along with WebSocket handshakes, and with other requests that need no preflight,
+whichever page makes them; only ``Origin`` tells where the page is from. Callers that bring a token of their own need no
+such check: no page of a stranger knows it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from minwebhook.http.messages import Request
+
+_ORIGIN: Final = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\[\]/?#@:\s]+)(?::([0-9]{1,5}))?")
+_AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]/?#@:\s]+)(?::([0-9]{0,5}))?")
+_BASE_URL: Final = re.compile(r"(https?://[^/?#]*)(?:[/?#].*)?", re.DOTALL)
+_DEFAULT_PORT: Final = {"http": 80, "https": 443}
+
+#: Scheme, host, port.
+_Origin = tuple[str, str, int]
+
+
+def may_use_cookie(request: Request, base_url: str = "") -> bool:
+    """Whether the request may be authenticated by its cookie.
+
+    Yes if no page made it (there is no ``Origin``), if the page is from the host and port that ``Host`` names, or from
+    the origin of the setting ``base_url``. A page may be https and its request not, behind a proxy that ends TLS; the
+    other way round it is a stranger's. No proxy's word (``X-Forwarded-Host``, ``Forwarded``) counts: anyone who reaches
+    this server could have written it.
+    """
+    values = request.headers.get_all("origin")
+    if not values:
+        return True
+    origin = _parse(values[0])
+    if origin is None or len(values) > 1:
+        return False
+    scheme, host, port = origin
+    base = _BASE_URL.fullmatch(base_url.lower())
+    if base is not None and origin == _parse(base[1]):
+        return True
+    named = _host_and_port(request.headers.get("host") or "", scheme)
+    return (host, port) == named and scheme in ("https", request.scheme)
+
+
+def _parse(origin: str) -> _Origin | None:
+    """None for ``null``, for other schemes, and for what is no origin."""
+    match = _ORIGIN.fullmatch(origin.lower())
+    if match is None:
+        return None
+    scheme, host, port = match.groups()
+    return scheme, host, int(port or _DEFAULT_PORT[scheme])
+
+
+def _host_and_port(authority: str, scheme: str) -> tuple[str, int] | None:
+    match = _AUTHORITY.fullmatch(authority.lower())
+    if match is None:
+        return None
+    host, port = match.groups()
+    return host, int(port or _DEFAULT_PORT[scheme])
