@@ -5,102 +5,13 @@ The servers listen on unix sockets; hours of waiting pass at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
-
-import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from minwebhook.http.connection import MAX_DISCARD_BYTES
-from minwebhook.http.listeners import open_listeners
-from minwebhook.http.messages import Handler, Request, Response, SendChunk
-from minwebhook.http.server import serve
-from minwebhook.settings import HttpSettings
-
-
-@dataclass
-class Client:
-    """One connection to the server under test."""
-
-    stream: trio.SocketStream
-
-    async def send(self, data: bytes) -> None:
-        """Send all of it."""
-        await self.stream.send_all(data)
-
-    async def receive(self, until: bytes) -> bytes:
-        """Everything up to and with ``until``, or to the end of the connection."""
-        seen = b""
-        while not seen.endswith(until) and (data := await self.stream.receive_some(1 if until else 65536)):
-            seen += data
-        return seen
-
-    async def receive_all(self) -> bytes:
-        """Everything to the end of the connection."""
-        seen = b""
-        while data := await self.stream.receive_some(65536):
-            seen += data
-        return seen
-
-
-@dataclass
-class ServerUnderTest:
-    """A running server; ``errors`` are those it reported."""
-
-    path: Path
-    shutdown: trio.Event = field(default_factory=trio.Event)
-    done: trio.Event = field(default_factory=trio.Event)
-    errors: list[Exception] = field(default_factory=list)
-    clients: list[Client] = field(default_factory=list)
-
-    async def connect(self) -> Client:
-        """A new connection."""
-        client = Client(await trio.open_unix_socket(str(self.path)))
-        self.clients.append(client)
-        return client
-
-
-class StartServer(Protocol):
-    """Starts a server with ``handler``; ``limits`` are fields of :class:`HttpSettings`."""
-
-    def __call__(self, handler: Handler, *, grace_s: float = 5, **limits: Any) -> Awaitable[ServerUnderTest]: ...
-
-
-@pytest.fixture
-async def start(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[ServerUnderTest]]]:
-    servers: list[ServerUnderTest] = []
-
-    async def start_server(handler: Handler, *, grace_s: float = 5, **limits: Any) -> ServerUnderTest:
-        server = ServerUnderTest(tmp_path / f"{len(servers)}.sock")
-        servers.append(server)
-
-        async def run(task_status: trio.TaskStatus[tuple[str, ...]]) -> None:
-            await serve(
-                open_listeners([f"unix:{server.path}"]),
-                handler,
-                HttpSettings(**limits),
-                shutdown=server.shutdown,
-                grace_s=grace_s,
-                report_error=lambda error, request_id: server.errors.append(error),
-                task_status=task_status,
-            )
-            server.done.set()
-
-        await nursery.start(run)
-        return server
-
-    yield start_server
-    for server in servers:
-        for client in server.clients:
-            await trio.aclose_forcefully(client.stream)
-        server.shutdown.set()
-        with trio.fail_after(60):
-            await server.done.wait()
-
+from minwebhook.http.messages import Request, Response, SendChunk
+from tests.in_process import StartServer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 BIG = b"x" * (8 * 1024 * 1024)
