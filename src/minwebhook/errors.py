@@ -109,6 +109,13 @@ class UnsupportedMediaType(ApiError):
     prefix = ""
 
 
+class UpgradeRequired(ApiError):
+    """426: this address speaks WebSocket only, and the request is no handshake for the version we speak."""
+
+    status = 426
+    prefix = ""
+
+
 class ResultError(ApiError):
     """500 without a prefix: what a script returned cannot be sent as it asks (upstream's answer)."""
 

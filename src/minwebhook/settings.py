@@ -74,6 +74,19 @@ class HttpSettings:
         1024, "Slowest average rate of a request body, counted after body_idle_timeout_s.", low=0
     )
     write_timeout_s: float = _setting(30.0, "Seconds a peer may take to accept one piece of an answer.", low=0.01)
+    max_websocket_message_bytes: int = _setting(
+        16 * MIB, "Bytes of one message of a WebSocket client; a larger one ends the WebSocket.", low=KIB
+    )
+    max_websocket_waiting_messages: int = _setting(
+        16, "Messages of one WebSocket that wait to be handled; at that number its reading pauses.", low=1
+    )
+    websocket_ping_s: float = _setting(20.0, "Seconds between two pings to a WebSocket client.", low=0.01)
+    websocket_pong_timeout_s: float = _setting(
+        20.0, "Seconds without a byte after a ping, then a WebSocket client is gone.", low=0.01
+    )
+    websocket_close_timeout_s: float = _setting(
+        5.0, "Seconds for the two close frames of a WebSocket, and for its handler once the client is gone.", low=0.01
+    )
     http_parser: str = _setting(
         "auto",
         "Who parses request heads: plain ones a recognizer and h11 the rest, or h11 all.",

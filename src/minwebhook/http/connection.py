@@ -17,10 +17,11 @@ from minwebhook.http.body import NO_BODY, RequestBody
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.disconnects import DisconnectWatcher
 from minwebhook.http.head import RequestHead
-from minwebhook.http.messages import Body, Handler, Headers, Request, Response
+from minwebhook.http.messages import Body, Handler, Headers, Request, Response, Upgrade
 from minwebhook.http.protocol import ServerProtocol
 from minwebhook.http.strict import Refusal
 from minwebhook.http.transport import Disconnected, Interrupted, Transport
+from minwebhook.http.websocket import WebSocket
 from minwebhook.settings import HttpSettings
 
 #: An unread body is received to its end, to keep the connection, if no more than this is missing.
@@ -67,6 +68,7 @@ class Connection:
         self._is_draining = False
         self._is_idle = False
         self._is_watched = False
+        self._websocket: WebSocket | None = None
         self._watch = self._watch_disconnect if transport.fileno() >= 0 else _never
 
     def drain(self) -> None:
@@ -74,6 +76,8 @@ class Connection:
         self._is_draining = True
         if self._is_idle:
             self._transport.interrupt()
+        if self._websocket is not None:
+            self._websocket.drain()
 
     def expire(self) -> None:
         """The wait for a head has lasted too long. Called by the deadline queues."""
@@ -157,6 +161,7 @@ class Connection:
             self._scheme,
             body,
             self._watch,
+            head.is_http_1_0,
         )
         try:
             response = await service.handler(request)
@@ -172,6 +177,8 @@ class Connection:
         self._settle_body()
         if response.stream is not None:
             await self._send_stream(response, request_id)
+        elif response.upgrade is not None:
+            await self._serve_websocket(response, response.upgrade, request_id)
         else:
             await self._transport.send(self._render(response, request_id))
         if isinstance(body, RequestBody) and not self._protocol.is_closing:
@@ -232,6 +239,16 @@ class Connection:
             raise Disconnected from error
         if ending := protocol.end_stream():
             await transport.send(ending)
+
+    async def _serve_websocket(self, response: Response, upgrade: Upgrade, request_id: str) -> None:
+        protocol, transport, service = self._protocol, self._transport, self._service
+        await transport.send(protocol.respond(response))
+        websocket = WebSocket(transport, service.limits, upgrade=upgrade, trailing=protocol.trailing_data())
+        self._websocket = websocket
+        if self._is_draining:
+            websocket.drain()
+        if await websocket.run(lambda error: service.report_error(error, request_id)):
+            await self._linger()
 
     async def _refuse(self, refusal: Refusal) -> None:
         self._service.heads.discard(self)

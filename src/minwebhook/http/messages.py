@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from minwebhook.http.websocket import WebSocket
 
 #: Sends a piece of a streamed body and returns when the socket took it (or raises what broke the connection).
 SendChunk = Callable[[bytes], Awaitable[None]]
+
+#: Speaks on a WebSocket; the connection closes when it returns.
+ServeWebSocket: TypeAlias = "Callable[[WebSocket], Awaitable[None]]"
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -78,6 +84,16 @@ class Request:
     #: Calls back once, from the loop, when the peer closes its side while the request is being handled; the
     #: returned function takes the wish back. The default is for requests without a socket (tests).
     on_disconnect: Callable[[Callable[[], None]], Callable[[], None]] = lambda callback: lambda: None
+    is_http_1_0: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What follows a 101. Made by :func:`~minwebhook.http.handshake.accept_websocket`, which has checked the request."""
+
+    serve: ServeWebSocket
+    #: The one that client and server agreed on; None if the server has none.
+    subprotocol: str | None
 
 
 @dataclass(slots=True)
@@ -90,6 +106,8 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
     #: Writes the body piece by piece with chunked coding; returns at the end of the body. Excludes ``body``.
     stream: Callable[[SendChunk], Awaitable[None]] | None = None
+    #: Makes the connection a WebSocket after the head, whose status is 101 then. Excludes ``body`` and ``stream``.
+    upgrade: Upgrade | None = None
 
     @classmethod
     def text(cls, text: str, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:

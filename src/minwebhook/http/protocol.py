@@ -21,6 +21,11 @@ from minwebhook.http.strict import Refusal
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
+#: What this server changes to. A 426 must say so (RFC 9110 §15.5.22).
+_UPGRADE: Final = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+_UPGRADE_AND_CLOSE: Final = b"Upgrade: websocket\r\nConnection: Upgrade, close\r\n"
+_SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\n" + _UPGRADE
+
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 #: A field line that is safe to send: nothing in it can end the line (RFC 9110 §5.5).
 _FIELD_LINE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*")
@@ -139,6 +144,7 @@ class ServerProtocol:
     def respond(self, response: Response) -> bytes:
         """Head and body of a complete response, to be sent as they are.
 
+        The head of a 101 is the last thing that is HTTP; :meth:`trailing_data` is what the client has sent behind it.
         HEAD gets the head that GET would get. Raises ValueError for a response that must not go out: an impossible
         status, or a field that would break the line.
         """
@@ -146,6 +152,8 @@ class ServerProtocol:
         status = response.status
         if status in _BODILESS:
             return self._render_head(response, b"")
+        if response.upgrade is not None:
+            return self._switch(response)
         head = self._render_head(response, b"Content-Length: %d\r\n" % len(body))
         if self.head is not None and self.head.method == "HEAD":
             return head
@@ -192,6 +200,12 @@ class ServerProtocol:
         """Bytes after the current request, for the protocol that follows an upgrade. They are gone from here."""
         return self._framer.take_rest()
 
+    def _switch(self, response: Response) -> bytes:
+        """The head of a 101: what comes after it on this connection is not HTTP, neither way."""
+        self._is_closing = True
+        fields = "".join(_field_line(name, value) for name, value in response.headers)
+        return _SWITCHING + fields.encode("latin-1") + b"\r\n"
+
     def _render_head(self, response: Response, framing: bytes) -> bytes:
         status = response.status
         line = _STATUS_LINES.get(status)
@@ -213,6 +227,8 @@ class ServerProtocol:
         if content_type is not None:
             fields += _field_line("Content-Type", content_type)
         connection = b"Connection: close\r\n" if self.is_closing else b""
+        if status == HTTPStatus.UPGRADE_REQUIRED:
+            connection = _UPGRADE_AND_CLOSE if self.is_closing else _UPGRADE
         return b"%bDate: %b\r\n%b%b%b\r\n" % (line, self._date(), fields.encode("latin-1"), framing, connection)
 
 

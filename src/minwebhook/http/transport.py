@@ -30,7 +30,10 @@ class Interrupted(MinwebhookError):
 
 
 class Transport(Protocol):
-    """One connection to a peer. One task uses it; only :meth:`interrupt` may be called from others."""
+    """One connection to a peer. One task at a time receives and one sends; then neither is interrupted.
+
+    :meth:`interrupt` may be called from any task while one task does both.
+    """
 
     async def receive(self) -> bytes:
         """The next bytes, at most 256 KiB; ``b""`` when the peer closed its side. Always a checkpoint.
