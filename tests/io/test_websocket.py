@@ -254,6 +254,23 @@ async def test_a_ping_is_answered_within_a_long_message(talk: StartTalk, autojum
     await ws.send(close())
 
 
+async def test_a_pong_on_its_way_does_not_cost_the_close_frame(talk: StartTalk, autojump_clock: MockClock) -> None:
+    async def serve(websocket: WebSocket) -> None:
+        await websocket.receive()
+        await websocket.close(4000)
+
+    ws = talk(serve, "lockstep")
+    await ws.send(frame(PING, b"1"))
+    await wait_all_tasks_blocked()  # the pong waits for its reader
+    await ws.send(text("close it"), frame(PING, b"2"))
+    await wait_all_tasks_blocked()
+    assert await ws.receive() == Frame(PONG, b"1")
+    assert (await ws.receive()).payload == b"\x0f\xa0"
+    await ws.send(close(4000))
+    await ws.done.wait()
+    assert ws.websocket.close_code == 4000
+
+
 # Our pings
 
 

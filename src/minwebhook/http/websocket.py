@@ -296,11 +296,11 @@ class WebSocket:
                 if with_ping:
                     frames += self._protocol.ping()
                     self._was_heard = False
-            self._pong = None
             frames += self._close_frame
+            # Others may fall due while these wait for the client.
+            self._pong, self._close_frame = None, b""
             if frames:
                 await self._transmit(frames)
-            self._close_frame = b""
         finally:
             self._frame_turn.release()
         if self._ended is not None and not self._close_frame:

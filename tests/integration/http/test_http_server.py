@@ -16,12 +16,10 @@ import httpx
 import pytest
 import trio
 import trio.testing
-import trustme
 
 from minwebhook.http.listeners import open_listeners
 from minwebhook.http.messages import Request, Response, SendChunk
 from minwebhook.http.server import serve
-from minwebhook.http.tls import make_context
 from minwebhook.settings import HttpSettings
 
 GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -102,28 +100,6 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
         site.release.set()
         site.shutdown.set()
         await site.done.wait()
-
-
-@pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def server_tls(authority: trustme.CA, tmp_path: Path) -> ssl.SSLContext:
-    issued = authority.issue_cert("127.0.0.1", "localhost")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    for pem in issued.cert_chain_pems:
-        pem.write_to_path(str(certificate), append=True)
-    issued.private_key_pem.write_to_path(str(key))
-    return make_context(str(certificate), str(key))
-
-
-@pytest.fixture
-def client_tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 async def receive_all(stream: trio.abc.Stream) -> bytes:
