@@ -197,13 +197,13 @@ async def test_a_sender_lets_other_tasks_run(talk: StartTalk, autojump_clock: Mo
 
     async def serve(websocket: WebSocket) -> None:
         nonlocal sent
-        while sent < 1000:
+        while sent < 100:
             await websocket.send("x")
             sent += 1
 
     ws = talk(serve, "socket")
     await ws.receive()
-    assert sent < 1000
+    assert sent < 100
 
 
 async def test_a_flood_of_tiny_frames_lets_other_tasks_run(
@@ -440,6 +440,23 @@ async def test_a_cancelled_send_that_has_begun_ends_it(talk: StartTalk, autojump
 
     with takes(3):
         ws = talk(serve, "socket")
+        await ws.done.wait()
+    assert ws.websocket.close_code == ABNORMAL
+
+
+async def test_a_send_that_is_cancelled_between_its_fragments_ends_it(
+    talk: StartTalk, autojump_clock: MockClock
+) -> None:
+    async def serve(websocket: WebSocket) -> None:
+        with trio.move_on_after(3):
+            await websocket.send(BIG)
+        with pytest.raises(WebSocketClosed):
+            await websocket.send("this would be a part of it")
+
+    ws = talk(serve, "lockstep")
+    await ws.send(frame(PING, b"p"))
+    assert not (await ws.receive()).fin  # now it is the pong's turn, and nobody reads it
+    with takes(3):
         await ws.done.wait()
     assert ws.websocket.close_code == ABNORMAL
 

@@ -120,6 +120,7 @@ class WebSocket:
         Raises :class:`WebSocketClosed`, also when ``write_timeout_s`` passed without 64 KiB of progress. Cancelled while
         it waits for the client, part of the message may be out: that ends the connection.
         """
+        self._check_open()
         cut = pieces(message)
         has_begun = has_waited = False
         await _take(self._message_turn)
@@ -134,7 +135,7 @@ class WebSocket:
                     self._frame_turn.release()
         except trio.Cancelled:
             if has_begun:
-                self._lose()
+                self._lose()  # what follows would be taken for the rest of this message
             raise
         finally:
             self._message_turn.release()
@@ -151,7 +152,6 @@ class WebSocket:
             if not self._protocol.is_closing and self._ended is None:
                 self._close_frame = self._protocol.close(code, reason)
             self._close_by = trio.current_time() + self._limits.websocket_close_timeout_s
-            self._waiting.clear()
             self._wake_everyone()
         with trio.CancelScope(deadline=self._close_by):
             await self._over.wait()
@@ -313,9 +313,6 @@ class WebSocket:
         except Disconnected as error:
             self._lose()
             raise WebSocketClosed from error
-        except trio.Cancelled:
-            self._lose()  # part of a frame may be out
-            raise
 
     def _check_open(self) -> None:
         if self._protocol.is_closing or self._ended is not None:
