@@ -114,6 +114,9 @@ class JobSettings:
         low=-1,
         alias="QUEUE_LIMIT_WAIT_RESULT",
     )
+    max_websocket_jobs: int = _setting(
+        256, "Jobs that one WebSocket runs and follows at once; one more closes it with code 1013.", low=1
+    )
     include_headers: tuple[str, ...] = _setting(
         (), "Header fields that become arguments of every run, as with include_header.", alias="INCLUDE_HEADERS"
     )

@@ -186,6 +186,20 @@ def find_token(request: Request) -> str | None:
     authorization = request.headers.get("authorization")
     if authorization is not None and authorization.startswith("Bearer "):
         return authorization[7:]
+    token = _cookie_token(request)
+    if token is not None:
+        return token
+    return Query(request.query).get("token") if "token" in request.query else None
+
+
+def is_by_cookie(request: Request) -> bool:
+    """Whether the cookie is the credential: browsers send it whichever page makes the request."""
+    authorization = request.headers.get("authorization")
+    has_bearer = authorization is not None and authorization.startswith("Bearer ")
+    return not has_bearer and _cookie_token(request) is not None
+
+
+def _cookie_token(request: Request) -> str | None:
     cookie = request.headers.get("cookie")
     if cookie is not None and "token" in cookie:
         try:
@@ -194,4 +208,4 @@ def find_token(request: Request) -> str | None:
             morsel = None
         if morsel is not None and morsel.value:
             return morsel.value
-    return Query(request.query).get("token") if "token" in request.query else None
+    return None

@@ -79,6 +79,11 @@ async def _cancellation(context: Context) -> Cancellation:
     reason = body.get("reason") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(reason, str | None):
         raise BadRequest('send {"reason": "..."} or {}')
+    return make_cancellation(context, reason)
+
+
+def make_cancellation(context: Context, reason: str | None) -> Cancellation:
+    """In the caller's name."""
     return Cancellation(context.caller.username if context.caller else ANONYMOUS, reason or _NO_REASON)
 
 

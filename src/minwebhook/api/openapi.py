@@ -64,23 +64,24 @@ class Operation:
     script_answers: bool = False
 
 
-_PROBLEM: Final[Mapping[str, Schema]] = {"text/plain": {"type": "string"}, "application/problem+json": ref("Problem")}
+#: How errors are described.
+PROBLEM: Final[Mapping[str, Schema]] = {"text/plain": {"type": "string"}, "application/problem+json": ref("Problem")}
 #: The answers to what goes wrong, with their names below ``components/responses``.
 _ERRORS: Final[Mapping[int, tuple[str, Answer]]] = {
-    400: ("BadRequest", Answer("The request must be changed; the text says what to send.", _PROBLEM)),
+    400: ("BadRequest", Answer("The request must be changed; the text says what to send.", PROBLEM)),
     401: (
         "NotAuthorized",
-        Answer("No valid token.", _PROBLEM, {"WWW-Authenticate": "`Bearer`, if there was no token at all."}),
+        Answer("No valid token.", PROBLEM, {"WWW-Authenticate": "`Bearer`, if there was no token at all."}),
     ),
-    403: ("PermissionDenied", Answer("The token is valid, but not for this.", _PROBLEM)),
-    404: ("NotFound", Answer("What the path names does not exist, or not yet.", _PROBLEM)),
-    413: ("PayloadTooLarge", Answer("The body is over the limit `max_body_bytes`.", _PROBLEM)),
-    415: ("UnsupportedMediaType", Answer("The body is compressed, or of a type that is not read here.", _PROBLEM)),
+    403: ("PermissionDenied", Answer("The token is valid, but not for this.", PROBLEM)),
+    404: ("NotFound", Answer("What the path names does not exist, or not yet.", PROBLEM)),
+    413: ("PayloadTooLarge", Answer("The body is over the limit `max_body_bytes`.", PROBLEM)),
+    415: ("UnsupportedMediaType", Answer("The body is compressed, or of a type that is not read here.", PROBLEM)),
     500: (
         "NoResult",
-        Answer("The caller waited too long (`timeout after {N}s`), or the result cannot be sent as it asks.", _PROBLEM),
+        Answer("The caller waited too long (`timeout after {N}s`), or the result cannot be sent as it asks.", PROBLEM),
     ),
-    503: ("Unavailable", Answer("The server cannot take this now.", _PROBLEM, {"Retry-After": "Seconds to wait."})),
+    503: ("Unavailable", Answer("The server cannot take this now.", PROBLEM, {"Retry-After": "Seconds to wait."})),
 }
 #: The answer of a script, whatever it is.
 _ANY_CONTENT: Final[Mapping[str, Schema]] = {"*/*": ANYTHING}

@@ -23,6 +23,7 @@ from minwebhook.api import (
     streams,
     system,
     tokens,
+    websocket,
 )
 from minwebhook.api.context import Call
 from minwebhook.api.openapi import Answer, Body, Operation
@@ -154,6 +155,12 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     streams.run_and_stream_by_path: _STREAM,
     streams.run_and_stream_by_hash: _STREAM,
     streams.getupdate_sse: Operation(_EVENTS, (*parameters.OF_UPDATES, parameters.LAST_EVENT_ID, *_SEEN)),
+    websocket.connect: Operation(
+        {
+            101: Answer("The WebSocket; its messages are described in `docs/streams.md`.", {}),
+            426: Answer("This is a WebSocket: the text says which header fields to send.", openapi.PROBLEM),
+        }
+    ),
     streams.getupdate: Operation(_json(ref("Update"), "What is new."), (*parameters.OF_UPDATES, *_SEEN)),
     jobs.get_completed_logs_tail: Operation(_json(TEXT, "The end of the log."), _SEEN),
     jobs.get_root_job_id: Operation(_json(UUID, "The id."), _SEEN),

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from minwebhook.api import job_cancel, job_lists, jobs, previews, runs, scripts, streams, system, tokens
+from minwebhook.api import (
+    job_cancel,
+    job_lists,
+    jobs,
+    previews,
+    runs,
+    scripts,
+    streams,
+    system,
+    tokens,
+    websocket,
+)
 from minwebhook.api.context import Access, Call, Endpoint
 from minwebhook.http.routing import Route
 
@@ -70,6 +81,7 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("HEAD", _W + "/jobs/run_and_stream/h/{hash}", runs.head, "jobs", run),
         _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run),
         _route("POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run),
+        _route("GET", _W + "/jobs/ws", websocket.connect, "jobs", run),
         _public("GET", "/api/jobs/db_clock", jobs.db_clock),
         _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read),
         _route("GET", _W + "/jobs/list", job_lists.list_jobs, "jobs", read),

@@ -59,7 +59,7 @@ async def run_wait_by_path(context: Context) -> Response:
     script = _deployed(context)
     spec = await _spec(context, script, options)
     limit = context.services.settings.jobs.queue_limit_wait_result
-    _check_queue(context, options.queue_limit if limit < 0 else limit)
+    check_queue(context, options.queue_limit if limit < 0 else limit)
     return await answer_with_result(context, spec, options.job_id, delete_after_s=script.delete_after_s)
 
 
@@ -68,7 +68,7 @@ async def run_wait_by_hash(context: Context) -> Response:
     options = RunOptions.parse(context.query)
     script = _version(context)
     spec = await _version_spec(context, script, options)
-    _check_queue(context, options.queue_limit)
+    check_queue(context, options.queue_limit)
     return await answer_with_result(context, spec, options.job_id, delete_after_s=script.delete_after_s)
 
 
@@ -98,7 +98,12 @@ def _deployed(context: Context) -> Script:
 
 
 def _version(context: Context) -> Script:
-    script_hash = hash_from_hex(context.params["hash"])
+    return find_version(context, context.params["hash"])
+
+
+def find_version(context: Context, text: str) -> Script:
+    """The version whose hash is ``text``. Raises :class:`NotFound`, and 400 if it is no hash."""
+    script_hash = hash_from_hex(text)
     script = context.services.scripts.find_by_hash(context.workspace, script_hash)
     if script is None or script.deleted:
         raise NotFound(f"script not found at name {script_hash}")
@@ -133,7 +138,7 @@ async def _arguments(context: Context, layout: Layout) -> Arguments:
     return work()
 
 
-def _check_queue(context: Context, limit: int | None) -> None:
+def check_queue(context: Context, limit: int | None) -> None:
     """Refuses a sync call that would have to wait behind more jobs than it wants to (upstream's answer)."""
     if limit is None:
         return

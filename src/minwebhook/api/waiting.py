@@ -21,7 +21,7 @@ from minwebhook.webhooks.preferences import Preference
 from minwebhook.webhooks.responses import Result, sync_response
 
 #: Why a job was cancelled whose caller went away or waited too long (upstream's word).
-_CONNECTION_BROKE = "http connection broke"
+CONNECTION_BROKE = "http connection broke"
 
 
 async def answer_with_result(
@@ -111,7 +111,7 @@ class _Caller:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._cancellation = Cancellation(context.principal.username, _CONNECTION_BROKE)
+        self._cancellation = Cancellation(context.principal.username, CONNECTION_BROKE)
         self.job: Job | None = None
         self.is_late = False
         self._has_left = False

@@ -30,6 +30,7 @@ NO_CODE: Final = 1005
 #: Only ever reported: the connection ended without a close frame.
 ABNORMAL: Final = 1006
 NOT_UTF_8: Final = 1007
+POLICY_VIOLATION: Final = 1008
 TOO_BIG: Final = 1009
 INTERNAL_ERROR: Final = 1011
 TRY_AGAIN_LATER: Final = 1013

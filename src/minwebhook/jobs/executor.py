@@ -40,6 +40,14 @@ _MAX_COMPILED_BYTES = 1024 * 1024
 _MAX_ALL_COMPILED_BYTES = 32 * 1024 * 1024
 
 
+def outcome_of(job: Job) -> Outcome:
+    """How a completed sync job ended. Raises :class:`Unavailable` if that is because the server stops."""
+    assert job.outcome is not None  # noqa: S101 - it was run, or it ended in the queue
+    if job.outcome.cancellation is SERVER_STOPS:
+        raise Unavailable("the server stops; try again")
+    return job.outcome
+
+
 class Executor:
     """The workers and what they share."""
 
@@ -114,12 +122,13 @@ class Executor:
         """
         job = self._table.submit_sync(spec, job_id=job_id)
         on_start(job)
+        await self.complete(job)
+        return outcome_of(job)
+
+    async def complete(self, job: Job) -> None:
+        """Runs a job of :meth:`JobTable.submit_sync` to its end. A cancelled caller cancels the job."""
         if await self._table.turn(job):
             await self._run(job)
-        assert job.outcome is not None  # noqa: S101 - it was run, or it ended in the queue
-        if job.outcome.cancellation is SERVER_STOPS:
-            raise Unavailable("the server stops; try again")
-        return job.outcome
 
     async def _work(self) -> None:
         while True:

@@ -1,0 +1,251 @@
+"""``/api/w/{workspace}/jobs/ws``: running, following and cancelling many jobs on one WebSocket.
+
+Each message is authorized like the HTTP route that does the same, so a token that ends takes the conversation with it. What
+a client runs here it waits for: when it goes, its jobs go, as those of ``run_wait_result`` do. Jobs that it only follows
+stay as they are.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+from uuid import UUID
+
+import trio
+
+from minwebhook.api.context import Context, Endpoint, authorize, is_by_cookie
+from minwebhook.api.job_access import find_cancellable, find_readable
+from minwebhook.api.job_cancel import cancel, make_cancellation
+from minwebhook.api.runs import check_queue, find_version, run_wait_by_path
+from minwebhook.api.streams import getupdate_sse
+from minwebhook.api.waiting import CONNECTION_BROKE
+from minwebhook.errors import ApiError, BadRequest, NotAuthorized, NotFound, PermissionDenied, WaitTimeout
+from minwebhook.http.codecs import json_text
+from minwebhook.http.handshake import accept_websocket
+from minwebhook.http.messages import Response
+from minwebhook.http.origin import may_use_cookie
+from minwebhook.http.transport import Disconnected
+from minwebhook.http.websocket import WebSocket
+from minwebhook.http.websocket_protocol import POLICY_VIOLATION, TRY_AGAIN_LATER
+from minwebhook.jobs.executor import outcome_of
+from minwebhook.jobs.model import Cancellation, Job, JobState
+from minwebhook.jobs.record import JobRecord
+from minwebhook.jobs.submission import script_spec
+from minwebhook.jobs.subscription import Position, Subscription
+from minwebhook.webhooks import messages
+from minwebhook.webhooks.messages import BadMessage, Cancel, Id, Run, Subscribe
+from minwebhook.webhooks.query import RunOptions
+from minwebhook.webhooks.responses import Result
+
+#: Which route a message stands for.
+_ROUTES: Final[dict[type[Run | Subscribe | Cancel], Endpoint]] = {
+    Run: Endpoint(run_wait_by_path, "jobs", "run"),
+    Subscribe: Endpoint(getupdate_sse, "jobs", "read"),
+    Cancel: Endpoint(cancel, "jobs", "write"),
+}
+
+
+async def connect(context: Context) -> Response:
+    """Opens the conversation. A page of another origin may not use the cookie for it."""
+    if is_by_cookie(context.request) and not may_use_cookie(context.request, context.services.settings.server.base_url):
+        raise PermissionDenied("a page of another origin cannot use the cookie; send a token of its own")
+
+    async def talk(socket: WebSocket) -> None:
+        await _Conversation(context, socket).hold()
+
+    return accept_websocket(context.request, talk, subprotocols=messages.SUBPROTOCOLS)
+
+
+class _Waiting:
+    """A run whose end is waited for here, for at most ``wait_result_timeout_s``."""
+
+    __slots__ = ("_conversation", "is_late", "job")
+
+    def __init__(self, conversation: _Conversation, job: Job) -> None:
+        self._conversation = conversation
+        self.job = job
+        self.is_late = False
+
+    def expire(self) -> None:
+        """The wait has lasted too long."""
+        self.is_late = True
+        self._conversation.drop(self.job)
+
+
+class _Conversation:
+    """One WebSocket.
+
+    The task that holds it takes the messages, in their order, and starts the jobs; each request has a task of its own from
+    then on, which ends with one ``result`` or ``error``.
+    """
+
+    def __init__(self, context: Context, socket: WebSocket) -> None:
+        self._context = context
+        self._services = context.services
+        self._socket = socket
+        self._runs: set[_Waiting] = set()
+        #: What is under way: how many requests, and their ids as JSON text, of those that have one.
+        self._count = 0
+        self._ids: set[bytes] = set()
+
+    async def hold(self) -> None:
+        """Until the client goes, or the server stops: then runs may end, and their ends are told."""
+        async with trio.open_nursery() as runs, trio.open_nursery() as followers:
+            try:
+                while (message := await self._socket.receive()) is not None:
+                    await self._take(message, runs, followers)
+            finally:
+                followers.cancel_scope.cancel()
+                if not self._socket.is_draining:
+                    for waiting in self._runs:
+                        self.drop(waiting.job)
+
+    def drop(self, job: Job) -> None:
+        """The job has no purpose any more."""
+        self._services.jobs.cancel(job, Cancellation(self._context.principal.username, CONNECTION_BROKE))
+
+    async def _take(self, message: str | bytes, runs: trio.Nursery, followers: trio.Nursery) -> None:
+        try:
+            asked = messages.parse(message, self._socket.subprotocol)
+        except BadMessage as error:
+            await self._refuse(error.id, None, error)
+            return
+        limit = self._services.settings.jobs.max_websocket_jobs
+        if self._count >= limit:
+            await self._socket.close(TRY_AGAIN_LATER, f"more than {limit} jobs at once (max_websocket_jobs)")
+            return
+        context = self._context
+        try:
+            context.caller = authorize(_ROUTES[type(asked)], context.request, context.params, self._services)
+            if asked.id is not None and json_text(asked.id) in self._ids:
+                raise BadRequest("id: it is in use; send another one for each request under way")
+            match asked:
+                case Run():
+                    waiting = self._submit(asked)
+                    # Nothing may come between a job and the executor: its turn may be now.
+                    runs.start_soon(self._complete, asked, waiting)
+                    # Messages go out in the order of the calls, so this is the first one of the job.
+                    await self._tell("started", asked.id, waiting.job.id)
+                case Subscribe(job_id=job_id):
+                    if find_readable(context, job_id) is None:
+                        raise NotFound(f"Job {job_id} not found")
+                    self._enter(asked.id)
+                    followers.start_soon(self._follow, asked.id, job_id, True)
+                case Cancel(job_id=job_id):
+                    self._cancel(asked)
+                    self._enter(asked.id)
+                    followers.start_soon(self._follow, asked.id, job_id, False)
+        except NotAuthorized as error:  # the token has ended since the last message
+            await self._socket.close(POLICY_VIOLATION, error.text)
+        except ApiError as error:
+            await self._refuse(asked.id, None, error)
+
+    # --- what is asked for --------------------------------------------------------------------------------------------
+
+    def _submit(self, asked: Run) -> _Waiting:
+        context, services = self._context, self._services
+        if asked.path is not None:
+            script = services.scripts.deployed(context.workspace, asked.path)
+        else:
+            script = find_version(context, asked.hash or "")
+        limit = services.settings.jobs.queue_limit_wait_result
+        check_queue(context, None if limit < 0 else limit)
+        job = services.jobs.submit_sync(
+            script_spec(script, context.principal, asked.arguments, RunOptions(), preprocess=False)
+        )
+        job.delete_after_s = script.delete_after_s
+        waiting = _Waiting(self, job)
+        self._runs.add(waiting)
+        self._enter(asked.id)
+        return waiting
+
+    async def _complete(self, asked: Run, waiting: _Waiting) -> None:
+        """Runs the job and tells its end."""
+        services, job = self._services, waiting.job
+        services.sync_waits.add(waiting)
+        try:
+            if asked.logs or asked.stream:
+                async with trio.open_nursery() as tasks:
+                    tasks.start_soon(self._tell_run, asked, job)
+                    await services.executor.complete(job)
+            else:
+                await services.executor.complete(job)
+        finally:
+            services.sync_waits.discard(waiting)
+            self._runs.discard(waiting)
+            self._leave(asked.id)
+        try:
+            outcome = outcome_of(job)
+            if waiting.is_late:
+                raise WaitTimeout(f"timeout after {services.settings.wait_result_s:g}s")
+        except ApiError as error:
+            await self._refuse(asked.id, job.id, error)
+        else:
+            await self._tell_result(asked.id, job.id, Result(outcome.result, outcome.is_success, outcome.mask))
+
+    async def _tell_run(self, asked: Run, job: Job) -> None:
+        with suppress(ApiError):  # it has not run to its end, which is told as such
+            await self._tell_output(asked.id, job.id, wants_log=asked.logs, wants_stream=asked.stream)
+
+    def _cancel(self, asked: Cancel) -> None:
+        context, job_id = self._context, asked.job_id
+        if find_cancellable(context, job_id) is None:
+            raise NotFound(f"queued job id {job_id} does not exist")
+        job = self._services.jobs.get(job_id)
+        if job is None or not self._services.jobs.cancel(job, make_cancellation(context, asked.reason)):
+            raise BadRequest(f"queued job id {job_id} is already completed")
+
+    async def _follow(self, message_id: Id, job_id: UUID, with_output: bool) -> None:
+        """Tells the job's end, and before what it writes."""
+        try:
+            record = await self._tell_output(message_id, job_id, wants_log=with_output, wants_stream=with_output)
+        except ApiError as error:
+            await self._refuse(message_id, job_id, error)
+        else:
+            result = Result(record.result or b"null", record.state is JobState.SUCCESS, record.options.result_mask)
+            await self._tell_result(message_id, job_id, result)
+        finally:
+            self._leave(message_id)
+
+    async def _tell_output(self, message_id: Id, job_id: UUID, *, wants_log: bool, wants_stream: bool) -> JobRecord:
+        """What the job writes, until it has ended. Raises what :meth:`Subscription.next` raises."""
+        services = self._services
+        subscription = Subscription(
+            services.jobs, services.job_store, self._context.workspace, job_id, Position(), wants_log=wants_log
+        )
+        while True:
+            await trio.lowlevel.checkpoint()
+            progress = await subscription.next()
+            if progress.ended is not None:
+                return progress.ended
+            if progress.log:
+                await self._tell("log", message_id, job_id, text=progress.log)
+            if wants_stream and progress.stream:
+                await self._tell("stream", message_id, job_id, text=progress.stream)
+
+    # --- what is told -------------------------------------------------------------------------------------------------
+
+    async def _tell(self, kind: str, message_id: Id, job_id: UUID | None, **members: Any) -> None:
+        await self._send(messages.event(self._socket.subprotocol, kind, message_id, job_id, **members))
+
+    async def _tell_result(self, message_id: Id, job_id: UUID, result: Result) -> None:
+        await self._send(messages.result(self._socket.subprotocol, message_id, job_id, result))
+
+    async def _refuse(self, message_id: Id, job_id: UUID | None, error: ApiError) -> None:
+        await self._tell("error", message_id, job_id, message=error.text)
+
+    async def _send(self, message: str | bytes) -> None:
+        with suppress(Disconnected):  # whoever holds the conversation is told, too, and ends it
+            await self._socket.send(message)
+
+    # --- what is under way --------------------------------------------------------------------------------------------
+
+    def _enter(self, message_id: Id) -> None:
+        self._count += 1
+        if message_id is not None:
+            self._ids.add(json_text(message_id))
+
+    def _leave(self, message_id: Id) -> None:
+        self._count -= 1
+        if message_id is not None:
+            self._ids.discard(json_text(message_id))
