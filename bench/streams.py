@@ -32,6 +32,7 @@ if __package__ in (None, ""):  # run as a file
 
 from bench.machine import describe, load_average
 from bench.processes import free_port, plain_environment, running
+from bench.websocket import measure_http, measure_websocket
 
 TOKEN: Final = "token-of-this-benchmark"  # of a server that lives for seconds, on the loopback interface
 WORKSPACE: Final = "/api/w/demo"
@@ -105,17 +106,19 @@ class Server:
 
 
 @contextmanager
-def serving(directory: Path, workers: int) -> Iterator[Server]:
-    """A server on the first core; this process goes to the last one."""
+def serving(directory: Path, workers: int, *, is_pinned: bool = True) -> Iterator[Server]:
+    """A server on the first core and this process on the last one, or both wherever they are put."""
     cores = sorted(os.sched_getaffinity(0))
     port = free_port()
-    command = ["taskset", "-c", str(cores[0]), sys.executable, "-m", "minwebhook", "serve", "--no-access-log"]
+    command = ["taskset", "-c", str(cores[0])] if is_pinned else []
+    command += [sys.executable, "-m", "minwebhook", "serve", "--no-access-log"]
     command += ["--listen", f"127.0.0.1:{port}", "--data", str(directory / "data"), "--workers", str(workers)]
     command += ["--warm-children", "4", "--max-connections", "4096"]
     environment = {**plain_environment(), "MINWEBHOOK_ADMIN_TOKEN": TOKEN}
     log = directory / "log"
     with running(command, directory=directory, environment=environment, log=log) as process:
-        os.sched_setaffinity(0, {cores[-1]})
+        if is_pinned:
+            os.sched_setaffinity(0, {cores[-1]})
         try:
             server = Server(port, process.pid)
             deadline = time.monotonic() + START_TIMEOUT_S
@@ -211,6 +214,20 @@ def measure_crowd(server: Server, *, streams: int, events: int) -> list[float]:
     return sorted(max(each) for each in delays if len(each) == streams)
 
 
+def measure_connections(server: Server, *, count: int, in_flight: int, rounds: int) -> tuple[float, float]:
+    """Runs per second of a no-op in a dedicated worker, on one WebSocket and on one connection of HTTP: medians."""
+    script = {"path": "u/admin/bench_noop", "summary": "", "description": "", "language": "python3"}
+    server.call("POST", "/scripts/create", {**script, "content": "def main():\n    pass\n", "dedicated_worker": True})
+    websocket, http_runs = [], []
+    for _ in range(rounds):  # alternating, for machines whose speed changes
+        path = f"{WORKSPACE}/jobs/run_wait_result/p/u/admin/bench_noop"
+        http_runs.append(measure_http(server.port, TOKEN, path, count=count, in_flight=in_flight))
+        websocket.append(
+            measure_websocket(server.port, TOKEN, WORKSPACE, "u/admin/bench_noop", count=count, in_flight=in_flight)
+        )
+    return statistics.median(websocket), statistics.median(http_runs)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description="What streams of events cost.")
@@ -222,6 +239,12 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(describe(), f"load {load_average()[0]:.2f}")
+    with TemporaryDirectory() as name, serving(Path(name), 8, is_pinned=False) as server:
+        websocket, plain = measure_connections(server, count=2000, in_flight=8, rounds=5)
+        print(
+            f"dedicated worker, one connection, 8 in flight: WebSocket {websocket:.0f} runs/s, HTTP {plain:.0f} runs/s, "
+            f"ratio {websocket / plain:.2f}"
+        )
     with TemporaryDirectory() as name, serving(Path(name), options.jobs + 2) as server:
         delays = measure_delays(server, streams=options.streams, jobs=options.jobs, count=100, pause_s=0.1)
         print(f"write to socket, {options.streams} streams, {options.jobs} jobs, 10 writes/s each: {delays}")

@@ -109,7 +109,8 @@ def test_the_code_asks_for_the_parameters_that_are_described_and_for_no_others(t
             name = operation["operationId"]
             asked_file.write_text("")
             statuses = list(caller.calls(method, path, operation))
-            assert any(200 <= status < 300 for status in statuses), (name, statuses)
+            # This client speaks no WebSocket; that it is asked for one shows that it got there.
+            assert any(200 <= status < 300 or status == 426 for status in statuses), (name, statuses)
             asked[name] = set(asked_file.read_text().split()) - CREDENTIAL
             described[name] = {each["name"] for each in caller.parameters(operation, "query")}
     assert asked == described

@@ -43,13 +43,13 @@ class Talk:
 
     def receive(self) -> dict[str, Any]:
         message = self.connection.recv(TIMEOUT_S)
-        value = cbor2.loads(message) if self._cbor else json.loads(message)
+        value = cbor2.loads(message) if isinstance(message, bytes) else json.loads(message)
         assert isinstance(value, dict)
         return value
 
     def until_end(self, message_id: Any) -> list[dict[str, Any]]:
         """All messages up to the last one about ``message_id``, which must be of nothing else."""
-        told = []
+        told: list[dict[str, Any]] = []
         while not told or told[-1]["type"] not in ("result", "error"):
             told.append(self.receive())
             assert told[-1]["id"] == message_id
@@ -66,7 +66,7 @@ class Talk:
 
 @contextmanager
 def talking(client: Client, subprotocol: str = "json", workspace: str = WORKSPACE, **headers: str) -> Iterator[Talk]:
-    fields = {"Authorization": f"Bearer {client.token}"} if not headers else headers
+    fields = headers or {"Authorization": f"Bearer {client.token}"}
     url = f"ws{client.address.removeprefix('http')}/api/w/{workspace}/jobs/ws"
     names = [Subprotocol(f"minwebhook.{subprotocol}")]
     with connect(url, subprotocols=names, additional_headers=fields, proxy=None) as connection:
@@ -179,16 +179,13 @@ def test_who_leaves_takes_the_runs_along_but_not_what_is_only_followed(client: C
         talk.send(op="subscribe", id=1, job=followed)
         assert talk.receive()["type"] == "log"
         talk.send(op="run", id=2, path="u/admin/ws_waits")
-        job_id = eventually(lambda: next(iter(_started(talk)), None), "the run to start")
+        while (started := talk.receive())["type"] != "started":
+            pass
+    job_id = started["job"]
     job = client.ended(job_id)
     assert job["canceled_reason"] == "http connection broke"
     assert client.job(followed)["type"] == "QueuedJob"
     client.post(f"/jobs_u/queue/force_cancel/{followed}", {})
-
-
-def _started(talk: Talk) -> list[str]:
-    message = talk.receive()
-    return [message["job"]] if message["type"] == "started" else []
 
 
 @pytest.mark.parametrize(
@@ -297,7 +294,9 @@ def test_limits(tmp_path: Path) -> None:
 
 def test_a_stopping_server_tells_what_still_ends(tmp_path: Path) -> None:
     with serving(tmp_path / "data", "--grace-s=20") as (server, client):
-        client.deploy("u/admin/short", "import time\n\ndef main():\n    print('runs')\n    time.sleep(1)\n    return 5\n")
+        client.deploy(
+            "u/admin/short", "import time\n\ndef main():\n    print('runs')\n    time.sleep(1)\n    return 5\n"
+        )
         with talking(client) as talk:
             talk.send(op="run", id=1, path="u/admin/short", logs=True)
             while talk.receive().get("text", "").count("runs") == 0:
