@@ -122,6 +122,18 @@ class ResultError(ApiError):
     prefix = ""
 
 
+class RangeNotSatisfiable(ApiError):
+    """416: no byte of the requested range is in the object; ``Content-Range`` says how large it is."""
+
+    status = 416
+    prefix = "Bad request: "
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"the range is outside of the object's {size} bytes", headers=(("Content-Range", f"bytes */{size}"),)
+        )
+
+
 class WaitTimeout(ApiError):
     """500 ``timeout after {N}s``: a sync caller waited longer than ``wait_result_timeout_s`` (upstream's answer)."""
 
@@ -130,6 +142,20 @@ class WaitTimeout(ApiError):
 
 class Internal(ApiError):
     """500: our fault. The detail must be safe to publish."""
+
+
+class BadGateway(ApiError):
+    """502: a server behind this one does not answer, or refuses what we ask of it."""
+
+    status = 502
+    prefix = "Bad gateway: "
+
+
+class InsufficientStorage(ApiError):
+    """507: there is no room left for what the caller sent."""
+
+    status = 507
+    prefix = "Insufficient storage: "
 
 
 class Unavailable(ApiError):
