@@ -24,6 +24,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -42,8 +43,12 @@ _NEW: Final = (RESERVED_SEGMENT, "new")
 #: What is handed to a thread at once. A hand-over costs some 0.1 ms (more on a busy machine), writing this much 2 ms.
 PIECE_BYTES: Final = 4 * 1024 * 1024
 
-#: What is written and then hashed while it is still in the processor's cache.
-_STEP_BYTES: Final = 256 * 1024
+#: Pieces from here on are hashed in a thread of their own, while the next one is received and written.
+_HASH_BESIDE_BYTES: Final = 1024 * 1024
+_HASH_THREADS: Final = 2
+
+#: What is given to the kernel at once. For more it looks for larger pages, which cost more than they save (ext4).
+_WRITE_BYTES: Final = 32 * 1024
 
 #: How much is written before the kernel is asked to bring it to the disk, while we go on: the fsync at the end would
 #: otherwise wait for all of it.
@@ -74,6 +79,7 @@ class LocalBackend:
         self._signer = signer
         self.tree = Tree(root)
         self.sidecars = Sidecars(self.tree)
+        self.hashers = ThreadPoolExecutor(_HASH_THREADS, "sha256")
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._stamps = threading.Lock()
         self._last_stamp_ns = 0
@@ -182,6 +188,7 @@ class LocalBackend:
 
     def close(self) -> None:
         """Let go of the directory."""
+        self.hashers.shutdown()
         os.close(self._root)
         os.close(self._lock)
 
@@ -281,19 +288,18 @@ class _Sink:
         self._headers = headers
         self._name = name
         self._fd = fd
-        self._sha256 = hashlib.sha256()
+        self._digest = _Digest(backend.hashers)
         self._size = 0
         self._flushed = 0
 
     def write(self, data: Bytes) -> None:
         """Write and hash."""
+        self._digest.update(data)
         view = memoryview(data)
         with _errors_of(self._key, is_writing=True):
             while view:
-                written = os.write(self._fd, view[:_STEP_BYTES])
-                self._sha256.update(view[:written])
-                self._size += written
-                view = view[written:]
+                view = view[os.write(self._fd, view[:_WRITE_BYTES]) :]
+            self._size += len(data)
             if self._size - self._flushed >= _FLUSH_BYTES:
                 # "Not needed" starts writing back what is dirty (mm/fadvise.c), and only then drops what is clean.
                 os.posix_fadvise(self._fd, self._flushed, self._size - self._flushed, os.POSIX_FADV_DONTNEED)
@@ -308,7 +314,7 @@ class _Sink:
             os.fsync(self._fd)
             found = os.fstat(self._fd)  # a file system may keep times less exactly
             self._close()
-            version = Version(found.st_size, found.st_mtime_ns, self._sha256.hexdigest(), self._headers)
+            version = Version(found.st_size, found.st_mtime_ns, self._digest.hexdigest(), self._headers)
             with self._backend.locked(self._key):
                 self._backend.place(self._name, self._key, version)
         return _info(self._key, version)
@@ -323,6 +329,35 @@ class _Sink:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+class _Digest:
+    """The SHA-256 of pieces; large ones are hashed while their giver goes on."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+        self._sha256 = hashlib.sha256()
+        self._piece = bytearray()
+        self._running: Future[None] | None = None
+
+    def update(self, data: Bytes) -> None:
+        """Take a piece, which may be changed afterwards."""
+        self._wait()
+        if len(data) < _HASH_BESIDE_BYTES:
+            self._sha256.update(data)
+        else:
+            self._piece[:] = data
+            self._running = self._threads.submit(self._sha256.update, self._piece)
+
+    def hexdigest(self) -> str:
+        """Of all pieces so far."""
+        self._wait()
+        return self._sha256.hexdigest()
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
+            self._running = None
 
 
 class _Source:

@@ -41,6 +41,14 @@ class ObjectHeaders:
             if not value.strip():
                 raise BadRequest(f"{name} must not be blank; leave it out instead")
 
+    @classmethod
+    def of_others(cls, content_type: str | None, content_disposition: str | None) -> ObjectHeaders:
+        """What another program stored: as far as it may be sent."""
+        try:
+            return cls(content_type or DEFAULT_CONTENT_TYPE, content_disposition or None)
+        except BadRequest:
+            return cls()
+
 
 def inline_disposition(filename: str) -> str | None:
     """``Content-Disposition`` that shows an object under its ``filename`` (RFC 6266); None when there is no name.
