@@ -41,7 +41,7 @@ class ServerSettings:
     listen: tuple[str, ...] = _setting(
         ("127.0.0.1:8000",), "Addresses to listen on, host:port (port 0 = any free one) or unix:PATH."
     )
-    data: str = _setting("./minwebhook-data", "Directory of the database; created with mode 0700.")
+    data: str = _setting("./minwebhook-data", "Directory of the database and of objects; created with mode 0700.")
     scripts: str = _setting("", "Directory whose files are deployed as scripts before listening; empty = none.")
     base_url: str = _setting("", "Public URL of this server, for links and for scripts; empty = the first address.")
     tls_cert: str = _setting("", "PEM file with the certificate chain; with tls_key, TCP addresses speak https.")
@@ -172,6 +172,31 @@ class SandboxSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """Where objects of workspaces are, unless a workspace has a configuration of its own."""
+
+    storage: str = _setting(
+        "local",
+        "Objects of workspaces: in the data directory, below the workspace's id in the S3 bucket, or nowhere.",
+        choices=("local", "s3", "none"),
+    )
+    storage_root: str = _setting(
+        "", "Directory below which workspaces may choose directories for their objects; empty = they may not."
+    )
+    s3_endpoint: str = _setting("", "Host, host:port or URL of the S3 store; empty = Amazon's, of the region.")
+    s3_region: str = _setting("us-east-1", "Region of the S3 store.")
+    s3_bucket: str = _setting("", "Bucket for objects; it must exist.")
+    s3_access_key: str = _setting("", "Access key of the S3 store.")
+    s3_secret_key: str = _setting("", "Secret key of the S3 store.", secret=True, flag=False)
+    s3_path_style: bool = _setting(True, "Put the bucket into the path of S3 URLs, not into the host name.")
+    s3_ca: str = _setting("", "PEM file of certificates to trust in S3 stores, besides the system's.")
+    s3_plain_http_hosts: tuple[str, ...] = _setting(
+        (), "S3 stores, host:port, that may be reached without TLS; all others are reached by https only."
+    )
+    s3_timeout_s: float = _setting(120.0, "Seconds an S3 store may take to answer, or to go on answering.", low=0.1)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings by topic, and the origin of each value (``default``, ``file PATH``, ``environment NAME``, ``flag --x``)."""
 
@@ -180,6 +205,7 @@ class Settings:
     jobs: JobSettings = JobSettings()
     streams: StreamSettings = StreamSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    storage: StorageSettings = StorageSettings()
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -240,6 +266,7 @@ _TOPICS: Final = {
     "jobs": JobSettings,
     "streams": StreamSettings,
     "sandbox": SandboxSettings,
+    "storage": StorageSettings,
 }
 
 

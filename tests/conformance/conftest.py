@@ -17,6 +17,8 @@ from minwebhook.storage.signing import Signer
 from tests import seaweed
 from tests.conftest import missing
 
+SIGNER = Signer(b"s" * 32)
+
 
 @dataclass
 class Subject:
@@ -56,9 +58,9 @@ def location(s3_server: seaweed.Seaweed) -> S3Location:
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     """Each kind of storage in turn."""
     if request.param == "local":
-        local = LocalBackend.open(tmp_path / "objects", Signer(b"s" * 32))
+        local = LocalBackend.open(tmp_path / "objects")
         new = tmp_path / "objects" / ".minwebhook" / "new"
-        yield Subject("local", ObjectStorage(local), lambda: [path.name for path in new.iterdir()])
+        yield Subject("local", ObjectStorage(local, SIGNER), lambda: [path.name for path in new.iterdir()])
         local.close()
         return
     where: S3Location = request.getfixturevalue("location")
@@ -68,7 +70,7 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]
         answer = client.list_multipart_uploads(Bucket=where.bucket, Prefix=where.prefix)
         return [upload["Key"] for upload in answer.get("Uploads", [])]
 
-    yield Subject("s3", ObjectStorage(S3Backend(where)), pending)
+    yield Subject("s3", ObjectStorage(S3Backend(where), SIGNER), pending)
 
 
 @pytest.fixture

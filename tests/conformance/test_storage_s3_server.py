@@ -18,6 +18,7 @@ from minwebhook.storage.objects import ObjectStorage
 from minwebhook.storage.s3 import S3Backend
 from minwebhook.storage.s3_location import S3Location
 from minwebhook.storage.s3_requests import S3Requests
+from tests.conformance.conftest import SIGNER
 from tests.seaweed import Seaweed
 
 MIB = 1024 * 1024
@@ -34,7 +35,7 @@ def boto(s3_server: Seaweed) -> Any:
 @pytest.fixture
 def storage(location: S3Location) -> ObjectStorage:
     """The bucket as a storage."""
-    return ObjectStorage(S3Backend(location))
+    return ObjectStorage(S3Backend(location), SIGNER)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 11 * MIB])
@@ -66,7 +67,7 @@ async def test_we_read_what_boto3_wrote(storage: ObjectStorage, location: S3Loca
 
 
 async def test_a_prefix_is_a_room_of_its_own(storage: ObjectStorage, location: S3Location) -> None:
-    other = ObjectStorage(S3Backend(replace(location, prefix=f"{location.prefix}deeper/")))
+    other = ObjectStorage(S3Backend(replace(location, prefix=f"{location.prefix}deeper/")), SIGNER)
     async with storage.put(KEY) as upload:
         await upload.commit()
     assert (await other.list()).objects == ()
@@ -110,7 +111,7 @@ def test_uploads_are_listed_page_by_page(location: S3Location, boto: Any, monkey
 
 @pytest.mark.parametrize("wrong", [{"secret_key": "other"}, {"access_key": "unknown"}, {"bucket": "no-such-bucket"}])
 async def test_what_the_server_refuses_is_502(location: S3Location, wrong: dict[str, str]) -> None:
-    storage = ObjectStorage(S3Backend(replace(location, **wrong)))  # type: ignore[arg-type]
+    storage = ObjectStorage(S3Backend(replace(location, **wrong)), SIGNER)  # type: ignore[arg-type]
     with pytest.raises(BadGateway, match="the object storage refuses the request: "):
         async with storage.put(KEY) as upload:
             await upload.commit()
@@ -134,6 +135,7 @@ from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.objects import ObjectStorage
 from minwebhook.storage.s3 import S3Backend
 from minwebhook.storage.s3_location import S3Location
+from minwebhook.storage.signing import Signer
 
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
@@ -147,7 +149,7 @@ async def put(storage, pieces):
 async def main():
     bucket, endpoint, access_key, secret_key, prefix = sys.argv[1:]
     location = S3Location(bucket, endpoint, access_key, secret_key, prefix=prefix)
-    storage = ObjectStorage(S3Backend(location))
+    storage = ObjectStorage(S3Backend(location), Signer(b"s" * 32))
     await put(storage, 1)
     before = peak()
     await put(storage, 96 * 16)

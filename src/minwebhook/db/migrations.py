@@ -180,12 +180,23 @@ CREATE TABLE job_stream (
 ) STRICT;
 """
 
+#: ``config`` is the JSON of ``edit_large_file_storage_config``, NULL where the settings decide; ``secret`` signs access.
+_STORAGE: Final = """
+CREATE TABLE workspace_storage (
+    workspace_id TEXT PRIMARY KEY NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    secret BLOB NOT NULL,
+    config TEXT,
+    edited_at INTEGER NOT NULL
+) STRICT;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
     Migration(2, "kept results", _RESULT_CACHE),
     Migration(3, "lists, wiping, workspace keys", _LISTS_AND_WIPING),
     Migration(4, "streamed results", _STREAMED_RESULTS),
+    Migration(5, "object storage", _STORAGE),
 )
 
 

@@ -79,8 +79,8 @@ class Backend(Protocol):
     def move(self, source: ObjectKey, target: ObjectKey) -> ObjectInfo:
         """Like ``copy``, and the source is gone."""
 
-    def sign(self, key: ObjectKey, now_s: float, expires_in_s: int) -> str:
-        """A URL that reads the object, or the query to be added to the URL of this server's own download."""
+    def sign(self, key: ObjectKey, expires_in_s: int) -> str | None:
+        """A URL where the store itself gives the object to its bearer; None if it cannot."""
 
     def sweep(self, before_ms: int) -> Iterator[int]:
         """Remove what crashes left before ``before_ms``, in steps of bounded time; each gives how many it removed."""

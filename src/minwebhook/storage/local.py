@@ -35,7 +35,6 @@ from minwebhook.storage.keys import RESERVED_SEGMENT, ObjectKey
 from minwebhook.storage.listing import list_tree
 from minwebhook.storage.model import ByteRange, ObjectHeaders, ObjectInfo, Page
 from minwebhook.storage.sidecars import SHARDS, Sidecars, Version
-from minwebhook.storage.signing import Signer
 from minwebhook.storage.tree import Tree
 
 _NEW: Final = (RESERVED_SEGMENT, "new")
@@ -73,10 +72,9 @@ class LocalBackend:
 
     piece_bytes = PIECE_BYTES
 
-    def __init__(self, root: int, lock: int, signer: Signer) -> None:
+    def __init__(self, root: int, lock: int) -> None:
         self._root = root
         self._lock = lock
-        self._signer = signer
         self.tree = Tree(root)
         self.sidecars = Sidecars(self.tree)
         self.hashers = ThreadPoolExecutor(_HASH_THREADS, "sha256")
@@ -85,15 +83,21 @@ class LocalBackend:
         self._last_stamp_ns = 0
 
     @classmethod
-    def open(cls, path: Path, signer: Signer) -> LocalBackend:
-        """Use the directory, which is made if need be (mode 0700), and remove what uploads left that a crash ended.
+    def open(cls, base: Path, *folder: str) -> LocalBackend:
+        """Use a directory, which is made if need be (mode 0700), and remove what uploads left that a crash ended.
 
-        Raises :class:`SettingsError` when it cannot be used or another server uses it.
+        It is ``base``, or a ``folder`` below it given by its segments; of these, none may be a link. Raises
+        :class:`SettingsError` when it cannot be used or another server uses it.
         """
         root = lock = -1
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            top = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with Tree(top).folder(folder, make=True) as opened:
+                    root = os.dup(opened)
+            finally:
+                os.close(top)
             tree = Tree(root)
             with tree.folder(_NEW, make=True), tree.folder((RESERVED_SEGMENT,)) as own:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -102,11 +106,12 @@ class LocalBackend:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name in list(tree.names(_NEW)):
                 tree.remove((*_NEW, name))
-            return cls(root, lock, signer)
+            return cls(root, lock)
         except OSError as error:
             for fd in (root, lock):
                 if fd >= 0:
                     os.close(fd)
+            path = base.joinpath(*folder)
             if isinstance(error, BlockingIOError):
                 raise SettingsError(f"the directory of objects {path} is in use by another server") from error
             raise SettingsError(f"cannot use the directory of objects {path}: {error.strerror}") from error
@@ -176,9 +181,8 @@ class LocalBackend:
             self.sidecars.remove(source)
             return _info(target, version)
 
-    def sign(self, key: ObjectKey, now_s: float, expires_in_s: int) -> str:
-        """A token that this server checks."""
-        return self._signer.sign(key, int(now_s) + expires_in_s)
+    def sign(self, key: ObjectKey, expires_in_s: int) -> None:
+        """A directory has no URLs."""
 
     def sweep(self, before_ms: int) -> Iterator[int]:
         """Sidecars whose object is gone. The rest is done by :meth:`open`."""

@@ -28,6 +28,7 @@ from minwebhook.errors import ApiError, BadRequest
 from minwebhook.storage.backend import Backend, Bytes, Sink, Source
 from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.model import MAX_PAGE, ByteRange, ObjectHeaders, ObjectInfo, Page
+from minwebhook.storage.signing import Signer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,10 +48,11 @@ MAX_SIGNED_S: Final = 7 * 24 * 3600
 
 
 class ObjectStorage:
-    """One storage, for all tasks of the loop."""
+    """One storage, for all tasks of the loop. ``signer`` makes and checks the tokens that this server takes."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, signer: Signer) -> None:
         self._backend = backend
+        self.signer = signer
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         self._discards = trio.CapacityLimiter(MAX_DISCARDS)
 
@@ -92,10 +94,14 @@ class ObjectStorage:
         return await self.call(self._backend.move, source, target)
 
     async def sign(self, key: ObjectKey, now_s: float, expires_in_s: int) -> str:
-        """What lets its bearer read ``key`` for ``expires_in_s``: a whole URL for S3, ``exp=…&sig=…`` for a directory."""
+        """What lets its bearer read ``key`` for ``expires_in_s``.
+
+        A whole URL if the store gives objects away itself (S3); else ``exp=…&sig=…``, to be checked with ``signer``.
+        """
         if not 1 <= expires_in_s <= MAX_SIGNED_S:
             raise BadRequest(f"a signature is valid for 1 to {MAX_SIGNED_S} seconds")
-        return await self.call(self._backend.sign, key, now_s, expires_in_s)
+        url = await self.call(self._backend.sign, key, expires_in_s)
+        return url or self.signer.sign(key, int(now_s) + expires_in_s)
 
     async def sweep(self, before_ms: int) -> int:
         """Remove what crashes before ``before_ms`` left (the S3 clock's time, there); how many things that were.

@@ -76,10 +76,12 @@ class S3Backend:
             wanted = ByteRange(start, stop - 1)
         try:
             with _errors_of(key):
-                result = self._get(key, wanted)
-        except _OutOfRange:
-            raise RangeNotSatisfiable(self.head(key).size) from None
-        return _Source(key, result)
+                return _Source(key, self._get(key, wanted))
+        except BadGateway as error:
+            # Which the store answers to an empty object and any range, too; it does not say how large the object is.
+            if wanted is None or "416" not in _STATUS.findall(str(error.__cause__)):
+                raise
+            raise RangeNotSatisfiable(self.head(key).size) from error
 
     def head(self, key: ObjectKey) -> ObjectInfo:
         """Ask for what is known of an object."""
@@ -124,8 +126,8 @@ class S3Backend:
         self.delete(source)
         return info
 
-    def sign(self, key: ObjectKey, now_s: float, expires_in_s: int) -> str:
-        """A URL of the store, which counts from its own time."""
+    def sign(self, key: ObjectKey, expires_in_s: int) -> str:
+        """A URL of the store, counted from now."""
         import obstore  # noqa: PLC0415
 
         with _errors_of(key):
@@ -243,10 +245,6 @@ class _Source:
         self._stream = None
 
 
-class _OutOfRange(Exception):
-    """The server answers 416; the object's size is not known yet."""
-
-
 @contextmanager
 def _errors_of(key: ObjectKey, *, is_writing: bool = False) -> Iterator[None]:
     """What obstore and the server say, in words for the caller, without URLs."""
@@ -260,8 +258,6 @@ def _errors_of(key: ObjectKey, *, is_writing: bool = False) -> Iterator[None]:
         word = code[1] if code else f"status {status[1]}" if status else ""
         if isinstance(error, FileNotFoundError) and word != "NoSuchBucket" and not is_writing:
             raise NotFound(f"there is no object {key}") from error
-        if status and status[1] == "416":
-            raise _OutOfRange from error
         if word:
             raise BadGateway(f"the object storage refuses the request: {word}") from error
         raise BadGateway("the object storage does not answer") from error

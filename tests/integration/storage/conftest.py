@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def backend(root: Path) -> Iterator[LocalBackend]:
     """The blocking side."""
-    backend = LocalBackend.open(root, SIGNER)
+    backend = LocalBackend.open(root)
     yield backend
     backend.close()
 
@@ -31,4 +31,4 @@ def backend(root: Path) -> Iterator[LocalBackend]:
 @pytest.fixture
 def storage(backend: LocalBackend) -> ObjectStorage:
     """The async side."""
-    return ObjectStorage(backend)
+    return ObjectStorage(backend, SIGNER)

@@ -81,13 +81,13 @@ def test_the_sidecar_of_a_moved_object_moves(backend: LocalBackend, root: Path) 
 
 def test_one_server_at_a_time_uses_a_directory(backend: LocalBackend, root: Path) -> None:
     with pytest.raises(SettingsError, match="in use by another server"):
-        LocalBackend.open(root, SIGNER)
+        LocalBackend.open(root)
 
 
 def test_a_directory_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SettingsError, match="cannot use the directory of objects"):
-        LocalBackend.open(tmp_path / "file", SIGNER)
+        LocalBackend.open(tmp_path / "file")
 
 
 # Versions and their sidecars
@@ -281,8 +281,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_is_507_and_nothing_is_left(small_disk: Path) -> None:
-    backend = LocalBackend.open(small_disk / "objects", SIGNER)
-    storage = ObjectStorage(backend)
+    backend = LocalBackend.open(small_disk / "objects")
+    storage = ObjectStorage(backend, SIGNER)
     key = ObjectKey("x/a")
     async with storage.put(key, CSV) as upload:
         await upload.write(b"old")
@@ -303,7 +303,7 @@ async def test_a_full_disk_is_507_and_nothing_is_left(small_disk: Path) -> None:
 
 def test_a_disk_without_room_for_more_names(small_disk: Path) -> None:
     """Files run out before bytes do: it is the sidecar or a folder that finds no room."""
-    backend = LocalBackend.open(small_disk / "objects", SIGNER)
+    backend = LocalBackend.open(small_disk / "objects")
     stored = []
     with pytest.raises(InsufficientStorage):
         for number in range(400):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.local import LocalBackend
-from tests.integration.storage.conftest import SIGNER
 
 #: Stores version after version of two objects, each of 3 MiB and of a type of its own, and says when one is begun.
 WRITER = """
@@ -19,9 +18,8 @@ from pathlib import Path
 from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.local import LocalBackend
 from minwebhook.storage.model import ObjectHeaders
-from minwebhook.storage.signing import Signer
 
-backend = LocalBackend.open(Path(sys.argv[1]), Signer(b"s" * 32))
+backend = LocalBackend.open(Path(sys.argv[1]))
 for number in range(1000):
     for key in ("x/a", f"y/{number}/b"):
         sink = backend.open_sink(ObjectKey(key), ObjectHeaders(f"text/v{number}"))
@@ -40,7 +38,7 @@ def test_kill_at_any_time_leaves_whole_objects(root: Path) -> None:
                 assert writer.stdout.readline()
             writer.send_signal(signal.SIGKILL)
         left = list((root / ".minwebhook" / "new").iterdir())
-        backend = LocalBackend.open(root, SIGNER)
+        backend = LocalBackend.open(root)
         assert list((root / ".minwebhook" / "new").iterdir()) == []
         sum(backend.sweep(0))
         assert sum(backend.sweep(0)) == 0

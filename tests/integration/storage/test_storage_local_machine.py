@@ -17,7 +17,6 @@ from minwebhook.errors import BadRequest, NotFound, RangeNotSatisfiable
 from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.local import LocalBackend
 from minwebhook.storage.model import ByteRange, ObjectHeaders
-from tests.integration.storage.conftest import SIGNER
 
 #: Keys that are folders of each other, sort oddly around "/", and share first letters.
 KEYS = st.sampled_from(["a", "a/b", "a/b/c", "a-b", "a.b", "a/é", "aa", "b", "b/c", "日/a", "%2e", "a b/c"]).map(
@@ -38,7 +37,7 @@ class Directory(RuleBasedStateMachine):
         """An empty directory."""
         base = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
         self.root = Path(tempfile.mkdtemp(prefix="minwebhook-test-", dir=base))
-        self.backend = LocalBackend.open(self.root, SIGNER)
+        self.backend = LocalBackend.open(self.root)
         self.model: dict[str, tuple[bytes, str]] = {}
 
     def has_room(self, key: str) -> bool:
@@ -153,7 +152,7 @@ class Directory(RuleBasedStateMachine):
     def restart(self) -> None:
         """As the next server finds it."""
         self.backend.close()
-        self.backend = LocalBackend.open(self.root, SIGNER)
+        self.backend = LocalBackend.open(self.root)
         assert sum(self.backend.sweep(0)) == 0, "nothing is left over by what went well"
 
     @invariant()

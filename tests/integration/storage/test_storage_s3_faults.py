@@ -21,6 +21,7 @@ from minwebhook.storage.objects import ObjectStorage
 from minwebhook.storage.s3 import S3Backend
 from minwebhook.storage.s3_location import S3Location
 from tests.fake_s3 import BUCKET, Answer, Call, FakeS3, Fault, error
+from tests.integration.storage.conftest import SIGNER
 
 MIB = 1024 * 1024
 KEY = ObjectKey("folder/a b.bin")
@@ -44,7 +45,7 @@ def location(fake: FakeS3) -> S3Location:
 @pytest.fixture
 def storage(location: S3Location) -> ObjectStorage:
     """The bucket as a storage."""
-    return ObjectStorage(S3Backend(location))
+    return ObjectStorage(S3Backend(location), SIGNER)
 
 
 def on(step: str, answer: Answer, *, after: int = 0, times: int = 10**9) -> Fault:
@@ -153,7 +154,7 @@ async def test_a_wrong_body_is_refused_by_a_strict_store(storage: ObjectStorage,
 
 @pytest.mark.parametrize("step", ["put", "part"])
 async def test_a_store_that_hangs_is_given_up(location: S3Location, fake: FakeS3, step: str) -> None:
-    storage = ObjectStorage(S3Backend(replace(location, timeout_s=0.3)))
+    storage = ObjectStorage(S3Backend(replace(location, timeout_s=0.3)), SIGNER)
     fake.fault = on(step, Answer(delay_s=3600))
     with trio.fail_after(20), pytest.raises(BadGateway, match="does not answer"):
         await put(storage, 10 if step == "put" else 12 * MIB)
@@ -161,7 +162,7 @@ async def test_a_store_that_hangs_is_given_up(location: S3Location, fake: FakeS3
 
 
 async def test_nobody_listens(fake: FakeS3, location: S3Location) -> None:
-    storage = ObjectStorage(S3Backend(replace(location, endpoint="http://127.0.0.1:1")))
+    storage = ObjectStorage(S3Backend(replace(location, endpoint="http://127.0.0.1:1")), SIGNER)
     calls: list[Callable[[], Any]] = [
         lambda: put(storage, 10),
         lambda: get(storage),
@@ -205,7 +206,7 @@ async def test_a_download_that_breaks_for_good_is_an_error_and_no_short_object(
 
 async def test_a_slow_download_is_no_error_but_one_that_stops_is(location: S3Location, fake: FakeS3) -> None:
     """The limit is for the time without a byte."""
-    storage = ObjectStorage(S3Backend(replace(location, timeout_s=0.5)))
+    storage = ObjectStorage(S3Backend(replace(location, timeout_s=0.5)), SIGNER)
     headers = {"etag": '"x"', "last-modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
     fake.fault = on("get", Answer(200, NOISE[: 640 * 1024], headers, pause_s=0.1))
     assert await get(storage) == NOISE[: 640 * 1024]
@@ -268,7 +269,7 @@ async def test_the_environment_steers_nothing(
     }
     for name, value in elsewhere.items():
         monkeypatch.setenv(name, value)
-    storage = ObjectStorage(S3Backend(location))
+    storage = ObjectStorage(S3Backend(location), SIGNER)
     await put(storage, 10)
     await storage.list()
     assert {call.key for call in fake.calls} == {KEY, ""}
@@ -279,7 +280,7 @@ async def test_the_environment_steers_nothing(
 
 
 async def test_a_session_token_goes_with_every_request(location: S3Location, fake: FakeS3) -> None:
-    storage = ObjectStorage(S3Backend(replace(location, session_token="temporary")))
+    storage = ObjectStorage(S3Backend(replace(location, session_token="temporary")), SIGNER)
     await put(storage, 10)
     await storage.list()
     assert [call.headers.get("x-amz-security-token") for call in fake.calls] == ["temporary"] * 3
@@ -304,15 +305,15 @@ async def test_a_private_ca_is_trusted_when_it_is_named(nursery: trio.Nursery) -
     fake = FakeS3(tls)
     await nursery.start(fake.run)
     unknown = S3Location(BUCKET, fake.endpoint, "key", "secret", timeout_s=2)
-    known = ObjectStorage(S3Backend(replace(unknown, ca_pem=ca.cert_pem.bytes().decode())))
+    known = ObjectStorage(S3Backend(replace(unknown, ca_pem=ca.cert_pem.bytes().decode())), SIGNER)
     await put(known, 6 * MIB)
     assert await get(known) == NOISE[: 6 * MIB]
     assert [entry.key for entry in (await known.list()).objects] == [KEY]
-    for call in (ObjectStorage(S3Backend(unknown)).head, ObjectStorage(S3Backend(unknown)).delete):
+    for call in (ObjectStorage(S3Backend(unknown), SIGNER).head, ObjectStorage(S3Backend(unknown), SIGNER).delete):
         with pytest.raises(BadGateway, match="does not answer"):
             await call(KEY)
     with pytest.raises(BadGateway, match="does not answer"):
-        await ObjectStorage(S3Backend(unknown)).list()
+        await ObjectStorage(S3Backend(unknown), SIGNER).list()
 
     # Whoever answers over TLS cannot send us on to what listens without, such as a metadata service.
     other = FakeS3()

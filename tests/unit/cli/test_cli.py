@@ -31,7 +31,7 @@ def parsed(*arguments: str) -> argparse.Namespace:
 @pytest.mark.parametrize("name", [name for name, info in CATALOGUE.items() if info.has_flag])
 def test_every_setting_has_a_flag(name: str) -> None:
     info = CATALOGUE[name]
-    text = {"sandbox": "none", "listen": "x:1", "tls_cert": "x", "tls_key": "x"}.get(name)
+    text = {"sandbox": "none", "listen": "x:1", "s3_plain_http_hosts": "x:1", "tls_cert": "x", "tls_key": "x"}.get(name)
     if text is None and info.choices:
         text = info.choices[-1]
     if info.type is bool:

@@ -157,13 +157,13 @@ def test_certificate_and_key_go_together(flags: dict[str, str]) -> None:
 
 def test_secrets_have_no_flag() -> None:
     secrets = {name for name, info in CATALOGUE.items() if info.secret}
-    assert secrets == {"admin_token"}
+    assert secrets == {"admin_token", "s3_secret_key"}
     assert not any(CATALOGUE[name].has_flag for name in secrets)
 
 
 def test_settings_do_not_change() -> None:
     settings = load_settings(environment={})
-    for topic in ("server", "http", "jobs", "sandbox"):
+    for topic in ("server", "http", "jobs", "sandbox", "storage"):
         group = getattr(settings, topic)
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(group, dataclasses.fields(group)[0].name, 1)
