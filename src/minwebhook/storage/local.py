@@ -341,17 +341,15 @@ class _Digest:
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
         self._sha256 = hashlib.sha256()
-        self._piece = bytearray()
         self._running: Future[None] | None = None
 
     def update(self, data: Bytes) -> None:
-        """Take a piece, which may be changed afterwards."""
+        """Take a piece, which must stay as it is until the next call."""
         self._wait()
         if len(data) < _HASH_BESIDE_BYTES:
             self._sha256.update(data)
         else:
-            self._piece[:] = data
-            self._running = self._threads.submit(self._sha256.update, self._piece)
+            self._running = self._threads.submit(self._sha256.update, data)
 
     def hexdigest(self) -> str:
         """Of all pieces so far."""

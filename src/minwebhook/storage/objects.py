@@ -145,6 +145,7 @@ class Upload:
         self._headers = headers
         self._sink: Sink | None = None
         self._buffer = bytearray()
+        self._handed_over = bytearray()
         self._used = 0
         self._is_committed = False
 
@@ -165,7 +166,8 @@ class Upload:
             view = view[len(part) :]
             if self._used == size:
                 await self._storage.call(sink.write, self._buffer)
-                self._used = 0
+                # The sink may look at it until it is called again.
+                self._buffer, self._handed_over, self._used = self._handed_over, self._buffer, 0
 
     async def commit(self) -> ObjectInfo:
         """Make the object visible, whole and durable; what is known of it now."""
