@@ -231,13 +231,14 @@ class Connection:
 
         try:
             await response.stream(send_piece)
+            ending = protocol.end_stream()
         except Disconnected:
             raise
         except Exception as error:
-            # Too late for another status. The missing last chunk tells the client that the body is not whole.
+            # Too late for another status. What is missing, bytes or the last chunk, tells the client that this is not all.
             self._service.report_error(error, request_id)
             raise Disconnected from error
-        if ending := protocol.end_stream():
+        if ending:
             await transport.send(ending)
 
     async def _serve_websocket(self, response: Response, upgrade: Upgrade, request_id: str) -> None:

@@ -104,8 +104,10 @@ class Response:
     body: bytes = b""
     content_type: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    #: Writes the body piece by piece with chunked coding; returns at the end of the body. Excludes ``body``.
+    #: Writes the body piece by piece; returns at the end of the body. Excludes ``body``.
     stream: Callable[[SendChunk], Awaitable[None]] | None = None
+    #: How many bytes the stream will write, if that is known; else they are sent with chunked coding.
+    stream_bytes: int | None = None
     #: Makes the connection a WebSocket after the head, whose status is 101 then. Excludes ``body`` and ``stream``.
     upgrade: Upgrade | None = None
 

@@ -46,6 +46,7 @@ class ServerProtocol:
         "_framer",
         "_is_closing",
         "_is_eof",
+        "_stream_left",
         "_streams_chunks",
         "_use_recognizer",
         "head",
@@ -61,6 +62,7 @@ class ServerProtocol:
         self._is_eof = False
         self._is_closing = False
         self._streams_chunks = False
+        self._stream_left: int | None = None
         #: The head of the current request; None between requests.
         self.head: RequestHead | None = None
         #: Whether the client still waits for :data:`CONTINUE` before it sends the body.
@@ -160,29 +162,43 @@ class ServerProtocol:
         return head + body
 
     def start_stream(self, response: Response) -> bytes:
-        """The head of a response whose body follows in pieces: chunked, or until the end of the connection for 1.0."""
-        self._streams_chunks = self.head is None or not self.head.is_http_1_0
+        """The head of a response whose body follows in pieces.
+
+        Framed by its length if that is known; else chunked, or until the end of the connection for 1.0.
+        """
+        length = response.stream_bytes
+        self._streams_chunks = length is None and (self.head is None or not self.head.is_http_1_0)
+        self._stream_left = length
+        framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
         if self.is_stream_bodiless(response):
-            self._streams_chunks = False
-            framing = b"" if response.status in _BODILESS else b"Transfer-Encoding: chunked\r\n"
-            return self._render_head(response, framing)
-        if not self._streams_chunks:
+            self._streams_chunks, self._stream_left = False, None
+            return self._render_head(response, b"" if response.status in _BODILESS else framing)
+        if length is None and not self._streams_chunks:
             self._is_closing = True
             return self._render_head(response, b"")
-        return self._render_head(response, b"Transfer-Encoding: chunked\r\n")
+        return self._render_head(response, framing)
 
     def is_stream_bodiless(self, response: Response) -> bool:
         """Whether this streamed response must not have a body at all: an answer to HEAD, 204 or 304."""
         return response.status in _BODILESS or (self.head is not None and self.head.method == "HEAD")
 
     def stream_piece(self, data: bytes) -> bytes:
-        """One piece of a streamed body as it goes on the wire; nothing for an empty piece, which would end the body."""
+        """One piece of a streamed body as it goes on the wire; nothing for an empty piece, which would end the body.
+
+        Raises ValueError for more bytes than were announced.
+        """
+        if self._stream_left is not None:
+            self._stream_left -= len(data)
+            if self._stream_left < 0:
+                raise ValueError("a streamed body is longer than announced")
         if not data or not self._streams_chunks:
             return data
         return b"%x\r\n%b\r\n" % (len(data), data)
 
     def end_stream(self) -> bytes:
-        """What ends a streamed body."""
+        """What ends a streamed body. Raises ValueError if it is shorter than announced."""
+        if self._stream_left:
+            raise ValueError("a streamed body is shorter than announced")
         return LAST_CHUNK if self._streams_chunks else b""
 
     def reusable(self) -> bool:

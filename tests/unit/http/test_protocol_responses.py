@@ -13,6 +13,7 @@ from minwebhook.http.messages import Response
 from minwebhook.http.protocol import ServerProtocol
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def no_stream(send: Callable[[bytes], Awaitable[None]]) -> None:
@@ -211,3 +212,70 @@ def test_h11_reads_what_we_write(status: int, body: bytes, fields: list[tuple[st
     assert type(event) is h11.EndOfMessage
     assert received == (body if method == "GET" and status not in (204, 304) else b"")
     assert client.trailing_data == (b"", False)
+
+
+# --- streams of known length ---
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_stream_of_known_length_is_framed_by_it(version: str) -> None:
+    protocol = protocol_after(f"GET / HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+    head = protocol.start_stream(Response(stream=no_stream, stream_bytes=5, content_type="a/b"))
+    assert b"\r\nContent-Length: 5\r\n" in head
+    assert b"Transfer-Encoding" not in head
+    assert [protocol.stream_piece(data) for data in (b"abc", b"", b"de")] == [b"abc", b"", b"de"]
+    assert protocol.end_stream() == b""
+    assert protocol.reusable() is (version == "1.1")
+
+
+def test_a_stream_that_is_too_long_or_too_short_is_a_fault() -> None:
+    protocol = protocol_after(GET)
+    protocol.start_stream(Response(stream=no_stream, stream_bytes=5))
+    protocol.stream_piece(b"abc")
+    with pytest.raises(ValueError, match="shorter"):
+        protocol.end_stream()
+    with pytest.raises(ValueError, match="longer"):
+        protocol.stream_piece(b"def")
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("HEAD", 206), ("GET", 304), ("GET", 204)])
+def test_a_stream_that_must_not_be_sent(method: str, status: int) -> None:
+    protocol = protocol_after(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    response = Response(status, stream=no_stream, stream_bytes=5)
+    head = protocol.start_stream(response)
+    assert protocol.is_stream_bodiless(response)
+    assert (b"Content-Length: 5" in head) is (method == "HEAD")
+    assert b"Transfer-Encoding" not in head
+    assert protocol.end_stream() == b""  # nothing is missing
+    assert protocol.reusable()
+
+
+def test_the_length_of_one_stream_does_not_count_for_the_next() -> None:
+    protocol = protocol_after(GET)
+    protocol.start_stream(Response(stream=no_stream, stream_bytes=1))
+    protocol.stream_piece(b"a")
+    protocol.end_stream()
+    protocol.start_next_cycle()
+    protocol.receive_data(GET)
+    assert protocol.next_head() is not None
+    protocol.start_stream(Response(stream=no_stream))
+    assert protocol.stream_piece(b"abc") == b"3\r\nabc\r\n"
+    assert protocol.end_stream() == b"0\r\n\r\n"
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_h11_reads_a_stream_of_known_length(pieces: list[bytes]) -> None:
+    protocol = protocol_after(GET)
+    body = b"".join(pieces)
+    wire = protocol.start_stream(Response(stream=no_stream, stream_bytes=len(body)))
+    wire += b"".join(map(protocol.stream_piece, pieces)) + protocol.end_stream()
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(wire)
+    seen = b""
+    while not isinstance(event := client.next_event(), h11.EndOfMessage):
+        assert event is not h11.NEED_DATA
+        if isinstance(event, h11.Data):
+            seen += event.data
+    assert seen == body
