@@ -51,13 +51,21 @@ from minwebhook.runtimes.pool import ChildPool, ReusePool
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
-from minwebhook.settings import HttpSettings, Settings
+from minwebhook.settings import HttpSettings, Settings, load_hook_secrets
+from minwebhook.storage.journal import UploadJournal
+from minwebhook.storage.keys import ObjectKey
+from minwebhook.storage.uploads import remove_unsettled
+from minwebhook.storage.workspaces import WorkspaceStorages
 from minwebhook.times import now_ms
 
 logger = logging.getLogger(__name__)
 
 #: Workspace that ``--scripts`` deploys into.
 SCRIPTS_WORKSPACE = "demo"
+
+#: Unfinished uploads in a bucket may be those of another server that shares it; older ones are nobody's.
+_SWEEP_AGE_MS = 6 * 3600 * 1000
+_SWEEP_EVERY_S = 3600.0
 
 #: Files that are open besides connections and children.
 _SPARE_FILES = 64
@@ -100,10 +108,19 @@ class _Program:
         self._retention = Retention(self._job_store)
         self._jobs = JobTable(self._job_store, max_queued=settings.jobs.max_queued_jobs, slots=settings.worker_count)
         self._sync_waits = DeadlineQueue(settings.wait_result_s)
+        self._storages = WorkspaceStorages(database, settings.storage, data)
+        self._upload_journal = UploadJournal(database)
+        self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
         self._shutdown = trio.Event()
 
     async def run(self) -> None:
         """From start to the end of the drain."""
+        try:
+            await self._run()
+        finally:
+            self._storages.close()
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as services:
             await services.start(self._database.run)
             services.start_soon(self._listen_for_signals, services.cancel_scope)
@@ -114,6 +131,8 @@ class _Program:
             services.start_soon(self._jobs.run_clock)
             services.start_soon(self._retention.run)
             services.start_soon(self._sync_waits.run)
+            left = self._upload_journal.unsettled()  # before the first request can add to it
+            services.start_soon(self._clean_storages, left)
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
@@ -140,6 +159,9 @@ class _Program:
             sync_waits=self._sync_waits,
             openapi_json=orjson.dumps(description),
             openapi_yaml=yaml.dumps(description).encode(),
+            storages=self._storages,
+            upload_journal=self._upload_journal,
+            hook_secrets=self._hook_secrets,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._drain_jobs, services)
@@ -163,6 +185,13 @@ class _Program:
         self._jobs.stop_starting()
         with trio.move_on_after(self._settings.server.grace_s):
             await self._jobs.wait_until_nothing_runs()
+
+    async def _clean_storages(self, left: list[tuple[str, ObjectKey]]) -> None:
+        """What earlier processes did not finish storing is removed, beside the work of this one."""
+        await remove_unsettled(self._storages, self._upload_journal, left)
+        while True:
+            await self._storages.sweep(now_ms() - _SWEEP_AGE_MS)
+            await trio.sleep(_SWEEP_EVERY_S)
 
     async def _listen_for_signals(self, everything: trio.CancelScope) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -10,6 +10,8 @@ The values live in frozen dataclasses by topic; nothing else in the program read
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import dataclasses
 import math
 import os
@@ -42,6 +44,9 @@ class ServerSettings:
         ("127.0.0.1:8000",), "Addresses to listen on, host:port (port 0 = any free one) or unix:PATH."
     )
     data: str = _setting("./minwebhook-data", "Directory of the database and of objects; created with mode 0700.")
+    hook_secrets: str = _setting(
+        "", 'TOML file of the secrets of senders, NAME = "secret", readable by its owner only; empty = none.'
+    )
     scripts: str = _setting("", "Directory whose files are deployed as scripts before listening; empty = none.")
     base_url: str = _setting("", "Public URL of this server, for links and for scripts; empty = the first address.")
     tls_cert: str = _setting("", "PEM file with the certificate chain; with tls_key, TCP addresses speak https.")
@@ -65,6 +70,7 @@ class HttpSettings:
     max_form_parts: int = _setting(128, "Fields and files of one multipart form.", low=1)
     max_form_field_bytes: int = _setting(MIB, "Bytes of one text field of a multipart form.", low=0)
     max_form_fields_bytes: int = _setting(8 * MIB, "Bytes of all text fields of a multipart form together.", low=0)
+    max_form_bytes: int = _setting(0, "Bytes of a multipart form with its files; 0 = no limit.", low=0)
     head_timeout_s: float = _setting(10.0, "Seconds from the first byte of a request head to its end.", low=0.01)
     idle_timeout_s: float = _setting(75.0, "Seconds a connection may wait for its next request.", low=0.01)
     body_idle_timeout_s: float = _setting(
@@ -194,6 +200,10 @@ class StorageSettings:
         (), "S3 stores, host:port, that may be reached without TLS; all others are reached by https only."
     )
     s3_timeout_s: float = _setting(120.0, "Seconds an S3 store may take to answer, or to go on answering.", low=0.1)
+    max_upload_bytes: int = _setting(0, "Bytes of one uploaded file; 0 = no limit.", low=0)
+    upload_details: bool = _setting(
+        False, "Give scripts the filename, size and sha256 of an uploaded file, not just its key."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +346,32 @@ def load_settings(
     if bool(settings.server.tls_cert) != bool(settings.server.tls_key):
         raise SettingsError("tls_cert and tls_key go together: give both or none")
     return settings
+
+
+def load_hook_secrets(path: str) -> dict[str, bytes]:
+    """The secrets of senders by name; none without a file. Raises :class:`SettingsError`, never with a secret in it."""
+    if not path:
+        return {}
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError as error:
+        raise SettingsError(f"cannot read hook_secrets {path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise SettingsError(f"hook_secrets {path} can be read by others than its owner: chmod 600 {path}")
+    return {name: _hook_secret(value, f"hook_secrets {path}: {name}") for name, value in _read_toml(path).items()}
+
+
+def _hook_secret(value: object, name: str) -> bytes:
+    """A text as it is, or ``{base64 = "..."}``."""
+    secret = b""
+    if isinstance(value, str):
+        secret = value.encode()
+    elif isinstance(value, dict) and list(value) == ["base64"] and isinstance(value["base64"], str):
+        with contextlib.suppress(ValueError):
+            secret = base64.b64decode(value["base64"], validate=True)
+    if not secret:
+        raise SettingsError(f'{name} must be a text or {{base64 = "..."}}, and not empty')
+    return secret
 
 
 def _read_toml(path: str) -> dict[str, Any]:

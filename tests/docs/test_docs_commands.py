@@ -22,6 +22,8 @@ COMMANDS: Final = [command for page in PAGES for command in commands_of(page)]
 _PROGRAMS: Final = ("curl", "openssl")
 #: How the pages write the server's address.
 ADDRESS: Final = "http://127.0.0.1:8000"
+#: What uploads.md says that the file of secrets has.
+SECRETS: Final = 'github = "It is a secret to everybody"\ncontacts = { base64 = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" }\n'
 _MARK: Final = "--- next command ---"
 _PAGE_TIMEOUT_S: Final = 50.0
 
@@ -33,6 +35,8 @@ _VARYING: Final = (
     (re.compile(r'"workers_alive":\d+'), '"workers_alive":<count>'),
     (re.compile(r"PYTHON \(3\.\d+\)"), "PYTHON (<version>)"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<hash>"),
+    (re.compile(r"\bupload_\d{13}_\d+\b"), "upload_<number>"),
+    (re.compile(r"\bexp=\d+&sig=[0-9a-f]{64}\b"), "<presigned>"),
 )
 
 
@@ -47,7 +51,12 @@ def form(output: str) -> str:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A server with the scripts of the examples."""
     scripts = ROOT / "examples" / "scripts"
-    with serving(tmp_path_factory.mktemp("docs") / "data", "--scripts", str(scripts)) as (_, client):
+    folder = tmp_path_factory.mktemp("docs")
+    secrets = folder / "secrets.toml"
+    secrets.write_text(SECRETS, encoding="utf-8")
+    secrets.chmod(0o600)
+    flags = ("--scripts", str(scripts), "--hook-secrets", str(secrets))
+    with serving(folder / "data", *flags) as (_, client):
         yield client
 
 

@@ -7,7 +7,8 @@ never looks at the raw path.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
@@ -27,6 +28,9 @@ from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import Settings
+from minwebhook.storage.journal import UploadJournal
+from minwebhook.storage.uploads import Uploads
+from minwebhook.storage.workspaces import WorkspaceStorages
 from minwebhook.times import now_ms
 from minwebhook.webhooks.query import Query, parse_uuid
 
@@ -72,6 +76,10 @@ class Services:
     #: The description of the API, encoded.
     openapi_json: bytes
     openapi_yaml: bytes
+    storages: WorkspaceStorages
+    upload_journal: UploadJournal
+    #: Secrets of senders by name.
+    hook_secrets: Mapping[str, bytes]
     is_draining: bool = False
 
 
@@ -86,6 +94,8 @@ class Context:
     caller: Principal | None
     #: The job that the request started, for the log.
     started_job: UUID | None = None
+    #: Files that came with the request, until a job has them.
+    uploads: Uploads | None = None
     _query: Query | None = field(default=None)
 
     @property
@@ -94,6 +104,10 @@ class Context:
         if self.caller is None:
             raise MissingToken
         return self.caller
+
+    def handing_over_uploads(self) -> AbstractContextManager[None]:
+        """Around the submission of the job that gets the files of the request."""
+        return nullcontext() if self.uploads is None else self.uploads.handing_over()
 
     @property
     def workspace(self) -> str:
@@ -156,13 +170,11 @@ def authorize(endpoint: Endpoint, request: Request, params: Params, services: Se
     scoped tokens are checked against.
     """
     workspace = params.get("workspace")
-    if endpoint.access is Access.PUBLIC:
-        return None
-    token = find_token(request)
+    token = None if endpoint.access is Access.PUBLIC else find_token(request)
     principal: Principal | None = None
     if token is not None:
         principal = _principal(token, endpoint, workspace, services)
-    elif endpoint.access is not Access.OPTIONAL:
+    elif endpoint.access is Access.TOKEN:
         raise MissingToken
     if workspace is not None and not services.auth.workspace_exists(workspace):
         raise NotFound(f"workspace {workspace} not found")

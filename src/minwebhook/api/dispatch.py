@@ -49,6 +49,9 @@ class Api:
                 response = await endpoint.call(context)
         except ApiError as error:
             response = _error_response(error, request)
+        finally:
+            if context is not None and context.uploads is not None:
+                await context.uploads.discard()  # noqa: ASYNC102 - it bounds itself
         if endpoint.cors if endpoint is not None else self._has_cors(request.path):
             _allow_any_origin(response)
         if self._logs_access or response.status >= _SERVER_ERROR:

@@ -62,6 +62,8 @@ class Operation:
     body: Body | None = None
     #: Whether the answer is a script's, which may choose status, content type and body.
     script_answers: bool = False
+    #: Statuses of errors besides those that follow from the route.
+    errors: tuple[int, ...] = ()
 
 
 #: How errors are described.
@@ -75,13 +77,19 @@ _ERRORS: Final[Mapping[int, tuple[str, Answer]]] = {
     ),
     403: ("PermissionDenied", Answer("The token is valid, but not for this.", PROBLEM)),
     404: ("NotFound", Answer("What the path names does not exist, or not yet.", PROBLEM)),
-    413: ("PayloadTooLarge", Answer("The body is over the limit `max_body_bytes`.", PROBLEM)),
+    413: ("PayloadTooLarge", Answer("The body is over a limit, which the text names.", PROBLEM)),
     415: ("UnsupportedMediaType", Answer("The body is compressed, or of a type that is not read here.", PROBLEM)),
+    416: (
+        "RangeNotSatisfiable",
+        Answer("The range is outside of the object.", PROBLEM, {"Content-Range": "`bytes */` and the object's size."}),
+    ),
     500: (
         "NoResult",
         Answer("The caller waited too long (`timeout after {N}s`), or the result cannot be sent as it asks.", PROBLEM),
     ),
+    502: ("BadGateway", Answer("The object storage does not answer, or refuses what it is asked.", PROBLEM)),
     503: ("Unavailable", Answer("The server cannot take this now.", PROBLEM, {"Retry-After": "Seconds to wait."})),
+    507: ("InsufficientStorage", Answer("There is no room left for what was sent.", PROBLEM)),
 }
 #: The answer of a script, whatever it is.
 _ANY_CONTENT: Final[Mapping[str, Schema]] = {"*/*": ANYTHING}
@@ -208,8 +216,8 @@ def _body(route: Route[Endpoint], operation: Operation) -> Body | None:
 def _errors(route: Route[Endpoint], operation: Operation) -> set[int]:
     """The errors that a call may get once HTTP is right."""
     if route.endpoint.access is Access.PUBLIC:
-        return set()
-    statuses = {400, 401, 403, 503}
+        return set(operation.errors)
+    statuses = {400, 401, 403, 503, *operation.errors}
     if "{workspace}" in route.pattern:
         statuses.add(404)
     if _body(route, operation) is not None:
@@ -223,7 +231,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": parameter.place,
-        "required": parameter.place == "path",
+        "required": parameter.is_required or parameter.place == "path",
         "description": parameter.sentence,
         "schema": parameter.schema,
     }

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import minwebhook
 from minwebhook.api import (
+    files,
     job_cancel,
     job_lists,
     jobs,
@@ -24,12 +25,13 @@ from minwebhook.api import (
     system,
     tokens,
     websocket,
+    workspaces,
 )
 from minwebhook.api.context import Call
 from minwebhook.api.openapi import Answer, Body, Operation
 from minwebhook.api.parameters import BOOLEAN, TEXT, TIME, UUID, Schema
 from minwebhook.api.routes import all_routes
-from minwebhook.api.schemas import ANYTHING, array, described, nullable, ref
+from minwebhook.api.schemas import ANYTHING, array, described, nullable, record, ref
 
 _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"
@@ -58,11 +60,12 @@ def _json_body(name: str) -> Body:
 #: Of all runs of deployed scripts, by path and by hash.
 _ARGUMENTS: Final = Body(
     "What becomes the arguments: the members of a JSON object, the fields of a form; any other JSON value as `body`, "
-    "text as `raw_string`. Other types are read as JSON if they are JSON.",
+    "text as `raw_string`. Other types are read as JSON if they are JSON. A part of a multipart form that has a "
+    '`Content-Type` is a file: it is stored, and the argument is a list of objects `{"s3": KEY}`.',
     {
         _JSON: ANYTHING,
         "application/x-www-form-urlencoded": {"type": "object", "additionalProperties": TEXT},
-        "multipart/form-data": {"type": "object", "additionalProperties": TEXT},
+        "multipart/form-data": {"type": "object", "additionalProperties": {"anyOf": [TEXT, array(ANYTHING)]}},
         _TEXT: TEXT,
         "application/xml": TEXT,
         "text/xml": TEXT,
@@ -91,19 +94,29 @@ _RESULT: Final = {
     ),
 }
 _OF_RUNS: Final = (*parameters.ARGUMENT_OPTIONS, *parameters.RUN_OPTIONS)
-_START: Final = Operation(_STARTED, _OF_RUNS, _ARGUMENTS)
-_WAIT: Final = Operation(_RESULT, (*_OF_RUNS, parameters.PREFER), _ARGUMENTS, script_answers=True)
+#: What a storage says.
+_STORAGE: Final = (502,)
+_STORING: Final = (502, 507)
+_START: Final = Operation(_STARTED, _OF_RUNS, _ARGUMENTS, errors=_STORING)
+_WAIT: Final = Operation(_RESULT, (*_OF_RUNS, parameters.PREFER), _ARGUMENTS, script_answers=True, errors=_STORING)
 _EVENTS: Final = {
     200: Answer("Server-sent events; the schema is that of one.", {"text/event-stream": ref("Event")}),
     204: Answer("There is nothing behind the event of `Last-Event-ID`: the job has ended and was told whole.", {}),
 }
-_STREAM: Final = Operation(_EVENTS, (*_OF_RUNS, parameters.LAST_EVENT_ID), _ARGUMENTS)
+_STREAM: Final = Operation(_EVENTS, (*_OF_RUNS, parameters.LAST_EVENT_ID), _ARGUMENTS, errors=_STORING)
 _CANCEL: Final = Operation(
     _text("The id, or a sentence that says that the job has ended already."), body=_json_body("Cancellation")
 )
 _ALL: Final = (parameters.ALL_WORKSPACES,)
 _SEEN: Final = parameters.VIEW_TOKEN
 _JOBS: Final = parameters.OF_JOB_LISTS
+_ANY_FILE: Final = {"*/*": described(ANYTHING, "The bytes, with the type that they were stored with.")}
+_BYTES: Final = {
+    200: Answer("The object.", _ANY_FILE, {"ETag": "Changes with the object.", "Accept-Ranges": "`bytes`."}),
+    206: Answer("The range.", _ANY_FILE, {"ETag": "Changes with the object.", "Content-Range": "Which bytes."}),
+    304: Answer("The object is the one that the caller has.", {}, {"ETag": "Changes with the object."}),
+}
+_NULL: Final[Schema] = {"type": "null"}
 
 OPERATIONS: Final[Mapping[Call, Operation]] = {
     system.version: Operation(_text("`CE v` and the version.")),
@@ -167,6 +180,40 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     jobs.get_started_at_by_ids: Operation(_json(array(nullable(TIME)), "The times."), _SEEN, _json_body("JobIds")),
     jobs.job_view_token: Operation(_text("The view token.")),
     jobs.delete_completed: Operation(_json(ref("CompletedJob"), "The job, without `type`."), parameters.OF_JOBS),
+    files.upload: Operation(
+        _json(record({"file_key": TEXT}), "The key."),
+        parameters.OF_UPLOADS,
+        Body(
+            "The bytes, as they are and as many as there are.",
+            {"application/octet-stream": ANYTHING, "*/*": ANYTHING},
+            is_required=False,
+        ),
+        errors=_STORING,
+    ),
+    files.download: Operation(
+        _BYTES, (parameters.FILE_KEY, *parameters.STORAGE, *parameters.RANGES), errors=(416, 502)
+    ),
+    files.download_signed: Operation(
+        _BYTES, (*parameters.SIGNATURE, *parameters.RANGES), errors=(400, 403, 404, 416, 502)
+    ),
+    files.list_files: Operation(_json(ref("FileList"), "One page."), parameters.OF_FILE_LISTS, errors=_STORAGE),
+    files.metadata: Operation(
+        _json(ref("FileMetadata"), "What is known."), (parameters.FILE_KEY, *parameters.STORAGE), errors=_STORAGE
+    ),
+    files.load_preview: Operation(_json(ref("FilePreview"), "The piece."), parameters.OF_PREVIEWS, errors=_STORAGE),
+    files.delete: Operation(
+        _json(_NULL, "Done, also if there was none."), (parameters.FILE_KEY, *parameters.STORAGE), errors=_STORAGE
+    ),
+    files.move: Operation(_json(_NULL, "Done."), parameters.OF_MOVES, errors=_STORING),
+    files.test_connection: Operation(_json(_NULL, "It answers."), parameters.STORAGE, errors=_STORAGE),
+    files.old_name: Operation({}),
+    files.sign: Operation(
+        _json(array(ref("S3Object")), "The same objects in the same order, signed."),
+        body=_json_body("S3Objects"),
+        errors=_STORAGE,
+    ),
+    workspaces.edit_storage: Operation(_text("A sentence that says so."), body=_json_body("StorageConfig")),
+    workspaces.secondary_names: Operation(_json(array(TEXT), "The names."), errors=_STORAGE),
     job_lists.list_jobs: Operation(_json(array(ref("Job")), "One page."), _JOBS),
     job_lists.list_queue: Operation(_json(array(ref("QueueRow")), "One page."), _JOBS),
     job_lists.list_completed: Operation(_json(array(ref("CompletedJob")), "One page."), _JOBS),

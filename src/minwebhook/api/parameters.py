@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from minwebhook.api.file_previews import MAX_PREVIEW_BYTES
 from minwebhook.auth import store as tokens
 from minwebhook.auth.tokens import PREFIX_LENGTH
 from minwebhook.jobs import filters as jobs
 from minwebhook.scripts import query as scripts
 from minwebhook.scripts.model import EXTENSIONS, MAX_PATH_LENGTH, Language, ScriptKind
+from minwebhook.storage.keys import MAX_KEY_BYTES
+from minwebhook.storage.model import MAX_PAGE
 from minwebhook.webhooks.query import MAX_TAG_LENGTH
 
 #: A JSON Schema (2020-12).
@@ -36,6 +39,8 @@ class Parameter:
     #: Whether it is for callers without a token, on those routes of an endpoint function that let them in.
     for_strangers: bool = False
     place: Literal["query", "path", "header"] = "query"
+    #: Whether it must be sent; what is in the path always is.
+    is_required: bool = False
 
     @property
     def component(self) -> str:
@@ -114,11 +119,23 @@ TOKEN_PREFIX: Final = Parameter(
     place="path",
 )
 
+_KEY: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES, "examples": ["folder/name.txt"]}
+_STORAGE: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+
+KEY_IN_PATH: Final = Parameter("key", _KEY, f"The key of an object. {_SLASHES}", place="path")
+STORAGE_IN_PATH: Final = Parameter(
+    "storage",
+    {**_STORAGE, "examples": ["_default_"]},
+    "The name of a secondary storage; `_default_` is the primary one.",
+    key="storage_in_path",
+    place="path",
+)
 EPOCH_MS: Final = Parameter("epoch_ms", _COUNT, "A time in milliseconds since 1970.", place="path")
 
 #: What the names in route patterns mean, unless the operation says otherwise.
 IN_PATHS: Final[Mapping[str, Parameter]] = {
-    parameter.name: parameter for parameter in (WORKSPACE, PATH, SCRIPT_HASH, JOB, TOKEN_PREFIX, EPOCH_MS)
+    parameter.name: parameter
+    for parameter in (WORKSPACE, PATH, SCRIPT_HASH, JOB, TOKEN_PREFIX, KEY_IN_PATH, STORAGE_IN_PATH, EPOCH_MS)
 }
 
 # --- of runs ----------------------------------------------------------------------------------------------------------
@@ -141,7 +158,7 @@ RUN_OPTIONS: Final = (
         "The same as seconds from now; `scheduled_for` wins. Of async runs.",
     ),
     Parameter("cache_ttl", _SECONDS, "Seconds for which the result answers equal runs. Of runs by hash."),
-    flag("cache_ignore_s3_path", "Nothing: no cached result refers to object storage."),
+    flag("cache_ignore_s3_path", "Nothing: the key of an object is part of what makes runs equal."),
     flag("skip_preprocessor", "Runs the script as if it had no preprocessor. Not of previews."),
     flag("invisible_to_owner", "Shows the job to its caller alone. Not of previews."),
     Parameter(
@@ -320,4 +337,74 @@ OF_TOKEN_LISTS: Final = (
     flag("exclude_ephemeral", "Leaves out the tokens of jobs."),
     PAGE,
     per_page(tokens.DEFAULT_PER_PAGE, tokens.MAX_PER_PAGE, key="tokens_per_page"),
+)
+
+# --- of files ---------------------------------------------------------------------------------------------------------
+
+#: Of everything that is done to files.
+STORAGE: Final = (
+    Parameter("storage", _STORAGE, "The name of a secondary storage; left out: the primary one."),
+    Parameter("s3_resource_path", {"type": "string", "maxLength": 0}, "Only empty: there are no resources here."),
+)
+FILE_KEY: Final = Parameter("file_key", _KEY, "The key of the object.", is_required=True)
+#: Of uploads.
+OF_UPLOADS: Final = (
+    Parameter(
+        "file_key", {**_KEY, "minLength": 0}, "The key; left out: one of the server's choice.", key="new_file_key"
+    ),
+    text("file_extension", "How a key of the server's choice ends; `file` if left out."),
+    text("content_type", "The `Content-Type` of downloads."),
+    text("content_disposition", "The `Content-Disposition` of downloads."),
+    *STORAGE,
+)
+#: What a download may be asked for in headers.
+RANGES: Final = (
+    Parameter(
+        "Range",
+        {"type": "string", "examples": ["bytes=0-99"]},
+        "One range of bytes; others are ignored.",
+        place="header",
+    ),
+    Parameter("If-Range", TEXT, "The range counts if the object still has this `ETag`.", place="header"),
+    Parameter("If-None-Match", TEXT, "304 if the object still has one of these `ETag`s.", place="header"),
+)
+OF_FILE_LISTS: Final = (
+    Parameter(
+        "max_keys",
+        {**_SECONDS, "minimum": 1, "default": MAX_PAGE},
+        f"Keys of a page; what is above {MAX_PAGE} is taken as {MAX_PAGE}.",
+    ),
+    text("marker", "The `next_marker` of the page before."),
+    text("prefix", "Only keys that begin with this.", key="key_prefix"),
+    *STORAGE,
+)
+#: Of previews; the others of Windmill's mean nothing here.
+OF_PREVIEWS: Final = (
+    FILE_KEY,
+    Parameter(
+        "read_bytes_from",
+        {"type": "integer", "minimum": 0, "maximum": 2**53, "default": 0},
+        "The first byte that is shown.",
+    ),
+    Parameter(
+        "read_bytes_length",
+        {"type": "integer", "minimum": 1, "maximum": MAX_PREVIEW_BYTES},
+        "How many bytes are shown.",
+        is_required=True,
+    ),
+    Parameter("csv_separator", {"type": "string", "default": ","}, "The one character that separates the columns."),
+    flag("csv_has_header", "Whether the first row has the names of the columns.", default=True),
+    *STORAGE,
+)
+OF_MOVES: Final = (
+    Parameter("src_file_key", _KEY, "The key that it has.", is_required=True),
+    Parameter("dest_file_key", _KEY, "The key that it gets; an object that has it is replaced.", is_required=True),
+    *STORAGE,
+)
+#: The two parts of ``presigned``.
+SIGNATURE: Final = (
+    Parameter(
+        "exp", {"type": "string", "pattern": "^[0-9]{1,12}$"}, "Until when, in seconds since 1970.", is_required=True
+    ),
+    Parameter("sig", {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The signature.", is_required=True),
 )

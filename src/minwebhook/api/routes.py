@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from minwebhook.api import (
+    files,
     job_cancel,
     job_lists,
     jobs,
@@ -15,6 +16,7 @@ from minwebhook.api import (
     system,
     tokens,
     websocket,
+    workspaces,
 )
 from minwebhook.api.context import Access, Call, Endpoint
 from minwebhook.http.routing import Route
@@ -84,6 +86,22 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/jobs/ws", websocket.connect, "jobs", run),
         _public("GET", "/api/jobs/db_clock", jobs.db_clock),
         _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read),
+        _route("POST", _W + "/job_helpers/upload_s3_file", files.upload, "job_helpers", write),
+        _route("GET", _W + "/job_helpers/download_s3_file", files.download, "job_helpers", read),
+        _route("DELETE", _W + "/job_helpers/delete_s3_file", files.delete, "job_helpers", write),
+        _route("GET", _W + "/job_helpers/move_s3_file", files.move, "job_helpers", write),
+        _route("GET", _W + "/job_helpers/list_stored_files", files.list_files, "job_helpers", read),
+        _route("GET", _W + "/job_helpers/load_file_metadata", files.metadata, "job_helpers", read),
+        _route("GET", _W + "/job_helpers/load_file_preview", files.load_preview, "job_helpers", read),
+        _route("GET", _W + "/job_helpers/test_connection", files.test_connection, "job_helpers", read),
+        _route("POST", _W + "/job_helpers/multipart_upload_s3_file", files.old_name, "job_helpers", write),
+        _route("POST", _W + "/job_helpers/multipart_download_s3_file", files.old_name, "job_helpers", read),
+        # A probe must not fall back to a GET that moves.
+        _route("HEAD", _W + "/job_helpers/move_s3_file", runs.head, "job_helpers", write),
+        _route("POST", _W + "/workspaces/edit_large_file_storage_config", workspaces.edit_storage, "workspaces", write),
+        _route("GET", _W + "/workspaces/get_secondary_storage_names", workspaces.secondary_names, "workspaces", read),
+        _route("POST", _W + "/apps/sign_s3_objects", files.sign, "job_helpers", read),
+        _public("GET", _W + "/s3_proxy/{storage}/{key...}", files.download_signed),
         _route("GET", _W + "/jobs/list", job_lists.list_jobs, "jobs", read),
         _route("GET", _W + "/jobs/list_filtered_uuids", job_lists.list_ids, "jobs", read),
         _route("GET", _W + "/jobs/queue/list", job_lists.list_queue, "jobs", read),

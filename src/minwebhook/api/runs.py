@@ -5,27 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-import trio
-
 from minwebhook.api.context import Context
+from minwebhook.api.receiving import receive_arguments
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import Internal, NotFound
-from minwebhook.http.codecs import CBOR, FORM
 from minwebhook.http.messages import Response
-from minwebhook.http.multipart import MultipartLimits
 from minwebhook.jobs.model import Job, JobSpec
 from minwebhook.jobs.submission import script_spec
 from minwebhook.scripts.model import hash_from_hex
 from minwebhook.scripts.script import Script
 from minwebhook.times import now_ms
-from minwebhook.webhooks.arguments import Arguments, Layout, get_arguments, post_arguments
+from minwebhook.webhooks.arguments import Layout
 from minwebhook.webhooks.query import RunOptions
 
 #: Priority of jobs that a job starts by path, unless their script has one (upstream's rule).
 _CHILD_PRIORITY: Final = 2
-#: Bodies of these types above this size are decoded in a thread: their values, or escapes, are looked at one by one.
-_SLOW_TYPES: Final = (CBOR, FORM)
-_MAX_SLOW_IN_LOOP: Final = 8 * 1024
 
 
 async def run_by_path(context: Context) -> Response:
@@ -84,7 +78,8 @@ async def queue(context: Context, spec: JobSpec, options: RunOptions) -> Respons
 
 async def _submit(context: Context, spec: JobSpec, options: RunOptions) -> Job:
     scheduled_for_ms = options.scheduled_ms(now_ms())
-    job = await context.services.jobs.submit(spec, job_id=options.job_id, scheduled_for_ms=scheduled_for_ms)
+    with context.handing_over_uploads():
+        job = await context.services.jobs.submit(spec, job_id=options.job_id, scheduled_for_ms=scheduled_for_ms)
     context.started_job = job.id
     return job
 
@@ -118,24 +113,8 @@ async def _version_spec(context: Context, script: Script, options: RunOptions) -
 
 async def _spec(context: Context, script: Script, options: RunOptions) -> JobSpec:
     layout = Layout.PLAIN if options.skip_preprocessor else Layout.of(script.preprocessor_parameters)
-    arguments = await _arguments(context, layout)
+    arguments = await receive_arguments(context, script, layout)
     return script_spec(script, context.principal, arguments, options, preprocess=layout is not Layout.PLAIN)
-
-
-async def _arguments(context: Context, layout: Layout) -> Arguments:
-    request, query, settings = context.request, context.query, context.services.settings
-    names = settings.jobs.include_headers
-    if request.method == "GET":
-        return get_arguments(request.headers, query, layout=layout, include_headers=names)
-    body = await context.body()
-
-    def work() -> Arguments:
-        limits = MultipartLimits.of(settings.http)
-        return post_arguments(request.headers, body, query, layout=layout, include_headers=names, limits=limits)
-
-    if len(body) > _MAX_SLOW_IN_LOOP and (request.headers.get("content-type") or "").startswith(_SLOW_TYPES):
-        return await trio.to_thread.run_sync(work)
-    return work()
 
 
 def check_queue(context: Context, limit: int | None) -> None:

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from minwebhook.api.file_previews import PreviewKind
+from minwebhook.api.files import MAX_SIGNED
 from minwebhook.api.job_access import MAX_IDS
 from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
 from minwebhook.auth.requests import MAX_LABEL_LENGTH
 from minwebhook.scripts.model import Language, ScriptKind
+from minwebhook.scripts.signatures import ALGORITHMS, ENCODINGS, MAX_TOLERANCE_S
+from minwebhook.storage.keys import MAX_KEY_BYTES
+from minwebhook.storage.objects import MAX_SIGNED_S
 
 
 def ref(name: str) -> Schema:
@@ -254,6 +259,21 @@ _SCRIPT_SETTINGS: Final[Mapping[str, Schema]] = {
     "codebase": TEXT,
     "on_behalf_of_email": TEXT,
     "assets": array(ANYTHING),
+    "signature": described(
+        record(
+            {"secret": TEXT, "header": TEXT},
+            optional={
+                "algorithm": {"enum": [*ALGORITHMS, None]},
+                "encoding": {"enum": [*ENCODINGS, None]},
+                **{
+                    name: nullable(TEXT)
+                    for name in ("prefix", "message", "timestamp_header", "timestamp_prefix", "id_header")
+                },
+                "tolerance_s": {"type": "integer", "minimum": 1, "maximum": MAX_TOLERANCE_S},
+            },
+        ),
+        "How the sender signs; the server refuses runs that are not signed so.",
+    ),
 }
 _SCRIPT_TEXTS: Final[Mapping[str, Schema]] = {"summary": TEXT, "description": TEXT, "content": described(TEXT, "Code.")}
 _SCRIPTS: Final[Mapping[str, Schema]] = {
@@ -333,6 +353,62 @@ _SCRIPTS: Final[Mapping[str, Schema]] = {
     "ScriptHistoryItem": record({"script_hash": _HASH}, optional={"deployment_msg": TEXT}),
 }
 
+# --- files ------------------------------------------------------------------------------------------------------------
+
+_KEY: Final = described({"type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES}, "The key.")
+_STORAGE_NAME: Final = {"storage": described(nullable(TEXT), "The name of a secondary storage.")}
+_FILES: Final[Mapping[str, Schema]] = {
+    "S3Object": record(
+        {"s3": _KEY, "presigned": described(TEXT, "The query of an address below `s3_proxy`.")}, optional=_STORAGE_NAME
+    ),
+    "S3Objects": {
+        **record(
+            {"s3_objects": {**array(record({"s3": _KEY}, optional=_STORAGE_NAME)), "maxItems": MAX_SIGNED}},
+            optional={
+                "expiry_secs": described(
+                    {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_SIGNED_S},
+                    "How long; 12 hours if left out.",
+                )
+            },
+        ),
+        "examples": [{"s3_objects": [{"s3": "folder/name.txt"}], "expiry_secs": 3600}],
+    },
+    "FileList": record(
+        {
+            "windmill_large_files": array(record({"s3": TEXT})),
+            "next_marker": described(nullable(TEXT), "The `marker` of the next page; null at the end."),
+            "restricted_access": BOOLEAN,
+        }
+    ),
+    "FileMetadata": record(
+        {
+            "mime_type": TEXT,
+            "size_in_bytes": _INTEGER,
+            "last_modified": TIME,
+            "expires": {"type": "null"},
+            "version_id": {"type": "null"},
+        }
+    ),
+    "FilePreview": record(
+        {
+            "content": described(nullable(TEXT), "The text, or a table with commas; null for what is no text."),
+            "content_type": {"type": "string", "enum": [kind.value for kind in PreviewKind]},
+            "msg": described(nullable(TEXT), "Why there is no content."),
+        }
+    ),
+    "StorageConfig": {
+        **record(
+            {},
+            optional={
+                "large_file_storage": described(
+                    nullable(_OBJECT), "`S3Storage` or `FilesystemStorage`; null or left out: that of the settings."
+                )
+            },
+        ),
+        "examples": [{"large_file_storage": None}],
+    },
+}
+
 # --- tokens, the server, errors ---------------------------------------------------------------------------------------
 
 _REST: Final[Mapping[str, Schema]] = {
@@ -392,4 +468,4 @@ _REST: Final[Mapping[str, Schema]] = {
 }
 
 #: By their names below ``components/schemas``.
-SCHEMAS: Final[Mapping[str, Schema]] = {**_JOBS, **_SCRIPTS, **_REST}
+SCHEMAS: Final[Mapping[str, Schema]] = {**_JOBS, **_SCRIPTS, **_FILES, **_REST}

@@ -41,6 +41,8 @@ async def answer_with_result(
             job.delete_after_s = delete_after_s
             caller.wait_for(job)
             context.started_job = job.id
+            with context.handing_over_uploads():
+                pass  # it has begun: the files are in its hands
 
         outcome = await services.executor.run_sync(spec, job_id=job_id, on_start=on_start)
     return _answer(context, caller, outcome)
@@ -55,7 +57,8 @@ async def _answer_within(
     """
     jobs = context.services.jobs
     with _Caller(context) as caller:
-        job = await jobs.submit(spec, job_id=job_id)
+        with context.handing_over_uploads():
+            job = await jobs.submit(spec, job_id=job_id)
         job.delete_after_s = delete_after_s
         caller.wait_for(job)
         context.started_job = job.id

@@ -190,6 +190,15 @@ CREATE TABLE workspace_storage (
 ) STRICT;
 """
 
+_UPLOADS: Final = """
+-- Objects of requests that have no job yet.
+CREATE TABLE upload (
+    workspace_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (workspace_id, key)
+) STRICT, WITHOUT ROWID;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -197,6 +206,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(3, "lists, wiping, workspace keys", _LISTS_AND_WIPING),
     Migration(4, "streamed results", _STREAMED_RESULTS),
     Migration(5, "object storage", _STORAGE),
+    Migration(6, "uploads under way", _UPLOADS),
 )
 
 

@@ -26,10 +26,8 @@ from minwebhook.http.parameters import TCHAR, filename_in, parse_parameters
 from minwebhook.settings import KIB, HttpSettings
 
 _DEFAULTS: Final = HttpSettings()
-_PIECE_BYTES: Final = 64 * KIB
 _DEFAULT_TYPE: Final = "application/octet-stream"
 _WHAT_TO_SEND: Final = "send multipart/form-data; boundary=TEXT with the boundary that your form encoder chose"
-_NEEDS_STORAGE: Final = "You need to connect your workspace to an S3 bucket to use multipart/form-data"
 
 #: RFC 2046 §5.1.1 has letters, digits and ``'()+_,-./:=? ``; the other token characters are seen in the wild.
 _BOUNDARY: Final = re.compile(rf"[(),/:=? {TCHAR}]{{0,69}}[(),/:=?{TCHAR}]")
@@ -58,12 +56,14 @@ class MultipartLimits:
     max_epilogue_bytes: int = 8 * KIB
 
     @classmethod
-    def of(cls, settings: HttpSettings) -> MultipartLimits:
-        """The limits that the settings ``max_form_...`` give; the others have their defaults."""
+    def of(cls, settings: HttpSettings, max_file_bytes: int) -> MultipartLimits:
+        """The limits that the settings ``max_form_...`` give, in which 0 is none; the others have their defaults."""
         return cls(
             max_parts=settings.max_form_parts,
             max_field_bytes=settings.max_form_field_bytes,
             max_fields_bytes=settings.max_form_fields_bytes,
+            max_file_bytes=max_file_bytes or None,
+            max_total_bytes=settings.max_form_bytes or None,
         )
 
 
@@ -288,25 +288,7 @@ class MultipartReader:
         return Field(self._name, value)
 
 
-def read_form(content_type: str, body: bytes, limits: MultipartLimits) -> dict[str, str]:
-    """The text fields of a whole body; of fields with one name, the last. ``content_type`` is the header's value.
-
-    Raises :class:`BadRequest` also for a file: there is no storage to put it in.
-    """
-    reader = MultipartReader(boundary(content_type), limits)
-    fields: dict[str, str] = {}
-    for start in range(0, len(body), _PIECE_BYTES):
-        for event in reader.feed(body[start : start + _PIECE_BYTES]):
-            if not isinstance(event, Field):
-                raise BadRequest(_NEEDS_STORAGE)
-            fields[event.name] = event.value
-    reader.finish()
-    return fields
-
-
-def form_arguments(
-    fields: Iterable[tuple[str, str]], files: Iterable[tuple[str, FileT]]
-) -> dict[str, str | list[FileT]]:
+def form_values(fields: Iterable[tuple[str, str]], files: Iterable[tuple[str, FileT]]) -> dict[str, str | list[FileT]]:
     """The arguments of a form: of fields with one name the last; the files of one name as a list, in their order.
 
     Files win over fields of the same name. What stands for a file is the caller's business.

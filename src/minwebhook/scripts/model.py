@@ -30,6 +30,7 @@ from minwebhook.scripts.fields import (
     variable,
     word,
 )
+from minwebhook.scripts.signatures import SignatureCheck
 
 #: Bytes of a script's code.
 MAX_CONTENT_BYTES: Final = MAX_TEXT_BYTES
@@ -99,6 +100,12 @@ def hash_from_hex(value: object, field: str = "hash") -> int:
     return int.from_bytes(bytes.fromhex(value[:16]), "big", signed=True)
 
 
+def signature(name: str, value: Any) -> dict[str, Any]:
+    """A check for how a sender signs (signatures.py)."""
+    SignatureCheck.parse(name, value)
+    return json_object(name, value)
+
+
 _SMALL: Final = integer(0, 2**31 - 1)
 
 #: The optional fields that are only kept and given back (most act on the job); each with its check.
@@ -128,6 +135,7 @@ SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
     "codebase": text,
     "on_behalf_of_email": text,
     "assets": json_array,
+    "signature": signature,
 }
 
 

@@ -12,6 +12,7 @@ import orjson
 
 from minwebhook.scripts.model import Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
 from minwebhook.scripts.preprocessor import preprocessor_parameters
+from minwebhook.scripts.signatures import SignatureCheck
 from minwebhook.times import rfc3339
 
 
@@ -54,6 +55,12 @@ class Script:
         if not self.has_preprocessor or self.language is not Language.PYTHON3:
             return None
         return preprocessor_parameters(self.content)
+
+    @cached_property
+    def signature(self) -> SignatureCheck | None:
+        """How its sender signs, if that is to be checked before a job is made."""
+        value = self.settings.get("signature")
+        return None if value is None else SignatureCheck.parse("signature", value)
 
     @property
     def environment(self) -> tuple[str, ...]:

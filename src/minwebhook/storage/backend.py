@@ -70,6 +70,9 @@ class Backend(Protocol):
     def delete(self, key: ObjectKey) -> None:
         """Remove an object; one that is not there is no error."""
 
+    def abandon(self, key: ObjectKey) -> None:
+        """Remove an object that a process stored which does not live any more, and what is pending of it."""
+
     def list(self, prefix: str, after: str, limit: int) -> Page:
         """At most ``limit`` objects whose keys begin with ``prefix`` and come after ``after``."""
 

@@ -147,6 +147,10 @@ class LocalBackend:
             if self.tree.remove(key.split("/"), prune=True):
                 self.sidecars.remove(key)
 
+    def abandon(self, key: ObjectKey) -> None:
+        """Remove the file; :meth:`open` has removed what was not one yet."""
+        self.delete(key)
+
     def list(self, prefix: str, after: str, limit: int) -> Page:
         """The files in the order of their keys."""
         with _errors_of("the list"):

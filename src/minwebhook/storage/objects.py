@@ -114,6 +114,10 @@ class ObjectStorage:
             removed += step
         return removed
 
+    async def abandon(self, key: ObjectKey) -> None:
+        """Remove an object that a dead process was storing, and whatever is pending of it."""
+        await self.call(self._backend.abandon, key)
+
     def close(self) -> None:
         """Give back what the storage holds; nothing may be open any more."""
         self._backend.close()

@@ -98,6 +98,14 @@ class S3Backend:
         with suppress(NotFound), _errors_of(key):
             obstore.delete(self._store, self.path(key))
 
+    def abandon(self, key: ObjectKey) -> None:
+        """Abort what is pending under this very key, then delete the object."""
+        for page in self._requests.list_uploads(self.path(key)):
+            for upload in page:
+                if upload.key == self.path(key):
+                    self._requests.abort_upload(upload)
+        self.delete(key)
+
     def list(self, prefix: str, after: str, limit: int) -> Page:
         """One page of the bucket, without the keys that are none of ours."""
         marker = self._prefix + after if after else ""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
@@ -25,11 +26,9 @@ from minwebhook.child import values
 from minwebhook.errors import BadRequest, UnsupportedMediaType
 from minwebhook.http.codecs import CBOR, FORM, decode_cbor, decode_json, decode_text, json_text, with_members
 from minwebhook.http.messages import Headers
-from minwebhook.http.multipart import MultipartLimits, read_form
 from minwebhook.webhooks.query import BodyOptions, Query
 
 _NO_ARGUMENTS: Final = b"{}"
-_DEFAULT_LIMITS: Final = MultipartLimits()
 _TEXT_TYPES: Final = ("text/plain", "application/xml", "text/xml")
 _MAX_FORM_FIELDS: Final = 10_000
 #: The argument with the attributes of a CloudEvent (upstream's name).
@@ -88,14 +87,28 @@ def post_arguments(
     *,
     layout: Layout = Layout.PLAIN,
     include_headers: tuple[str, ...] = (),
-    limits: MultipartLimits = _DEFAULT_LIMITS,
 ) -> Arguments:
     """The arguments of a POST. Raises :class:`BadRequest` that says what is wrong with the body or a parameter.
 
-    ``include_headers`` are added to those that the request names; ``limits`` are for multipart forms.
+    ``include_headers`` are added to those that the request names. Multipart forms are for :func:`form_arguments`.
     """
     options = BodyOptions.parse(query)
-    decoded = _decode(headers, body, limits, raw=options.raw, layout=layout)
+    decoded = _decode(headers, body, raw=options.raw, layout=layout)
+    return _lay_out(decoded, headers, query, options, layout, include_headers)
+
+
+def form_arguments(
+    headers: Headers,
+    form: Mapping[str, Any],
+    query: Query,
+    *,
+    layout: Layout = Layout.PLAIN,
+    include_headers: tuple[str, ...] = (),
+) -> Arguments:
+    """The arguments of a POST whose multipart form has been read: texts, and lists of S3 objects. There is no raw text."""
+    options = BodyOptions.parse(query)
+    decoded = _Body(json_text(form), dict(form))
+    _add_attributes(decoded, headers, layout)
     return _lay_out(decoded, headers, query, options, layout, include_headers)
 
 
@@ -133,7 +146,7 @@ def decode_payload(payload: str) -> bytes:
 # --- step 1: by content type ------------------------------------------------------------------------------------------
 
 
-def _decode(headers: Headers, body: bytes, limits: MultipartLimits, *, raw: bool, layout: Layout) -> _Body:
+def _decode(headers: Headers, body: bytes, *, raw: bool, layout: Layout) -> _Body:
     content_type = headers.get("content-type") or ""
     if content_type.startswith("application/json") or (not content_type and body):
         decoded = _Body(body, decode_json(body))
@@ -150,16 +163,11 @@ def _decode(headers: Headers, body: bytes, limits: MultipartLimits, *, raw: bool
         raise BadRequest("Cloud events batching is not supported yet")
     elif content_type.startswith(CBOR):
         decoded = _cbor(content_type, body, raw=raw)
-    elif content_type.startswith("multipart/form-data"):
-        fields = read_form(content_type, body, limits)
-        decoded, raw = _Body(orjson.dumps(fields), fields), False  # what is raw of it is no text
     else:
         decoded = _any(body)
     if raw and decoded.raw_string is None:
         decoded.raw_string = orjson.dumps(decode_text(body))
-    # An event has all headers anyway.
-    if headers.get(_EVENT_FIELDS[0]) is not None and layout is not Layout.EVENT:
-        _add_attributes(decoded, headers, content_type)
+    _add_attributes(decoded, headers, layout)
     return decoded
 
 
@@ -206,10 +214,12 @@ def _cloud_event(body: bytes) -> _Body:
     return decoded
 
 
-def _add_attributes(body: _Body, headers: Headers, content_type: str) -> None:
+def _add_attributes(body: _Body, headers: Headers, layout: Layout) -> None:
     """Binary mode: the body is the data, the attributes are header fields, percent-encoded."""
-    if any(headers.get(name) is None for name in _EVENT_FIELDS):
+    # A preprocessor's event has all headers anyway.
+    if layout is Layout.EVENT or any(headers.get(name) is None for name in _EVENT_FIELDS):
         return
+    content_type = headers.get("content-type")
     attributes = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
     if content_type:
         attributes["datacontenttype"] = content_type

@@ -99,12 +99,15 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
     for route in all_routes():
         path = route.pattern.replace("{workspace}", "demo").replace("{path...}", "u/admin/add").replace("{id}", NO_JOB)
         path = path.replace("{hash}", "0000000000000001").replace("{prefix}", "abc").replace("{epoch_ms}", "1")
+        path = path.replace("{storage}", "_default_").replace("{key...}", "a")
         body, fields = (b"{}", JSON) if route.method == "POST" else (None, {})
         answer = stranger.call(route.method, path, body, fields)
         refused = liar.call(route.method, path, body, fields)
         if route.endpoint.access is Access.PUBLIC:
             public.add(route.pattern)
-            assert (answer.status, refused.status) == (200, 200)
+            # Signed addresses are their own credential; a token counts for nothing there.
+            expected = 403 if "s3_proxy" in path else 200
+            assert (answer.status, refused.status) == (expected, expected)
             continue
         assert refused.status == 401, (route.method, path)
         if route.endpoint.access is Access.OPTIONAL:
@@ -115,7 +118,8 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
         else:
             assert answer.status == 401, (route.method, path)
     documents = {"/api/openapi.json", "/api/openapi.yaml"}
-    assert public == {"/api/version", "/api/health/status", "/api/jobs/db_clock"} | documents
+    signed = {"/api/w/{workspace}/s3_proxy/{storage}/{key...}"}
+    assert public == {"/api/version", "/api/health/status", "/api/jobs/db_clock"} | documents | signed
     assert optional == {
         "get/{id}",
         "get_args/{id}",
@@ -194,6 +198,8 @@ def test_bodies_that_are_refused(client: Client, path: str, body: bytes, status:
         "/jobs_u/queue/cancel_persistent/u/a/b",
         "/jobs/queue/cancel_selection",
         "/jobs_u/queue/get_started_at_by_ids",
+        "/apps/sign_s3_objects",
+        "/workspaces/edit_large_file_storage_config",
     ],
 )
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", ""])

@@ -26,8 +26,7 @@ from minwebhook.http.multipart import (
     MultipartLimits,
     MultipartReader,
     boundary,
-    form_arguments,
-    read_form,
+    form_values,
 )
 from minwebhook.settings import HttpSettings
 
@@ -361,9 +360,11 @@ def test_the_first_boundary_must_come_soon() -> None:
 
 
 def test_limits_follow_the_settings() -> None:
-    settings = HttpSettings(max_form_parts=1, max_form_field_bytes=2, max_form_fields_bytes=3)
-    assert MultipartLimits.of(settings) == MultipartLimits(max_parts=1, max_field_bytes=2, max_fields_bytes=3)
-    assert MultipartLimits.of(HttpSettings()) == MultipartLimits()
+    settings = HttpSettings(max_form_parts=1, max_form_field_bytes=2, max_form_fields_bytes=3, max_form_bytes=4)
+    assert MultipartLimits.of(settings, 5) == MultipartLimits(
+        max_parts=1, max_field_bytes=2, max_fields_bytes=3, max_total_bytes=4, max_file_bytes=5
+    )
+    assert MultipartLimits.of(HttpSettings(), 0) == MultipartLimits()
 
 
 # --- properties ---
@@ -482,40 +483,20 @@ def test_decoding_gives_what_was_encoded(
 # --- whole bodies ---
 
 
-def test_a_form_of_text_fields() -> None:
-    second = b'Content-Disposition: form-data; name="b"'
-    whole = body((TEXT, b"1"), (second, b"2"), (TEXT, b"3"))
-    assert read_form(TYPE, whole, LIMITS) == {"a": "3", "b": "2"}
-    assert read_form(TYPE, b"--b--\r\n", LIMITS) == {}
-
-
-def test_a_long_form_is_read_piece_by_piece() -> None:
-    value = "0123456789" * 100_000
-    assert read_form(TYPE, body((TEXT, value.encode()), (TEXT, value.encode())), LIMITS) == {"a": value}
-
-
-def test_a_file_needs_storage() -> None:
-    with pytest.raises(BadRequest) as refusal:
-        read_form(TYPE, body((TEXT, b"1"), (FILE, b"2")), LIMITS)
-    assert refusal.value.text == (
-        "Bad request: You need to connect your workspace to an S3 bucket to use multipart/form-data"
-    )
-
-
 def test_a_form_that_is_cut_off_is_refused() -> None:
     for end in range(len(body((TEXT, b"1"))) - 2):
         with pytest.raises(BadRequest, match="Error reading multipart field"):
-            read_form(TYPE, body((TEXT, b"1"))[:end], LIMITS)
+            read([body((TEXT, b"1"))[:end]])
 
 
 def test_files_win_over_fields_of_one_name() -> None:
-    assert form_arguments([("a", "1"), ("b", "2"), ("b", "3"), ("c", "4")], [("c", 5), ("d", 6), ("c", 7)]) == {
+    assert form_values([("a", "1"), ("b", "2"), ("b", "3"), ("c", "4")], [("c", 5), ("d", 6), ("c", 7)]) == {
         "a": "1",
         "b": "3",
         "c": [5, 7],
         "d": [6],
     }
-    assert form_arguments([], []) == {}
+    assert form_values([], []) == {}
 
 
 # --- real clients ---

@@ -111,11 +111,17 @@ def test_the_smallest_payload() -> None:
 
 
 def test_every_optional_field_is_kept() -> None:
+    structured: dict[str, Any] = {
+        "envs": ["A=1"],
+        "assets": [{"x": 1}],
+        "debounce_args_to_accumulate": ["a"],
+        "signature": {"secret": "name", "header": "X-Signature"},
+    }
     sent: dict[str, Any] = {
-        name: {"envs": ["A=1"], "assets": [{"x": 1}], "debounce_args_to_accumulate": ["a"]}.get(name, sample)
+        name: structured.get(name, sample)
         for name in SETTINGS_FIELDS
         for sample in (True, 5, "text")
-        if _passes(name, sample) or name in ("envs", "assets", "debounce_args_to_accumulate")
+        if _passes(name, sample) or name in structured
     }
     assert sent.keys() == SETTINGS_FIELDS.keys()
     new = NewScript.parse(

@@ -23,6 +23,7 @@ from minwebhook.webhooks.arguments import (
     Arguments,
     Layout,
     decode_payload,
+    form_arguments,
     get_arguments,
     post_arguments,
 )
@@ -367,48 +368,31 @@ def test_a_sequence_of_cbor_items_is_refused() -> None:
         post(b"\x01\x02", "application/cbor-seq")
 
 
-# --- multipart forms ---------------------------------------------------------------------------------------------------
+# --- multipart forms, once they have been read --------------------------------------------------------------------------
 
-
-def form(*parts: str) -> bytes:
-    return "".join(f"--b\r\n{part}\r\n" for part in parts).encode() + b"--b--\r\n"
-
-
-def text_part(name: str, value: str) -> str:
-    return f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'
-
-
-FILE_PART = 'Content-Disposition: form-data; name="f"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\nx'
-MULTIPART = "multipart/form-data; boundary=b"
+FILES = [{"s3": "windmill_uploads/upload_1_2.txt"}]
 
 
 @pytest.mark.parametrize(
-    ("body", "query", "expected"),
+    ("form", "query", "expected"),
     [
-        (form(), "", {}),
-        (form(text_part("a", "1"), text_part("b", "")), "", {"a": "1", "b": ""}),
-        (form(text_part("a", "1"), text_part("a", "2")), "", {"a": "2"}),
-        (form(text_part("a", "é")), "raw=true", {"a": "é"}),
-        (form(text_part("a", "1")), "wrap_body=true", {"body": {"a": "1"}}),
-        (form(text_part("a", "1")), "include_query=a&a=q", {"a": "q"}),
+        ({}, "", {}),
+        ({"a": "1", "f": FILES}, "", {"a": "1", "f": FILES}),
+        ({"a": "é"}, "raw=true", {"a": "é"}),
+        ({"a": "1", "f": FILES}, "wrap_body=true", {"body": {"a": "1", "f": FILES}}),
+        ({"a": "1"}, "include_query=a&a=q", {"a": "q"}),
+        ({"f": FILES}, "include_header=X-A", {"f": FILES, "x_a": "h"}),
     ],
 )
-def test_multipart_text_fields(body: bytes, query: str, expected: Any) -> None:
-    assert post(body, MULTIPART, query) == expected
+def test_a_form_is_an_object(form: dict[str, Any], query: str, expected: Any) -> None:
+    headers = Headers([("content-type", "multipart/form-data; boundary=b"), ("x-a", "h")])
+    assert plain(form_arguments(headers, form, Query(query))) == expected
 
 
-@pytest.mark.parametrize(
-    ("content_type", "body", "text"),
-    [
-        (MULTIPART, form(FILE_PART), "You need to connect your workspace to an S3 bucket to use multipart/form-data"),
-        (MULTIPART, form(text_part("a", "1"))[:-4], "Error reading multipart field: "),
-        (MULTIPART, b"", "Error reading multipart field: "),
-        ("multipart/form-data", form(), "Content-Type: no boundary; send multipart/form-data; boundary="),
-    ],
-)
-def test_multipart_forms_that_are_refused(content_type: str, body: bytes, text: str) -> None:
-    with pytest.raises(BadRequest, match=text):
-        post(body, content_type)
+def test_a_form_as_an_event() -> None:
+    headers = Headers([("content-type", "multipart/form-data; boundary=b")])
+    event = plain(form_arguments(headers, {"a": "1", "f": FILES}, Query("raw=true"), layout=Layout.EVENT))["event"]
+    assert (event["body"], event["raw_string"]) == ({"a": "1", "f": FILES}, None)
 
 
 # --- CloudEvents ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""From the request of a run to its arguments: the body is read, or streamed to storage, and its signature checked."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import trio
+
+from minwebhook.api.context import Context
+from minwebhook.http.codecs import CBOR, FORM
+from minwebhook.http.multipart import MultipartLimits
+from minwebhook.scripts.script import Script
+from minwebhook.scripts.signatures import Verification
+from minwebhook.storage.uploads import Uploads, receive_form
+from minwebhook.times import now_ms
+from minwebhook.webhooks.arguments import Arguments, Layout, form_arguments, get_arguments, post_arguments
+
+#: Bodies of these types above this size are decoded in a thread: their values, or escapes, are looked at one by one.
+_SLOW_TYPES: Final = (CBOR, FORM)
+_MAX_SLOW_IN_LOOP: Final = 8 * 1024
+_MULTIPART: Final = "multipart/form-data"
+
+
+async def receive_arguments(context: Context, script: Script, layout: Layout) -> Arguments:
+    """The arguments of a run of ``script``. Files of a form are in storage when this returns, in ``context.uploads``.
+
+    Raises 401 if the script wants a signature that the request does not have, and whatever is wrong with the body.
+    """
+    request, query = context.request, context.query
+    names = context.services.settings.jobs.include_headers
+    content_type = request.headers.get("content-type") or ""
+    verification = _begin_verification(context, script)
+    if request.method == "GET":
+        _finish(verification, b"")
+        return get_arguments(request.headers, query, layout=layout, include_headers=names)
+    if content_type.startswith(_MULTIPART):
+        form = await _receive_form(context, content_type, verification)
+        _finish(verification, b"")
+        return form_arguments(request.headers, form, query, layout=layout, include_headers=names)
+    body = await context.body()
+    _finish(verification, body)
+
+    def work() -> Arguments:
+        return post_arguments(request.headers, body, query, layout=layout, include_headers=names)
+
+    if len(body) > _MAX_SLOW_IN_LOOP and content_type.startswith(_SLOW_TYPES):
+        return await trio.to_thread.run_sync(work)
+    return work()
+
+
+async def _receive_form(context: Context, content_type: str, verification: Verification | None) -> dict[str, object]:
+    services = context.services
+    settings = services.settings
+    context.uploads = Uploads(services.storages, services.upload_journal, context.workspace)
+    return await receive_form(
+        context.request.body,
+        content_type,
+        context.uploads,
+        MultipartLimits.of(settings.http, settings.storage.max_upload_bytes),
+        now_ms=now_ms,
+        on_bytes=verification.update if verification is not None else None,
+        with_details=settings.storage.upload_details,
+    )
+
+
+def _begin_verification(context: Context, script: Script) -> Verification | None:
+    if script.signature is None:
+        return None
+    return script.signature.begin(context.request.headers, context.services.hook_secrets, time.time())
+
+
+def _finish(verification: Verification | None, rest: bytes) -> None:
+    if verification is not None:
+        verification.update(rest)
+        verification.finish()
