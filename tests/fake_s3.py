@@ -10,6 +10,7 @@ import hashlib
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import h11
@@ -168,6 +169,14 @@ class FakeS3:
     def _abort(self, call: Call) -> Answer:
         return Answer(204) if self.uploads.pop(call.query["uploadId"], None) else error(404, "NoSuchUpload")
 
+    def _list_uploads(self, call: Call) -> Answer:
+        entries = "".join(
+            f"<Upload><Key>{key}</Key><UploadId>{name}</UploadId><Initiated>{_now()}</Initiated></Upload>"
+            for name, (key, _, _) in self.uploads.items()
+            if key.startswith(call.query["prefix"])
+        )
+        return Answer(body=f"<ListMultipartUploadsResult>{entries}</ListMultipartUploadsResult>".encode())
+
     def _list(self, call: Call) -> Answer:
         names = sorted(self.objects) if self.listed_keys is None else self.listed_keys
         found = [name for name in names if name.startswith(call.query["prefix"])]
@@ -178,6 +187,10 @@ class FakeS3:
         )
         head = "<IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>"
         return Answer(body=f"<ListBucketResult>{head}{entries}</ListBucketResult>".encode())
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def _kept(call: Call) -> dict[str, str]:

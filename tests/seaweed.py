@@ -69,6 +69,20 @@ class Seaweed:
         """Its URL."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What makes minwebhook keep its objects here; the secret key is in :attr:`environment`."""
+        host = f"127.0.0.1:{self.port}"
+        return (
+            *("--storage", "s3", "--s3-endpoint", self.endpoint, "--s3-bucket", BUCKET, "--s3-access-key", ACCESS_KEY),
+            *("--s3-plain-http-hosts", host, "--s3-timeout-s", "20"),
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The setting that is no flag."""
+        return {"MINWEBHOOK_S3_SECRET_KEY": SECRET_KEY}
+
     def client(self) -> Any:
         """boto3's client for it."""
         return boto3_client(self.endpoint)

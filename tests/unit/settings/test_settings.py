@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwebhook.errors import SettingsError
-from minwebhook.settings import CATALOGUE, SettingInfo, Settings, load_settings
+from minwebhook.settings import CATALOGUE, SettingInfo, Settings, load_hook_secrets, load_settings
 
 NAMES = list(CATALOGUE)
 
@@ -186,3 +186,38 @@ def test_any_value_is_taken_or_refused_by_name(name: str, raw: object) -> None:
         load_settings(flags={name: raw}, environment={})
     except SettingsError as error:
         assert name in str(error)
+
+
+def secrets_file(path: Path, text: str, mode: int = 0o600) -> str:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return str(path)
+
+
+def test_secrets_of_senders(tmp_path: Path) -> None:
+    assert load_hook_secrets("") == {}
+    text = 'github = "é"\ncontacts = { base64 = "AAH/" }\n'
+    assert load_hook_secrets(secrets_file(tmp_path / "s", text)) == {
+        "github": "é".encode(),
+        "contacts": b"\x00\x01\xff",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['a = ""', "a = 1", 'a = ["hidden"]', 'a = { base64 = "hidden!" }', 'a = { base64 = "" }', 'a = { hex = "hidden" }',
+     'a = { base64 = "AAAA", hex = "hidden" }', "a = {}"],
+)  # fmt: skip
+def test_secrets_that_are_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="a must be a text or") as refused:
+        load_hook_secrets(secrets_file(tmp_path / "s", text))
+    assert "hidden" not in str(refused.value)
+
+
+def test_a_file_of_secrets_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="can be read by others"):
+        load_hook_secrets(secrets_file(tmp_path / "s", 'a = "b"', 0o640))
+    with pytest.raises(SettingsError, match="not valid TOML"):
+        load_hook_secrets(secrets_file(tmp_path / "s", "a = "))
+    with pytest.raises(SettingsError, match="cannot read hook_secrets"):
+        load_hook_secrets(str(tmp_path / "none"))
