@@ -148,6 +148,8 @@ class _Conversation:
             script = services.scripts.deployed(context.workspace, asked.path)
         else:
             script = find_version(context, asked.hash or "")
+        if script.signature is not None:  # of a request, which this is not
+            raise PermissionDenied("this script takes signed requests only; send one by HTTP")
         limit = services.settings.jobs.queue_limit_wait_result
         check_queue(context, None if limit < 0 else limit)
         job = services.jobs.submit_sync(

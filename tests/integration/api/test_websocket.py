@@ -261,6 +261,14 @@ def test_which_pages_may_use_the_cookie(client: Client) -> None:
         pass  # no page of a stranger knows the token
 
 
+def test_a_script_that_takes_signed_requests_only(client: Client) -> None:
+    signature = {"header": "X-Signature", "secret": "unknown", "algorithm": "sha256"}
+    client.deploy("u/admin/ws_signed", ADD, signature=signature)
+    with talking(client) as talk:
+        talk.send(op="run", id=1, path="u/admin/ws_signed")
+        assert "Permission denied: this script takes signed requests only" in talk.receive()["message"]
+
+
 @pytest.mark.parametrize(("headers", "status"), [({"X-None": "1"}, 401), ({"Authorization": "Bearer wrong"}, 401)])
 def test_who_may_not_talk(client: Client, headers: dict[str, str], status: int) -> None:
     with pytest.raises(InvalidStatus) as raised, talking(client, **headers):
