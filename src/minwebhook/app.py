@@ -108,6 +108,7 @@ class _Program:
         self._retention = Retention(self._job_store)
         self._jobs = JobTable(self._job_store, max_queued=settings.jobs.max_queued_jobs, slots=settings.worker_count)
         self._sync_waits = DeadlineQueue(settings.wait_result_s)
+        self._heartbeats = DeadlineQueue(settings.heartbeat_s)
         self._storages = WorkspaceStorages(database, settings.storage, data)
         self._upload_journal = UploadJournal(database)
         self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
@@ -131,6 +132,7 @@ class _Program:
             services.start_soon(self._jobs.run_clock)
             services.start_soon(self._retention.run)
             services.start_soon(self._sync_waits.run)
+            services.start_soon(self._heartbeats.run)
             left = self._upload_journal.unsettled()  # before the first request can add to it
             services.start_soon(self._clean_storages, left)
             async with trio.open_nursery() as savers:
@@ -157,6 +159,7 @@ class _Program:
             job_store=self._job_store,
             executor=executor,
             sync_waits=self._sync_waits,
+            heartbeats=self._heartbeats,
             openapi_json=orjson.dumps(description),
             openapi_yaml=yaml.dumps(description).encode(),
             storages=self._storages,

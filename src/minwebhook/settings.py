@@ -229,6 +229,11 @@ class Settings:
         return self.jobs.wait_result_timeout_s or 2.0
 
     @property
+    def heartbeat_s(self) -> float:
+        """The longest pause of a stream: no longer than all of it may last, so that its end is not overslept."""
+        return min(self.streams.stream_heartbeat_s, self.streams.stream_timeout_s or math.inf)
+
+    @property
     def warm_count(self) -> int:
         """Waiting sandboxes per runtime."""
         return self.jobs.warm_children or max(4, 2 * self.worker_count)

@@ -73,6 +73,8 @@ class Services:
     executor: Executor
     #: Sync callers, each for at most ``wait_result_timeout_s``.
     sync_waits: DeadlineQueue
+    #: Streams on which nothing happens.
+    heartbeats: DeadlineQueue
     #: The description of the API, encoded.
     openapi_json: bytes
     openapi_yaml: bytes

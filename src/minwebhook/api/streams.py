@@ -19,7 +19,7 @@ from minwebhook.api.job_access import find_readable
 from minwebhook.api.runs import submit_by_hash, submit_by_path
 from minwebhook.errors import ApiError, BadRequest, NotFound, Unavailable
 from minwebhook.http.messages import Response
-from minwebhook.http.sse import EventWriter, event_stream
+from minwebhook.http.sse import EventWriter, encode_event, encode_retry, event_stream
 from minwebhook.http.transport import Disconnected
 from minwebhook.jobs.model import Job
 from minwebhook.jobs.record import JobRecord
@@ -137,7 +137,7 @@ def _stream(context: Context, start: EventId, options: UpdateOptions, *, is_cont
         if connected.cancelled_caught:
             raise Disconnected
 
-    return event_stream(write, heartbeat_s=settings.stream_heartbeat_s, retry_s=settings.stream_retry_s)
+    return event_stream(write, heartbeats=context.services.heartbeats, retry_s=settings.stream_retry_s)
 
 
 class _Follower:
@@ -150,6 +150,7 @@ class _Follower:
         self._last = start
         self._options = options
         self._settings = settings
+        self.has_ended = False
         #: What the member ``running`` said last.
         self._running = True if start.is_running_told else None
 
@@ -157,27 +158,33 @@ class _Follower:
         """Writes until the job has ended, or the stream has lasted too long, or the server stops."""
         until = trio.current_time() + (self._settings.stream_timeout_s or math.inf)
         if not is_continued:  # so that the client knows the job, and can come back
-            await events.send(update_text(_UPDATE), event_id=str(self._last))
+            await events.send(self._event(_UPDATE))
         try:
-            while trio.current_time() < until:
-                progress = self._subscription.read()
-                if progress is None:
-                    await events.pause(self._subscription.wait, until=until)
-                    continue
-                members = self._members(progress)
-                if len(members) > 1:
-                    await events.send(update_text(members), event_id=str(self._last))
-                if progress.ended is not None:
-                    return
-            await events.send(update_text({"type": "timeout"}))
+            if not await events.send_all(self, until=until):
+                await events.send(encode_event(update_text({"type": "timeout"})))
         except Unavailable:
             # It stops, or the disk is in trouble: the client comes back, and goes on behind its last event.
-            await events.send_retry(self._settings.stream_retry_s)
+            await events.send(encode_retry(self._settings.stream_retry_s))
         except ApiError as error:
             gone: Members = {"type": "notfound"}
-            await events.send(
-                update_text(gone if isinstance(error, NotFound) else {"type": "error", "error": error.text})
-            )
+            what = gone if isinstance(error, NotFound) else {"type": "error", "error": error.text}
+            await events.send(encode_event(update_text(what)))
+
+    def take(self) -> bytes | None:
+        """The next event; None if nothing is new."""
+        while (progress := self._subscription.read()) is not None:
+            members = self._members(progress)
+            self.has_ended = progress.ended is not None
+            if len(members) > 1:
+                return self._event(members)
+        return None
+
+    async def wait(self) -> None:
+        """Until there may be something new."""
+        await self._subscription.wait()
+
+    def _event(self, members: Members) -> bytes:
+        return encode_event(update_text(members), event_id=str(self._last))
 
     def _members(self, progress: Progress) -> Members:
         """What an event says of the progress; notes how far the client is behind it."""

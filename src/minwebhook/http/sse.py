@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
+from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Response, SendChunk
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -43,41 +44,66 @@ def encode_retry(pause_s: float) -> bytes:
     return b"retry: %d\n" % round(pause_s * 1000)
 
 
-def event_stream(write: Callable[[EventWriter], Awaitable[None]], *, heartbeat_s: float, retry_s: float) -> Response:
+def event_stream(
+    write: Callable[[EventWriter], Awaitable[None]], *, heartbeats: DeadlineQueue, retry_s: float
+) -> Response:
     """The response whose body is what ``write`` writes."""
 
     async def stream(send: SendChunk) -> None:
         await send(encode_retry(retry_s))
-        await write(EventWriter(send, heartbeat_s))
+        await write(EventWriter(send, heartbeats))
 
     return Response(content_type=EVENT_STREAM, headers=EVENT_STREAM_HEADERS, stream=stream)
+
+
+class EventSource(Protocol):
+    """Where the events of one stream come from."""
+
+    has_ended: bool
+
+    def take(self) -> bytes | None:
+        """The next event, encoded; None if there is none now."""
+
+    async def wait(self) -> None:
+        """After :meth:`take` gave None: until it is worth another try. Cancelled and called again for heartbeats."""
 
 
 class EventWriter:
     """Writes events to one client. A client that takes them too slowly is cut by the connection, ``write_timeout_s``."""
 
-    __slots__ = ("_heartbeat_s", "_send")
-
-    def __init__(self, send: SendChunk, heartbeat_s: float) -> None:
+    def __init__(self, send: SendChunk, heartbeats: DeadlineQueue) -> None:
+        """``heartbeats`` is for all streams of a server: its length is the longest pause without a sign of life."""
         self._send = send
-        self._heartbeat_s = heartbeat_s
+        self._heartbeats = heartbeats
+        self._pauses = trio.CancelScope()
 
-    async def send(self, data: bytes, *, event_id: str = "") -> None:
-        """Sends one event; returns when the socket took it."""
-        await self._send(encode_event(data, event_id=event_id))
+    async def send(self, event: bytes) -> None:
+        """Sends one encoded event; returns when the socket took it."""
+        await self._send(event)
 
-    async def send_retry(self, pause_s: float) -> None:
-        """Tells the client how long to wait before it connects again."""
-        await self._send(encode_retry(pause_s))
+    async def send_all(self, source: EventSource, *, until: float) -> bool:
+        """Sends the events of ``source`` as they come, to their end.
 
-    async def pause(self, wait: Callable[[], Awaitable[None]], *, until: float) -> None:
-        """Waits with ``wait``, until trio's clock shows ``until`` at most.
-
-        A heartbeat goes out whenever it takes another ``heartbeat_s``; ``wait`` is cancelled and called again then.
+        False if it is broken off when trio's clock shows ``until``, with the first event or heartbeat from then on.
         """
-        while True:
-            with trio.CancelScope(deadline=min(trio.current_time() + self._heartbeat_s, until)):
-                return await wait()
-            if trio.current_time() >= until:
-                return None
-            await self._send(HEARTBEAT)
+        while not source.has_ended and trio.current_time() < until:
+            # One scope for all pauses up to a heartbeat: entering one costs as much as a third of sending an event.
+            with trio.CancelScope() as self._pauses:
+                while not (source.has_ended or self._pauses.cancel_called or trio.current_time() >= until):
+                    event = source.take()
+                    if event is not None:
+                        await self._send(event)
+                        continue
+                    # In the queue only while it waits: a send must not be broken off.
+                    self._heartbeats.add(self)
+                    try:
+                        await source.wait()
+                    finally:
+                        self._heartbeats.discard(self)
+            if self._pauses.cancel_called:
+                await self._send(HEARTBEAT)
+        return source.has_ended
+
+    def expire(self) -> None:
+        """Nothing has come for too long. Called by the deadline queue."""
+        self._pauses.cancel()

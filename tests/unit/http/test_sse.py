@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -14,7 +15,7 @@ import trio.testing
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from minwebhook.http.messages import Response
+from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.sse import HEARTBEAT, EventWriter, encode_event, encode_retry, event_stream
 from tests.sse import Event, Reader
 
@@ -83,48 +84,82 @@ def test_an_id_that_would_not_arrive_as_it_is(event_id: str) -> None:
         encode_event(b"", event_id=event_id)
 
 
-async def body_of(response: Response) -> list[tuple[float, bytes]]:
-    """What is written, and when."""
-    sent: list[tuple[float, bytes]] = []
+class Source:
+    """Events at given times, in seconds from now; then the end, or nothing more."""
+
+    def __init__(self, *at_s: float, ends: bool = True) -> None:
+        self.start = trio.current_time()
+        self.has_ended = False
+        self._at = [self.start + each for each in at_s]
+        self._ends = ends
+        self.waits = 0
+
+    def take(self) -> bytes | None:
+        if not self._at or self._at[0] > trio.current_time():
+            return None
+        at = self._at.pop(0)
+        self.has_ended = self._ends and not self._at
+        return b"%g" % round(at - self.start, 3)
+
+    async def wait(self) -> None:
+        self.waits += 1
+        await trio.sleep_until(self._at[0] if self._at else math.inf)
+
+
+async def sent_by(
+    source: Source, *, heartbeat_s: float, until_s: float = math.inf
+) -> tuple[bool, list[tuple[float, bytes]]]:
+    """Whether it came to its end, and what was written when."""
+    written: list[tuple[float, bytes]] = []
+    heartbeats = DeadlineQueue(heartbeat_s)
+    ends: list[bool] = []
 
     async def send(data: bytes) -> None:
-        sent.append((trio.current_time(), data))
+        written.append((round(trio.current_time() - source.start, 3), data))
+        await trio.lowlevel.checkpoint()
 
+    async def write(events: EventWriter) -> None:
+        ends.append(await events.send_all(source, until=source.start + until_s))
+
+    response = event_stream(write, heartbeats=heartbeats, retry_s=2)
+    assert (response.status, response.content_type) == (200, "text/event-stream")
+    assert dict(response.headers) == {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     assert response.stream is not None
-    await response.stream(send)
-    return sent
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heartbeats.run)
+        await response.stream(send)
+        nursery.cancel_scope.cancel()
+    assert len(heartbeats) == 0
+    assert written.pop(0) == (0, b"retry: 2000\n")
+    return ends[0], written
 
 
 async def test_a_heartbeat_for_every_pause(autojump_clock: trio.testing.MockClock) -> None:
-    start = trio.current_time()
-
-    async def write(events: EventWriter) -> None:
-        async def slow() -> None:
-            await trio.sleep_until(start + 40)
-
-        await events.pause(slow, until=start + 100)
-        await events.send(b"late", event_id="1")
-
-        async def never() -> None:
-            await trio.sleep_forever()
-
-        await events.pause(never, until=start + 50)
-
-    response = event_stream(write, heartbeat_s=15, retry_s=2)
-    assert (response.status, response.content_type) == (200, "text/event-stream")
-    assert dict(response.headers) == {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    assert [(round(at - start), data) for at, data in await body_of(response)] == [
-        (0, b"retry: 2000\n"),
-        (15, HEARTBEAT),
-        (30, HEARTBEAT),
-        (40, b"id: 1\ndata: late\n\n"),
-    ]
-    assert round(trio.current_time() - start) == 50
+    ended, written = await sent_by(Source(0, 40, 50), heartbeat_s=15)
+    assert ended
+    assert written == [(0, b"0"), (15, HEARTBEAT), (30, HEARTBEAT), (40, b"40"), (50, b"50")]
 
 
-async def test_a_pause_that_is_over_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    async def write(events: EventWriter) -> None:
-        await events.pause(trio.lowlevel.checkpoint, until=trio.current_time() + 1)
-        await events.pause(trio.sleep_forever, until=trio.current_time() - 1)
+async def test_a_stream_that_is_broken_off_while_nothing_happens(autojump_clock: trio.testing.MockClock) -> None:
+    ended, written = await sent_by(Source(1, ends=False), heartbeat_s=15, until_s=40)
+    assert not ended
+    assert written == [(1, b"1"), (16, HEARTBEAT), (31, HEARTBEAT), (46, HEARTBEAT)]
 
-    assert [data for _, data in await body_of(event_stream(write, heartbeat_s=0.001, retry_s=1))] == [b"retry: 1000\n"]
+
+async def test_a_stream_that_is_broken_off_while_much_happens(autojump_clock: trio.testing.MockClock) -> None:
+    source = Source(*range(100))
+    ended, written = await sent_by(source, heartbeat_s=15, until_s=5.5)
+    assert not ended
+    assert [at for at, _ in written] == [0, 1, 2, 3, 4, 5]
+
+
+async def test_what_is_there_at_once_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    source = Source(0, 0, 0)
+    ended, written = await sent_by(source, heartbeat_s=0.001)
+    assert (ended, source.waits, len(written)) == (True, 0, 3)
+
+
+async def test_a_heartbeat_that_is_due_when_an_event_comes(autojump_clock: trio.testing.MockClock) -> None:
+    ended, written = await sent_by(Source(15, 30, 45, 46), heartbeat_s=15)
+    assert ended
+    assert [data for _, data in written if data != HEARTBEAT] == [b"15", b"30", b"45", b"46"]
