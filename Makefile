@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-streams bench-setup bench-contract clean
+.PHONY: demo test check format bench bench-streams bench-uploads bench-setup bench-contract clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ bench: $(STAMP)  ## latency side by side with the peers
 
 bench-streams: $(STAMP)  ## streams of events: delay, idle streams, a crowd of readers
 	$(BIN)/python bench/streams.py $(ARGS)
+
+bench-uploads: $(STAMP)  ## large uploads next to cp and to boto3, and what other callers feel of them
+	$(BIN)/python bench/uploads.py $(ARGS)
 
 bench-contract: $(STAMP)  ## what arguments and answers cost, without sockets and jobs
 	$(BIN)/python -m pytest bench/contract.py --benchmark-columns=min,median,iqr,ops --benchmark-sort=name $(ARGS)

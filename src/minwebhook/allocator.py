@@ -1,7 +1,7 @@
 """How the C library manages this process's memory.
 
 glibc gives freed memory back to the kernel as soon as 128 KiB lie free at the end of the heap, and gets every larger piece
-by a system call of its own. A server that receives pieces of 256 KiB pays for that with page faults: a third of the
+by a system call of its own. A server that receives pieces of 512 KiB pays for that with page faults: a third of the
 processor's time of a large upload (man 3 mallopt).
 """
 

@@ -17,7 +17,7 @@ from minwebhook.http import strict
 from minwebhook.http.strict import Refusal
 
 #: Largest piece of body given out at once, in bytes.
-MAX_PIECE_BYTES: Final = 256 * 1024
+MAX_PIECE_BYTES: Final = 512 * 1024
 #: Bytes of chunk extensions in one body. They mean nothing to us; megabytes of them are an attack.
 MAX_EXTENSION_BYTES: Final = 16 * 1024
 
@@ -166,7 +166,7 @@ class Framer:
         return self.remaining_bytes if self.is_body_complete or not self._is_chunked else None
 
     def next_data(self) -> bytes | None:
-        """A piece of body of 1 to 256 KiB, ``b""`` at its end, None if bytes are missing.
+        """A piece of body of 1 to 512 KiB, ``b""`` at its end, None if bytes are missing.
 
         Raises :class:`Refusal` for broken chunk framing or trailers, after all data before the fault.
         """

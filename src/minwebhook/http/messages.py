@@ -61,7 +61,7 @@ class Body:
         return b""
 
     async def read_chunk(self) -> bytes:
-        """The next piece as it came, at most 256 KiB; ``b""`` at the end."""
+        """The next piece as it came, at most 512 KiB; ``b""`` at the end."""
         return b""
 
 

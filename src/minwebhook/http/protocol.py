@@ -95,7 +95,7 @@ class ServerProtocol:
         return head
 
     def next_data(self) -> bytes | None:
-        """The next piece of the body, at most 256 KiB; ``b""`` at its end; None if bytes are missing.
+        """The next piece of the body, at most 512 KiB; ``b""`` at its end; None if bytes are missing.
 
         Raises :class:`Refusal` for broken framing, also for a connection that ends within the body.
         """

@@ -16,7 +16,7 @@ import trio
 from minwebhook.errors import MinwebhookError
 
 #: Most bytes taken from the kernel at once.
-RECEIVE_BYTES: Final = 256 * 1024
+RECEIVE_BYTES: Final = 512 * 1024
 #: A send that has to wait gets a fresh deadline for each piece of this size.
 SEND_PIECE_BYTES: Final = 64 * 1024
 
@@ -36,7 +36,7 @@ class Transport(Protocol):
     """
 
     async def receive(self) -> bytes:
-        """The next bytes, at most 256 KiB; ``b""`` when the peer closed its side. Always a checkpoint.
+        """The next bytes, at most 512 KiB; ``b""`` when the peer closed its side. Always a checkpoint.
 
         Raises :class:`Disconnected` or :class:`Interrupted`.
         """

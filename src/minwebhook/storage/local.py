@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -39,15 +37,12 @@ from minwebhook.storage.tree import Tree
 
 _NEW: Final = (RESERVED_SEGMENT, "new")
 
-#: What is handed to a thread at once. A hand-over costs some 0.1 ms (more on a busy machine), writing this much 2 ms.
-PIECE_BYTES: Final = 4 * 1024 * 1024
+#: What is handed to a thread at once. A hand-over costs some 0.1 ms (more on a busy machine), writing this much 1 ms.
+PIECE_BYTES: Final = 2 * 1024 * 1024
 
-#: Pieces from here on are hashed in a thread of their own, while the next one is received and written.
-_HASH_BESIDE_BYTES: Final = 1024 * 1024
-_HASH_THREADS: Final = 2
-
-#: What is given to the kernel at once. For more it looks for larger pages, which cost more than they save (ext4).
-_WRITE_BYTES: Final = 32 * 1024
+#: What is given to the kernel at once. For some MiB it looks for larger pages, which cost more than they save (ext4); with
+#: much less, most of the time goes into calls, and into getting the interpreter back after each.
+_WRITE_BYTES: Final = 128 * 1024
 
 #: How much is written before the kernel is asked to bring it to the disk, while we go on: the fsync at the end would
 #: otherwise wait for all of it.
@@ -77,7 +72,6 @@ class LocalBackend:
         self._lock = lock
         self.tree = Tree(root)
         self.sidecars = Sidecars(self.tree)
-        self.hashers = ThreadPoolExecutor(_HASH_THREADS, "sha256")
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._stamps = threading.Lock()
         self._last_stamp_ns = 0
@@ -177,7 +171,9 @@ class LocalBackend:
             found = self.tree.stat_file(source.split("/"))
             if found is None:
                 raise NotFound(f"there is no object {source}")
-            version = _known(self.sidecars.read(source), found) or self._describe(source)
+            version = _known(self.sidecars.read(source), found)
+            if version is None:  # it came by other means
+                version = Version(found.st_size, found.st_mtime_ns, ObjectHeaders())
             with _errors_of(target, is_writing=True):
                 self._check_place(target.split("/"))
                 self.place(source.split("/"), target, version)
@@ -196,7 +192,6 @@ class LocalBackend:
 
     def close(self) -> None:
         """Let go of the directory."""
-        self.hashers.shutdown()
         os.close(self._root)
         os.close(self._lock)
 
@@ -265,18 +260,6 @@ class LocalBackend:
             fd, found = self.tree.open_file(segments)
         return fd, _foreign_info(key, found, self.sidecars.read(key))
 
-    def _describe(self, key: ObjectKey) -> Version:
-        """An entry for a file that came by other means. The caller holds its lock."""
-        fd, _ = self.tree.open_file(key.split("/"))
-        try:
-            digest = hashlib.sha256()
-            while piece := os.read(fd, PIECE_BYTES):
-                digest.update(piece)
-            found = os.fstat(fd)
-        finally:
-            os.close(fd)
-        return Version(found.st_size, found.st_mtime_ns, digest.hexdigest(), ObjectHeaders())
-
     def _sweep_one(self, segments: tuple[str, ...], key: ObjectKey | None) -> bool:
         """Remove a sidecar if it is one of nothing."""
         if key is None:
@@ -296,13 +279,11 @@ class _Sink:
         self._headers = headers
         self._name = name
         self._fd = fd
-        self._digest = _Digest(backend.hashers)
         self._size = 0
         self._flushed = 0
 
     def write(self, data: Bytes) -> None:
-        """Write and hash."""
-        self._digest.update(data)
+        """Write, and let the disk begin."""
         view = memoryview(data)
         with _errors_of(self._key, is_writing=True):
             while view:
@@ -322,7 +303,7 @@ class _Sink:
             os.fsync(self._fd)
             found = os.fstat(self._fd)  # a file system may keep times less exactly
             self._close()
-            version = Version(found.st_size, found.st_mtime_ns, self._digest.hexdigest(), self._headers)
+            version = Version(found.st_size, found.st_mtime_ns, self._headers)
             with self._backend.locked(self._key):
                 self._backend.place(self._name, self._key, version)
         return _info(self._key, version)
@@ -337,33 +318,6 @@ class _Sink:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-class _Digest:
-    """The SHA-256 of pieces; large ones are hashed while their giver goes on."""
-
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
-        self._threads = threads
-        self._sha256 = hashlib.sha256()
-        self._running: Future[None] | None = None
-
-    def update(self, data: Bytes) -> None:
-        """Take a piece, which must stay as it is until the next call."""
-        self._wait()
-        if len(data) < _HASH_BESIDE_BYTES:
-            self._sha256.update(data)
-        else:
-            self._running = self._threads.submit(self._sha256.update, data)
-
-    def hexdigest(self) -> str:
-        """Of all pieces so far."""
-        self._wait()
-        return self._sha256.hexdigest()
-
-    def _wait(self) -> None:
-        if self._running is not None:
-            self._running.result()
-            self._running = None
 
 
 class _Source:
@@ -400,17 +354,18 @@ def _known(versions: list[Version], found: os.stat_result) -> Version | None:
 
 
 def _info(key: ObjectKey, version: Version) -> ObjectInfo:
-    return ObjectInfo(key, version.size, f'"{version.sha256}"', version.mtime_ns // 1_000_000, version.headers)
+    # Its writer made the time unique, so this is of no other content.
+    etag = f'"{version.mtime_ns:x}-{version.size:x}"'
+    return ObjectInfo(key, version.size, etag, version.mtime_ns // 1_000_000, version.headers)
 
 
 def _foreign_info(key: ObjectKey, found: os.stat_result, versions: list[Version]) -> ObjectInfo:
     """What is known of a file that no entry fits: it came by other means, or from a backup that rounds times.
 
-    The newest entry of the same size says how a restored file is served; its hash is not believed.
+    The newest entry of the same size says how a restored file is served.
     """
     headers = next((v.headers for v in reversed(versions) if v.size == found.st_size), ObjectHeaders())
-    etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
-    return ObjectInfo(key, found.st_size, etag, found.st_mtime_ns // 1_000_000, headers)
+    return _info(key, Version(found.st_size, found.st_mtime_ns, headers))
 
 
 @contextmanager

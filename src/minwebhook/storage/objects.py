@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Final, ParamSpec, Self, TypeVar
+from typing import Final, Generic, ParamSpec, Self, TypeVar
 
+import outcome
 import trio
 
 from minwebhook.errors import ApiError, BadRequest
@@ -131,6 +132,23 @@ class ObjectStorage:
         """``function`` in one of this storage's threads."""
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._threads)
 
+    async def begin(self, function: Callable[[], T]) -> _Call[T]:
+        """The same without waiting for its end; only for a free thread."""
+        begun: _Call[T] = _Call()
+        await self._threads.acquire_on_behalf_of(begun)
+        token = trio.lowlevel.current_trio_token()
+
+        def end(result: outcome.Outcome[T]) -> None:
+            self._threads.release_on_behalf_of(begun)
+            begun.end(result)
+
+        def deliver(result: outcome.Outcome[T]) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(end, result)
+
+        trio.lowlevel.start_thread_soon(function, deliver, "storage")
+        return begun
+
     async def discard(self, function: Callable[[], None]) -> None:
         """``function`` in a thread, although the caller was cancelled; its errors stay here.
 
@@ -141,7 +159,10 @@ class ObjectStorage:
 
 
 class Upload:
-    """An object that is being stored. Entered, written to in order by one task, committed once."""
+    """An object that is being stored. Entered, written to in order by one task, committed once.
+
+    One piece is gathered while the one before is written, in two buffers that take turns.
+    """
 
     def __init__(self, storage: ObjectStorage, key: ObjectKey, headers: ObjectHeaders) -> None:
         self._storage = storage
@@ -149,8 +170,9 @@ class Upload:
         self._headers = headers
         self._sink: Sink | None = None
         self._buffer = bytearray()
-        self._handed_over = bytearray()
+        self._other = bytearray()
         self._used = 0
+        self._writing: _Call[None] | None = None
         self._is_committed = False
 
     async def __aenter__(self) -> Self:
@@ -163,20 +185,25 @@ class Upload:
         view = memoryview(data)
         while view:
             part = view[: size - self._used]
-            # Appends while the buffer grows to its size, then overwrites: memory that is new each time costs as much
-            # as writing it to the disk.
-            self._buffer[self._used : self._used + len(part)] = part
+            # Grows at first, so that small objects take little; then is used again: memory that is new each time costs
+            # as much as writing it to the disk.
+            if len(self._buffer) == self._used:
+                self._buffer += part
+            else:
+                memoryview(self._buffer)[self._used : self._used + len(part)] = part
             self._used += len(part)
             view = view[len(part) :]
             if self._used == size:
-                await self._storage.call(sink.write, self._buffer)
-                # The sink may look at it until it is called again.
-                self._buffer, self._handed_over, self._used = self._handed_over, self._buffer, 0
+                await self._written()
+                self._writing = await self._storage.begin(partial(sink.write, self._buffer))
+                self._buffer, self._other, self._used = self._other, self._buffer, 0
 
     async def commit(self) -> ObjectInfo:
         """Make the object visible, whole and durable; what is known of it now."""
+        sink = self._open_sink()
+        await self._written()
         with memoryview(self._buffer)[: self._used] as rest:
-            info = await self._storage.call(self._open_sink().commit, rest)
+            info = await self._storage.call(sink.commit, rest)
         self._is_committed = True
         return info
 
@@ -185,12 +212,41 @@ class Upload:
     ) -> None:
         sink, self._sink = self._sink, None
         if sink is not None and not self._is_committed:
+            # As a call does that is cancelled: the backend's own deadline ends it.
+            with trio.CancelScope(shield=True), suppress(ApiError):
+                await self._written()  # noqa: ASYNC102
             await self._storage.discard(sink.discard)  # noqa: ASYNC102 (it shields, with a deadline)
+
+    async def _written(self) -> None:
+        """The piece before is with the store. Raises what that said."""
+        writing = self._writing
+        if writing is not None:
+            await writing.ended.wait()
+            self._writing = None
+            writing.result()
 
     def _open_sink(self) -> Sink:
         if self._sink is None or self._is_committed:
             raise RuntimeError("an upload is written to between entering and committing it")
         return self._sink
+
+
+class _Call(Generic[T]):
+    """A call in a thread that goes on while its beginner does something else."""
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self._outcome: outcome.Outcome[T] | None = None
+
+    def end(self, result: outcome.Outcome[T]) -> None:
+        """In the loop."""
+        self._outcome = result
+        self.ended.set()
+
+    def result(self) -> T:
+        """What it gave or raised, once it has ended."""
+        assert self._outcome is not None  # noqa: S101 - has ended
+        return self._outcome.unwrap()
 
 
 class Download:

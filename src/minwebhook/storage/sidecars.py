@@ -1,4 +1,4 @@
-"""What a plain file cannot carry, kept in a file beside the objects: content type, disposition and SHA-256.
+"""What a plain file cannot carry, kept in a file beside the objects: content type and disposition.
 
 An object and its sidecar are two files, and no system call replaces two files at once. So a sidecar may describe more
 than one version of its object: before an object is replaced, its sidecar is replaced by one that knows the old version
@@ -40,7 +40,6 @@ class Version:
 
     size: int
     mtime_ns: int
-    sha256: str
     headers: ObjectHeaders
 
     def is_of(self, found: os.stat_result) -> bool:
@@ -52,7 +51,6 @@ class Version:
         return {
             "size": self.size,
             "mtime_ns": self.mtime_ns,
-            "sha256": self.sha256,
             "content_type": self.headers.content_type,
             "content_disposition": self.headers.content_disposition,
         }
@@ -122,7 +120,6 @@ def _parse(data: bytes) -> tuple[ObjectKey | None, list[Version]]:
             Version(
                 int(entry["size"]),
                 int(entry["mtime_ns"]),
-                str(entry["sha256"]),
                 ObjectHeaders(entry["content_type"], entry["content_disposition"]),
             )
             for entry in said["versions"]

@@ -97,7 +97,7 @@ def test_between_sidecar_and_rename_the_old_object_keeps_its_entry(backend: Loca
     """The state that a crash at this point leaves."""
     put(backend, "a", b"old", CSV)
     (old,) = backend.sidecars.read(A)
-    new = Version(3, backend.stamp_ns(), "0" * 64, ObjectHeaders("text/html"))
+    new = Version(3, backend.stamp_ns(), ObjectHeaders("text/html"))
     backend.sidecars.write(A, [old, new], backend.temporary())
     assert backend.head(A).headers == CSV
     put(backend, "a", b"newer", ObjectHeaders("text/plain"))
@@ -328,7 +328,7 @@ def test_a_disk_without_room_for_more_names(small_disk: Path) -> None:
 async def test_readers_see_one_version_whole_while_it_is_replaced(storage: ObjectStorage) -> None:
     """Bytes, size, tag and type always belong together."""
     versions = {bytes([65 + number]) * (1000 + number): f"text/{number}" for number in range(5)}
-    tags: dict[bytes, str] = {}
+    contents: dict[str, bytes] = {}
     is_over = False
 
     async def write() -> None:
@@ -336,7 +336,7 @@ async def test_readers_see_one_version_whole_while_it_is_replaced(storage: Objec
         for data, content_type in list(versions.items()) * 6:
             async with storage.put(A, ObjectHeaders(content_type)) as upload:
                 await upload.write(data)
-                tags[data] = (await upload.commit()).etag
+                contents[(await upload.commit()).etag] = data
         is_over = True
 
     async def read() -> None:
@@ -350,13 +350,14 @@ async def test_readers_see_one_version_whole_while_it_is_replaced(storage: Objec
     seen: list[tuple[bytes, str]] = []
     async with storage.put(A, ObjectHeaders("text/0")) as upload:
         await upload.write(b"A" * 1000)
-        await upload.commit()
+        contents[(await upload.commit()).etag] = b"A" * 1000
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write)
         for _ in range(3):
             nursery.start_soon(read)
     assert seen
-    assert all(tags[data] == etag for data, etag in seen)
+    assert all(contents[etag] == data for data, etag in seen)
+    assert len(contents) == 31, "every version has a tag of its own"
 
 
 async def test_folders_come_and_go_under_many_writers(storage: ObjectStorage, root: Path) -> None:

@@ -169,7 +169,19 @@ async def test_a_storage_that_fails_at_any_step_leaves_nothing(
             raise InsufficientStorage("full")
         return await run(self, function, *args)
 
+    begin = ObjectStorage.begin
+
+    async def failing_later(self: ObjectStorage, function: Any) -> Any:
+        if function.func.__name__ == method and next(calls) == which:
+
+            def fail() -> None:
+                raise InsufficientStorage("full")
+
+            return await begin(self, fail)
+        return await begin(self, function)
+
     monkeypatch.setattr(ObjectStorage, "call", failing)
+    monkeypatch.setattr(ObjectStorage, "begin", failing_later)
     body = FORM.replace(b"first", bytes(5_000_000)).replace(b"second", bytes(5_000_000))
     uploads = world.uploads()
     with pytest.raises(InsufficientStorage):

@@ -17,7 +17,7 @@ def faults():
 def receive():
     before = faults()
     for _ in range(200):
-        piece = bytes(bytearray(256 * 1024))
+        piece = bytes(bytearray(512 * 1024))
     return faults() - before
 
 if platform.libc_ver()[0] != "glibc":
@@ -39,4 +39,4 @@ def page_faults(*arguments: str) -> int:
 
 
 def test_freed_memory_is_kept() -> None:
-    assert page_faults("keep") < 200  # one for each piece at most; each has 64 pages
+    assert page_faults("keep") < 200  # one for each piece at most; each has 128 pages
