@@ -59,10 +59,6 @@ class WorkspaceConfig:
     secondary: Mapping[str, Place]
     json: Mapping[str, Any] = field(repr=False)
 
-    def to_public_json(self) -> dict[str, Any]:
-        """The JSON without secrets, to be shown."""
-        return {name: _redacted(member) for name, member in self.json.items()}
-
 
 def parse_edit(body: object, limits: Limits) -> WorkspaceConfig | None:
     """The body of ``edit_large_file_storage_config``; None takes the configuration away."""
@@ -179,13 +175,3 @@ def _parse_s3(name: str, value: object, limits: Limits) -> tuple[S3Location, dic
         raise BadRequest(f"{name}.{error.detail}") from error
     members = ("bucket", "region", "endPoint", "useSSL", "accessKey", "secretKey", "pathStyle", "port", "token")
     return location, {member: value[member] for member in members if value.get(member) is not None}
-
-
-def _redacted(value: Any) -> Any:
-    """JSON without the values of secrets."""
-    if isinstance(value, dict):
-        return {
-            name: "***" if name in ("secretKey", "token") and member else _redacted(member)
-            for name, member in value.items()
-        }
-    return value

@@ -150,8 +150,8 @@ async def test_a_configuration_counts_and_stays(db: Database, tmp_path: Path, fa
     assert isinstance(demo.backend, S3Backend)
     config = rooms.config("demo")
     assert config is not None
-    assert config.to_public_json()["secondary_storage"] == {"archive": archive}
-    assert "hidden" not in repr(config.to_public_json())
+    assert config.json["secondary_storage"] == {"archive": archive}
+    assert "hidden" not in repr(config)
     with pytest.raises(BadRequest, match="no secondary storage called 'other'"):
         await rooms.find("demo", "other")
     with pytest.raises(BadRequest, match="no secondary storage"):

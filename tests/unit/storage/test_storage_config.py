@@ -60,10 +60,7 @@ def test_what_is_kept_means_the_same_again() -> None:
 
 def test_secrets_are_not_shown() -> None:
     value = {**s3(token="hidden2"), "secondary_storage": {"x": s3(secretKey="hidden3")}}
-    config = parse_config(value, LIMITS)
-    shown = orjson.dumps(config.to_public_json()).decode() + repr(config)
-    assert "hidden" not in shown
-    assert config.to_public_json()["s3_resource"] == {**RESOURCE, "secretKey": "***", "token": "***"}
+    assert "hidden" not in repr(parse_config(value, LIMITS))
 
 
 @pytest.mark.parametrize("body", [{}, {"large_file_storage": None}, {"other": 1}])
