@@ -185,3 +185,29 @@ def test_an_event_source_that_is_cut_again_and_again(make_server: Callable[..., 
         assert seen(browser, "opened") > 1
         eventually(lambda: browser.run("return window.source.readyState") == 2, "the end of the EventSource")
     assert runs_of(client, "chunks") == 1
+
+
+#: A page that runs a script on a WebSocket; what it was told is in ``window.told``.
+TALKER = """
+window.told = [];
+const socket = new WebSocket(arguments[0], ["minwebhook.json"]);
+socket.onopen = () => socket.send(JSON.stringify({op: "run", id: 1, path: arguments[1], stream: true, args: {a: 40}}));
+socket.onmessage = (event) => told.push(JSON.parse(event.data));
+socket.onclose = (event) => told.push({type: "closed", code: event.code});
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_websocket(client: Client, browser: Browser) -> None:
+    client.deploy("u/admin/browser_socket", "def main(a: int):\n    yield 'x'\n    yield str(a)\n")
+    browser.open(f"{client.address}/api/version")
+    address = f"ws{client.address.removeprefix('http')}/api/w/demo/jobs/ws?token={client.token}"
+    browser.run(TALKER, address, "u/admin/browser_socket")
+    told = eventually(
+        lambda: [each for each in browser.run("return window.told") if each["type"] == "result"], "the result"
+    )
+    (result,) = told
+    assert (result["id"], result["success"], result["result"]) == (1, True, "x40")
+    started, *_ = browser.run("return window.told")
+    assert started["type"] == "started"
