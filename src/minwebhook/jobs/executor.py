@@ -244,7 +244,9 @@ class Executor:
     def _let_go(self, job: Job, child: Child, runtime: Runtime, end: Report | Vanished | Broken | None) -> None:
         """After the job: a healthy child of a dedicated script waits for its next job, any other is ended."""
         is_healthy = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
-        if is_healthy and job.spec.dedicated and runtime.reusable:
+        # Stopped in the turn of the loop in which its report came: the process was killed all the same.
+        was_stopped = job.cancellation is not None or job.is_overdue
+        if is_healthy and not was_stopped and job.spec.dedicated and runtime.reusable:
             self._reuse.give_back(version_key(job.spec), child)
         else:
             self._used.append((child, self._pools[runtime.language]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -10,14 +11,15 @@ import trio
 import trio.testing
 
 from minwebhook.auth.job_tokens import JobTokens
+from minwebhook.child import wire
 from minwebhook.db.database import Database
 from minwebhook.errors import SandboxError
 from minwebhook.jobs.cache import ResultCache
-from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.executor import Executor, version_key
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
-from minwebhook.runtimes.child import Child
+from minwebhook.runtimes.child import Child, Report
 from minwebhook.runtimes.pool import ChildPool, ReusePool
 from minwebhook.settings import JobSettings
 
@@ -79,11 +81,18 @@ def table() -> JobTable:
 
 
 @pytest.fixture
-async def executor(table: JobTable, pool: EmptyPool, nursery: trio.Nursery) -> AsyncIterator[Executor]:
+def reuse() -> ReusePool:
+    return ReusePool(1)
+
+
+@pytest.fixture
+async def executor(
+    table: JobTable, pool: EmptyPool, reuse: ReusePool, nursery: trio.Nursery
+) -> AsyncIterator[Executor]:
     made = Executor(
         table,
-        {"bash": cast(ChildPool, pool)},
-        ReusePool(1),
+        {"bash": cast(ChildPool, pool), "python3": cast(ChildPool, pool)},
+        reuse,
         JobSettings(),
         python_version="3.11.0",
         base_url="http://x",
@@ -94,12 +103,14 @@ async def executor(table: JobTable, pool: EmptyPool, nursery: trio.Nursery) -> A
     yield made
 
 
-async def started(executor: Executor, nursery: trio.Nursery, ended: dict[int, Outcome], number: int) -> Job:
+async def started(
+    executor: Executor, nursery: trio.Nursery, ended: dict[int, Outcome], number: int, spec: JobSpec = SPEC
+) -> Job:
     """A sync run in a task of its own, up to where it waits."""
     jobs: list[Job] = []
 
     async def run() -> None:
-        ended[number] = await executor.run_sync(SPEC, job_id=None, on_start=jobs.append)
+        ended[number] = await executor.run_sync(spec, job_id=None, on_start=jobs.append)
 
     nursery.start_soon(run)
     await trio.testing.wait_all_tasks_blocked()
@@ -184,3 +195,41 @@ async def test_a_stop_between_the_handing_over_of_a_process_and_its_use_is_not_l
     await trio.testing.wait_all_tasks_blocked()
     assert ended[1].state is JobState.CANCELED
     assert not child.was_asked
+
+
+class ReportingChild(ReadyChild):
+    """A process that reports when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reports = trio.Event()
+
+    async def run(self, *_: object, **__: object) -> object:
+        await self.reports.wait()
+        return Report(wire.RESULT, b"1")
+
+
+@pytest.mark.parametrize("stops", ["cancel", "timeout", "nobody"])
+async def test_a_process_that_is_stopped_while_its_report_comes_is_not_used_again(
+    stops: str,
+    executor: Executor,
+    pool: EmptyPool,
+    reuse: ReusePool,
+    table: JobTable,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    spec = replace(SPEC, kind="script", language="python3", script_hash=1, dedicated=True)
+    child = ReportingChild()
+    pool.child = cast(Child, child)
+    pool.given.set()
+    ended: dict[int, Outcome] = {}
+    job = await started(executor, nursery, ended, 1, spec)
+    child.reports.set()  # its task has the report now, but has not run yet
+    if stops == "cancel":
+        assert table.cancel(job, WHY)
+    elif stops == "timeout":
+        job.is_overdue = True
+    await trio.testing.wait_all_tasks_blocked()
+    assert ended[1].is_success == (stops == "nobody")
+    assert (reuse.take(version_key(spec)) is pool.child) == (stops == "nobody")
