@@ -18,7 +18,7 @@ from minwebhook.webhooks.arguments import Arguments, Layout, form_arguments, get
 
 #: Bodies of these types above this size are decoded in a thread: their values, or escapes, are looked at one by one.
 _SLOW_TYPES: Final = (CBOR, FORM)
-_MAX_SLOW_IN_LOOP: Final = 8 * 1024
+MAX_SLOW_IN_LOOP: Final = 8 * 1024
 _MULTIPART: Final = "multipart/form-data"
 
 
@@ -44,7 +44,7 @@ async def receive_arguments(context: Context, script: Script, layout: Layout) ->
     def work() -> Arguments:
         return post_arguments(request.headers, body, query, layout=layout, include_headers=names)
 
-    if len(body) > _MAX_SLOW_IN_LOOP and content_type.startswith(_SLOW_TYPES):
+    if len(body) > MAX_SLOW_IN_LOOP and content_type.startswith(_SLOW_TYPES):
         return await trio.to_thread.run_sync(work)
     return work()
 

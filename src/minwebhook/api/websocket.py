@@ -16,6 +16,8 @@ import trio
 from minwebhook.api.context import Context, Endpoint, authorize, is_by_cookie
 from minwebhook.api.job_access import find_cancellable, find_readable
 from minwebhook.api.job_cancel import cancel, make_cancellation
+from minwebhook.api.outbox import Outbox
+from minwebhook.api.receiving import MAX_SLOW_IN_LOOP
 from minwebhook.api.runs import check_queue, find_version, run_wait_by_path
 from minwebhook.api.streams import getupdate_sse
 from minwebhook.api.waiting import CONNECTION_BROKE
@@ -24,7 +26,6 @@ from minwebhook.http.codecs import json_text
 from minwebhook.http.handshake import accept_websocket
 from minwebhook.http.messages import Response
 from minwebhook.http.origin import may_use_cookie
-from minwebhook.http.transport import Disconnected
 from minwebhook.http.websocket import WebSocket
 from minwebhook.http.websocket_protocol import POLICY_VIOLATION, TRY_AGAIN_LATER
 from minwebhook.jobs.executor import outcome_of
@@ -83,6 +84,7 @@ class _Conversation:
         self._context = context
         self._services = context.services
         self._socket = socket
+        self._outbox = Outbox(socket)
         self._runs: set[_Waiting] = set()
         #: What is under way: how many requests, and their ids as JSON text, of those that have one.
         self._count = 0
@@ -90,15 +92,18 @@ class _Conversation:
 
     async def hold(self) -> None:
         """Until the client goes, or the server stops: then runs may end, and their ends are told."""
-        async with trio.open_nursery() as runs, trio.open_nursery() as followers:
-            try:
-                while (message := await self._socket.receive()) is not None:
-                    await self._take(message, runs, followers)
-            finally:
-                followers.cancel_scope.cancel()
-                if not self._socket.is_draining:
-                    for waiting in self._runs:
-                        self.drop(waiting.job)
+        async with trio.open_nursery() as sender:
+            sender.start_soon(self._outbox.run)
+            async with trio.open_nursery() as runs, trio.open_nursery() as followers:
+                try:
+                    while (message := await self._socket.receive()) is not None:
+                        await self._take(message, runs, followers)
+                finally:
+                    followers.cancel_scope.cancel()
+                    if not self._socket.is_draining:
+                        for waiting in self._runs:
+                            self.drop(waiting.job)
+            self._outbox.close()
 
     def drop(self, job: Job) -> None:
         """The job has no purpose any more."""
@@ -106,7 +111,7 @@ class _Conversation:
 
     async def _take(self, message: str | bytes, runs: trio.Nursery, followers: trio.Nursery) -> None:
         try:
-            asked = messages.parse(message, self._socket.subprotocol)
+            asked = await self._parse(message)
         except BadMessage as error:
             await self._refuse(error.id, None, error)
             return
@@ -125,7 +130,7 @@ class _Conversation:
                     # Nothing may come between a job and the executor: its turn may be now.
                     runs.start_soon(self._complete, asked, waiting)
                     # Messages go out in the order of the calls, so this is the first one of the job.
-                    await self._tell("started", asked.id, waiting.job.id)
+                    self._outbox.post(self._event("started", asked.id, waiting.job.id))
                 case Subscribe(job_id=job_id):
                     if find_readable(context, job_id) is None:
                         raise NotFound(f"Job {job_id} not found")
@@ -139,6 +144,12 @@ class _Conversation:
             await self._socket.close(POLICY_VIOLATION, error.text)
         except ApiError as error:
             await self._refuse(asked.id, None, error)
+
+    async def _parse(self, message: str | bytes) -> Run | Subscribe | Cancel:
+        """Large CBOR is read in a thread, as bodies are: its values are looked at one by one."""
+        if isinstance(message, bytes) and len(message) > MAX_SLOW_IN_LOOP:
+            return await trio.to_thread.run_sync(messages.parse, message, self._socket.subprotocol)
+        return messages.parse(message, self._socket.subprotocol)
 
     # --- what is asked for --------------------------------------------------------------------------------------------
 
@@ -175,7 +186,6 @@ class _Conversation:
         finally:
             services.sync_waits.discard(waiting)
             self._runs.discard(waiting)
-            self._leave(asked.id)
         try:
             outcome = outcome_of(job)
             if waiting.is_late:
@@ -184,6 +194,8 @@ class _Conversation:
             await self._refuse(asked.id, job.id, error)
         else:
             await self._tell_result(asked.id, job.id, Result(outcome.result, outcome.is_success, outcome.mask))
+        finally:  # what a slow client has not taken counts as under way
+            self._leave(asked.id)
 
     async def _tell_run(self, asked: Run, job: Job) -> None:
         with suppress(ApiError):  # it has not run to its end, which is told as such
@@ -228,17 +240,16 @@ class _Conversation:
     # --- what is told -------------------------------------------------------------------------------------------------
 
     async def _tell(self, kind: str, message_id: Id, job_id: UUID | None, **members: Any) -> None:
-        await self._send(messages.event(self._socket.subprotocol, kind, message_id, job_id, **members))
+        await self._outbox.put(self._event(kind, message_id, job_id, **members))
 
     async def _tell_result(self, message_id: Id, job_id: UUID, result: Result) -> None:
-        await self._send(messages.result(self._socket.subprotocol, message_id, job_id, result))
+        await self._outbox.put(messages.result(self._socket.subprotocol, message_id, job_id, result))
 
     async def _refuse(self, message_id: Id, job_id: UUID | None, error: ApiError) -> None:
         await self._tell("error", message_id, job_id, message=error.text)
 
-    async def _send(self, message: str | bytes) -> None:
-        with suppress(Disconnected):  # whoever holds the conversation is told, too, and ends it
-            await self._socket.send(message)
+    def _event(self, kind: str, message_id: Id, job_id: UUID | None, **members: Any) -> str | bytes:
+        return messages.event(self._socket.subprotocol, kind, message_id, job_id, **members)
 
     # --- what is under way --------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ messages come out. Each connection gets one :class:`WebSocketProtocol`; extensio
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -63,6 +63,9 @@ class Ended:
     answer: bytes = b""
     is_violation: bool = False
 
+
+#: What one frame holds of a message, and whether it is the last.
+Piece: TypeAlias = tuple[str | bytes, bool]
 
 #: None: something was received that completes nothing. It is told so that the work for it can be counted.
 Event: TypeAlias = str | bytes | Ping | Ended | None
@@ -177,17 +180,34 @@ class WebSocketProtocol:
         return ended
 
 
-def pieces(message: str | bytes) -> Iterator[tuple[str | bytes, bool]]:
-    """A message cut for :meth:`WebSocketProtocol.frame`: pieces, and whether each is the last. An empty one has one.
+def packed(messages: Iterable[str | bytes]) -> Iterator[list[Piece]]:
+    """Messages cut and put together for :meth:`WebSocketProtocol.frame`: pieces to be sent at once, in turn.
 
-    Raises UnicodeEncodeError, before the first piece, for text that UTF-8 cannot say (lone surrogates).
+    A message has pieces of at most :data:`FRAGMENT_LENGTH`, an empty one has one; so many short messages, or one piece of
+    a long one, are sent at once. Raises UnicodeEncodeError, before the first piece, for text that UTF-8 cannot say (lone
+    surrogates).
     """
-    if isinstance(message, str) and not message.isascii():
-        message.encode()
-    return _pieces(message)
+    for message in messages:
+        if isinstance(message, str) and not message.isascii():
+            message.encode()
+    return _packed(messages)
 
 
-def _pieces(message: str | bytes) -> Iterator[tuple[str | bytes, bool]]:
+def _packed(messages: Iterable[str | bytes]) -> Iterator[list[Piece]]:
+    parcel: list[Piece] = []
+    length = 0
+    for message in messages:
+        for piece in _pieces(message):
+            if parcel and length + len(piece[0]) > FRAGMENT_LENGTH:
+                yield parcel
+                parcel, length = [], 0
+            parcel.append(piece)
+            length += len(piece[0])
+    if parcel:
+        yield parcel
+
+
+def _pieces(message: str | bytes) -> Iterator[Piece]:
     length = len(message)
     for start in range(0, max(length, 1), FRAGMENT_LENGTH):
         end = start + FRAGMENT_LENGTH

@@ -21,7 +21,7 @@ from minwebhook.http.websocket_protocol import (
     Ended,
     Ping,
     WebSocketProtocol,
-    pieces,
+    packed,
 )
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close, closing, frame, parse, text
 
@@ -365,7 +365,9 @@ def test_pings_and_pongs() -> None:
 def test_messages_go_out_in_frames_that_leave_room_for_pings(character: str | bytes, length: int) -> None:
     message = character * length
     protocol = WebSocketProtocol(max_message_bytes=LIMIT)
-    sent = [protocol.frame(piece, is_last=is_last) for piece, is_last in pieces(message)]
+    parcels = list(packed([message]))
+    assert all(len(parcel) == 1 for parcel in parcels)
+    sent = [protocol.frame(piece, is_last=is_last) for ((piece, is_last),) in parcels]
     frames = [each for data in sent for each in parse(data)]
     assert len(frames) == max(-(-length // FRAGMENT_LENGTH), 1)
     assert [each.fin for each in frames] == [False] * (len(frames) - 1) + [True]
@@ -378,10 +380,27 @@ def test_messages_go_out_in_frames_that_leave_room_for_pings(character: str | by
 
 def test_text_that_utf_8_cannot_say_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(UnicodeEncodeError):
-        pieces("x" * FRAGMENT_LENGTH + "\ud800")
+        packed(["fine", "x" * FRAGMENT_LENGTH + "\ud800"])
 
 
 # Properties
+
+
+@given(st.lists(st.builds(lambda unit, length: unit * length, st.sampled_from(["x", b"x"]), st.integers(0, 150_000))))
+def test_messages_that_are_sent_together(messages: list[str | bytes]) -> None:
+    parcels = list(packed(messages))
+    for parcel in parcels:
+        assert sum(len(piece) for piece, _ in parcel) <= FRAGMENT_LENGTH
+    for one, other in itertools.pairwise(parcels):  # not one parcel too many
+        assert sum(len(piece) for piece, _ in one) + len(other[0][0]) > FRAGMENT_LENGTH
+    protocol = WebSocketProtocol(max_message_bytes=LIMIT)
+    frames = parse(b"".join(protocol.frame(piece, is_last=is_last) for parcel in parcels for piece, is_last in parcel))
+    received: list[bytes] = []
+    is_first = True
+    for each in frames:
+        received[len(received) if is_first else -1 :] = [each.payload if is_first else received[-1] + each.payload]
+        is_first = each.fin
+    assert received == [message.encode() if isinstance(message, str) else message for message in messages]
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
