@@ -151,7 +151,7 @@ class LocalBackend:
             return list_tree(self.tree, prefix, after, limit)
 
     def copy(self, source: ObjectKey, target: ObjectKey) -> ObjectInfo:
-        """Copy the bytes to a new file, inside the kernel where the file system can."""
+        """Copy the bytes to a new object; it cannot be cancelled on the way."""
         reader = self.open_source(source, None)
         try:
             sink = self.open_sink(target, reader.info.headers)
@@ -245,20 +245,23 @@ class LocalBackend:
 
     def _open(self, key: ObjectKey) -> tuple[int, ObjectInfo]:
         """The object's file and what is known of it; the two belong together."""
-        segments = key.split("/")
-        seen = None
-        for _ in range(_MAX_LOOKS):
-            fd, found = self.tree.open_file(segments)
-            version = _known(self.sidecars.read(key), found)
+        seen, looks = None, 0
+        while True:
+            looks += 1
+            fd, found = self.tree.open_file(key.split("/"))
+            try:
+                versions = self.sidecars.read(key)
+            except BaseException:
+                os.close(fd)
+                raise
+            version = _known(versions, found)
             if version is not None:
                 return fd, _info(key, version)
-            if seen == (found.st_ino, found.st_mtime_ns):
-                break  # nobody replaced it: it came by other means
+            # Replaced between the two steps, or, if nothing changes, it came by other means.
+            if looks == _MAX_LOOKS or seen == (found.st_ino, found.st_mtime_ns):
+                return fd, _foreign_info(key, found, versions)
             seen = (found.st_ino, found.st_mtime_ns)
             os.close(fd)
-        else:
-            fd, found = self.tree.open_file(segments)
-        return fd, _foreign_info(key, found, self.sidecars.read(key))
 
     def _sweep_one(self, segments: tuple[str, ...], key: ObjectKey | None) -> bool:
         """Remove a sidecar if it is one of nothing."""

@@ -11,6 +11,7 @@ attributes would be simpler, but many file systems, archives and copying program
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,9 @@ _FOLDER: Final = (RESERVED_SEGMENT, "info")
 
 #: Sidecars are spread over this many folders, named in two hex digits.
 SHARDS: Final = 256
+
+#: What opening says of a file that is not there, or is a link.
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 #: A sidecar is some hundred bytes; one of more is not ours.
 _MAX_BYTES: Final = 16 * 1024
@@ -99,8 +103,10 @@ class Sidecars:
     def _read(self, segments: Sequence[str]) -> bytes:
         try:
             fd, _ = self._tree.open_file(segments)
-        except OSError:
-            return b""
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return b""
+            raise  # it may be there: an object must not lose its type because the disk had a bad moment
         try:
             return os.read(fd, _MAX_BYTES)
         finally:

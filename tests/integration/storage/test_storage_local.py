@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,33 @@ def test_a_restored_object_keeps_its_type_although_times_were_rounded(backend: L
     info = backend.head(A)
     assert info.headers == CSV
     assert info.last_modified_ms == 1_700_000_000_000
+
+
+def test_an_object_does_not_lose_its_type_when_the_sidecar_cannot_be_read(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(backend, "a", b"1", CSV)
+    inner = backend.tree.open_file
+
+    def failing(segments: Sequence[str]) -> tuple[int, os.stat_result]:
+        if segments[0] == ".minwebhook":
+            raise OSError(errno.EIO, "input/output error")
+        return inner(segments)
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = open_files()
+    sink = backend.open_sink(A, ObjectHeaders())
+    with monkeypatch.context() as patched:
+        patched.setattr(backend.tree, "open_file", failing)
+        for call in (backend.head, lambda key: backend.open_source(key, None), lambda key: sink.commit(b"2")):
+            with pytest.raises(BadGateway, match="reports an error"):
+                call(A)
+    sink.discard()
+    assert open_files() == before
+    assert backend.head(A).headers == CSV
+    assert get(backend, "a") == b"1"
 
 
 # What others put there
