@@ -45,10 +45,10 @@ from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
 from minwebhook.jobs.table import JobTable
-from minwebhook.runtimes.ladder import Reached, start_best
+from minwebhook.runtimes.fleet import Fleet
+from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
 from minwebhook.runtimes.language import RUNTIMES
-from minwebhook.runtimes.pool import ChildPool, ReusePool
-from minwebhook.runtimes.zygote import Zygote
+from minwebhook.runtimes.pool import ReusePool
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import HttpSettings, Settings, load_hook_secrets
@@ -129,6 +129,13 @@ class _Program:
             await self._deploy()
             zygote, reached = await start_best(services, self._settings.sandbox, self._data / "sandbox")
             _log_rung(reached)
+            fleet = Fleet(
+                (usual_surroundings(self._settings.sandbox), zygote),
+                reached.workshop.make,
+                target=self._settings.warm_count,
+                max_families=self._settings.sandbox.max_zygotes,
+            )
+            services.start_soon(fleet.run)
             services.start_soon(self._jobs.run_clock)
             services.start_soon(self._retention.run)
             services.start_soon(self._sync_waits.run)
@@ -138,12 +145,12 @@ class _Program:
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
-                    executor = self._make_executor(zygote)
+                    executor = self._make_executor(fleet)
                     workers.start_soon(executor.run, self._settings.worker_count)
                     await self._serve(executor)
                     workers.cancel_scope.cancel(reason="shutdown")
                 savers.cancel_scope.cancel(reason="shutdown")
-            zygote.stop()
+            fleet.stop()
             services.cancel_scope.cancel(reason="shutdown")
 
     async def _serve(self, executor: Executor) -> None:
@@ -223,18 +230,13 @@ class _Program:
             if script.is_new:
                 logger.info("deployed %s", script.path)
 
-    def _make_executor(self, zygote: Zygote) -> Executor:
+    def _make_executor(self, fleet: Fleet) -> Executor:
         settings = self._settings
-        # Of a language that nobody uses, one process waits; after the first job, as many as jobs need.
-        pools = {
-            language: ChildPool(zygote, language, idle_target=1, target=settings.warm_count) for language in RUNTIMES
-        }
         return Executor(
             self._jobs,
-            pools,
+            fleet,
             ReusePool(4 * settings.worker_count),
             settings.jobs,
-            python_version=zygote.version,
             base_url=self._base_url,
             tokens=self._job_tokens,
             cache=ResultCache(self._database),
@@ -264,7 +266,7 @@ def _open_files_for(settings: Settings) -> HttpSettings:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Three for each child that waits or runs, and some for the database, logs and listeners.
-    children = len(RUNTIMES) * settings.warm_count + 5 * settings.worker_count
+    children = (len(RUNTIMES) + settings.sandbox.max_zygotes) * settings.warm_count + 5 * settings.worker_count
     room = hard - 3 * children - _SPARE_FILES
     if settings.http.max_connections <= room:
         return settings.http

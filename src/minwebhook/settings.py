@@ -170,6 +170,9 @@ class SandboxSettings:
     sandbox_network: str = _setting("host", "Network of scripts.", choices=("host", "none"))
     python: str = _setting("", "Python interpreter of scripts; empty = the one that runs the server.")
     bash: str = _setting("/bin/bash", "Bash interpreter of scripts.")
+    max_zygotes: int = _setting(
+        8, "Fork servers at once, one per network policy and set of packages that scripts ask for.", low=1
+    )
     job_memory_bytes: int = _setting(1024 * MIB, "Address space of each process of a job.", low=64 * MIB)
     job_processes: int = _setting(64, "Processes and threads of one job at once.", low=1)
     job_open_files: int = _setting(256, "Open files of each process of a job.", low=16)

@@ -43,6 +43,8 @@ def main(module_path: str, control_fd: int) -> None:
     if os.getppid() != plan["server_pid"]:
         return  # the server died before the line above
     confine.hide_module_path(module_path)
+    if plan["packages"]:
+        sys.path.append(plan["packages"])
     try:
         if plan["rung"] == "none":
             confine.lock_down(plan)

@@ -28,6 +28,7 @@ from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Job, JobSpec, Outcome, Timing
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
 from minwebhook.runtimes.child import Broken, Child, Report, Vanished
+from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.language import RUNTIMES, Runtime
 from minwebhook.runtimes.pool import ChildPool, ReusePool
 from minwebhook.settings import JobSettings
@@ -54,25 +55,25 @@ class Executor:
     def __init__(
         self,
         table: JobTable,
-        pools: dict[str, ChildPool],
+        fleet: Fleet,
         reuse: ReusePool,
         settings: JobSettings,
         *,
-        python_version: str,
         base_url: str,
         tokens: JobTokens,
         cache: ResultCache,
     ) -> None:
-        """``pools`` by language; ``base_url`` is where scripts reach the server."""
+        """``base_url`` is where scripts reach the server."""
         self._table = table
-        self._pools = pools
+        self._fleet = fleet
         self._reuse = reuse
         self._settings = settings
         self._base_url = base_url
         self._tokens = tokens
         self._cache = cache
         self._banners = {
-            name: runtime.banner.format(version=python_version.rpartition(".")[0]) for name, runtime in RUNTIMES.items()
+            name: runtime.banner.format(version=fleet.python_version.rpartition(".")[0])
+            for name, runtime in RUNTIMES.items()
         }
         # With one processor, spinning would keep the job from running.
         self._spin_s = settings.spin_s if len(os.sched_getaffinity(0)) > 1 else 0
@@ -84,8 +85,7 @@ class Executor:
 
     async def run(self, workers: int) -> None:
         """Runs jobs until cancelled; the jobs that run then are put back into the queue."""
-        for pool in self._pools.values():
-            pool.refill()
+        self._fleet.refill()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._clean_up)
@@ -96,8 +96,6 @@ class Executor:
             for child, _ in self._used:
                 child.end()
             self._reuse.close()
-            for pool in self._pools.values():
-                pool.close()
 
     async def _clean_up(self) -> None:
         """Ends used children and orders new ones, behind the answers.
@@ -153,12 +151,15 @@ class Executor:
         child: Child | None = None
         end: Report | Vanished | Broken | None = None
         outcome: Outcome | None = None
+        family = self._fleet.family(spec.surroundings)
+        pool = family.pools[runtime.language]
+        family.jobs += 1
         try:
             is_reused = False
             if spec.dedicated and runtime.reusable:
                 child = self._reuse.take(version_key(spec))
                 is_reused = child is not None
-            child = child or self._pools[runtime.language].take_ready() or await self._wait_for_child(job, runtime)
+            child = child or pool.take_ready() or await self._wait_for_child(job, pool)
             if child is not None:
                 job.stop = child.kill
                 # Stopped between the pool's handing over and this turn of the loop: nobody will say so again.
@@ -180,6 +181,7 @@ class Executor:
             logger.exception("a job could not be run", extra={"job_id": str(job.id)})
             outcome = outcomes.execution_error("internal error; the server's log says more")
         finally:
+            family.jobs -= 1
             job.stop = None
             self._deadlines.discard(job)
             self._tokens.revoke(token)
@@ -195,7 +197,7 @@ class Executor:
         if key is not None and spec.cache_ttl_s and job.delete_after_s is None:
             self._cache.keep(key, outcome, spec.cache_ttl_s, now_ms())
         if child is not None:
-            self._let_go(job, child, runtime, end)
+            self._let_go(job, child, pool, end)
 
     def _limit(self, spec: JobSpec) -> tuple[float, bool]:
         own, instance = spec.timeout_s, self._settings.job_timeout_s
@@ -203,11 +205,11 @@ class Executor:
             return own, True
         return instance, False
 
-    async def _wait_for_child(self, job: Job, runtime: Runtime) -> Child | None:
+    async def _wait_for_child(self, job: Job, pool: ChildPool) -> Child | None:
         """None if the job was stopped meanwhile."""
         with trio.CancelScope() as scope:
             job.stop = scope.cancel
-            return await self._pools[runtime.language].take()
+            return await pool.take()
         return None
 
     async def _converse(
@@ -241,15 +243,15 @@ class Executor:
         self._table.watchers.tell(job.id)
         return fits
 
-    def _let_go(self, job: Job, child: Child, runtime: Runtime, end: Report | Vanished | Broken | None) -> None:
+    def _let_go(self, job: Job, child: Child, pool: ChildPool, end: Report | Vanished | Broken | None) -> None:
         """After the job: a healthy child of a dedicated script waits for its next job, any other is ended."""
         is_healthy = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
         # Stopped in the turn of the loop in which its report came: the process was killed all the same.
         was_stopped = job.cancellation is not None or job.is_overdue
-        if is_healthy and not was_stopped and job.spec.dedicated and runtime.reusable:
+        if is_healthy and not was_stopped and job.spec.dedicated and RUNTIMES[job.spec.language].reusable:
             self._reuse.give_back(version_key(job.spec), child)
         else:
-            self._used.append((child, self._pools[runtime.language]))
+            self._used.append((child, pool))
             self._sweep.set()
 
     def _compiled_of(self, key: str) -> bytes:

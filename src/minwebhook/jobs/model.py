@@ -19,6 +19,7 @@ from uuid import UUID
 
 from minwebhook.errors import MinwebhookError
 from minwebhook.jobs.log import JobLog
+from minwebhook.sandbox.plan import Surroundings
 
 #: What is left of the arguments and the result of a job that was wiped, and of its log.
 WIPED_DATA: Final = b"{}"
@@ -119,6 +120,8 @@ class JobSpec:
     preprocess: bool = False
     #: Seconds for which the result may answer further calls with equal arguments.
     cache_ttl_s: int | None = None
+    #: The fork server it needs; None for the usual one.
+    surroundings: Surroundings | None = None
 
 
 @dataclass(frozen=True, slots=True)

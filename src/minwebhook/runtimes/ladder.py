@@ -1,4 +1,4 @@
-"""Starts the fork server on the best rung of the sandbox that works here, by trying them (docs/sandbox.md).
+"""Starts the usual fork server on the best rung of the sandbox that works here, by trying them (docs/sandbox.md).
 
 Trying means starting the real fork server and letting it make a real child: what works then works for jobs.
 """
@@ -11,13 +11,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import trio
 
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.zygote import Zygote
-from minwebhook.sandbox.plan import DESCRIPTIONS, RUNGS, Rung, make_plan
+from minwebhook.sandbox.plan import DESCRIPTIONS, RUNGS, Network, Rung, Surroundings, make_plan
 from minwebhook.settings import SandboxSettings
 
 _MIN_PYTHON = (3, 11)
@@ -31,12 +32,41 @@ class Interpreter:
     prefix: str
 
 
+class Workshop:
+    """Makes fork servers of one rung."""
+
+    def __init__(self, settings: SandboxSettings, rung: Rung, directory: Path, interpreter: Interpreter) -> None:
+        """``directory`` is for the mount points and scratch files of the sandboxes."""
+        self._settings = settings
+        self._rung = rung
+        self._directory = directory
+        self._interpreter = interpreter
+
+    def make(self, surroundings: Surroundings, number: int) -> Zygote:
+        """A fork server, not started yet. ``number`` is a small one that no other running one has."""
+        root, scratch = self._directory / f"root-{number}", self._directory / f"scratch-{number}"
+        for path in (root, scratch):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        plan = make_plan(
+            self._settings,
+            self._rung,
+            surroundings,
+            machine=platform.machine(),
+            python_prefix=self._interpreter.prefix,
+            root_directory=str(root),
+            scratch_directory=str(scratch),
+            number=number,
+        )
+        return Zygote(plan, self._interpreter.binary)
+
+
 @dataclass(frozen=True, slots=True)
 class Reached:
     """The rung that works, and why each better one does not."""
 
     rung: Rung
     refused: tuple[tuple[Rung, str], ...]
+    workshop: Workshop
 
     @property
     def description(self) -> str:
@@ -44,26 +74,21 @@ class Reached:
         return DESCRIPTIONS[self.rung]
 
 
+def usual_surroundings(settings: SandboxSettings) -> Surroundings:
+    """Those of scripts that ask for nothing special."""
+    return Surroundings(cast(Network, settings.sandbox_network))
+
+
 async def start_best(nursery: trio.Nursery, settings: SandboxSettings, directory: Path) -> tuple[Zygote, Reached]:
-    """A running fork server on the best rung. ``directory`` is for the sandbox's own mount point and scratch files.
+    """The usual fork server, running, on the best rung. ``directory`` is for the sandboxes' mount points and files.
 
     Raises :class:`SandboxError` that says what was tried if none works, or only ``none`` and that was not asked for.
     """
     interpreter = find_interpreter(settings.python)
-    root, scratch = directory / "root", directory / "scratch"
-    for path in (root, scratch):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     refused: list[tuple[Rung, str]] = []
     for rung in _candidates(settings):
-        plan = make_plan(
-            settings,
-            rung,
-            machine=platform.machine(),
-            python_prefix=interpreter.prefix,
-            root_directory=str(root),
-            scratch_directory=str(scratch),
-        )
-        zygote = Zygote(plan, interpreter.binary)
+        workshop = Workshop(settings, rung, directory, interpreter)
+        zygote = workshop.make(usual_surroundings(settings), 0)
         try:
             await nursery.start(zygote.run)
             await _check(zygote)
@@ -71,7 +96,7 @@ async def start_best(nursery: trio.Nursery, settings: SandboxSettings, directory
             zygote.stop()
             refused.append((rung, str(error)))
         else:
-            return zygote, Reached(rung, tuple(refused))
+            return zygote, Reached(rung, tuple(refused), workshop)
     tried = "; ".join(f"{rung}: {reason}" for rung, reason in refused) or "nothing better than 'none' may be tried"
     raise SandboxError(
         f"scripts cannot be isolated here ({tried}). Run as root, or allow unprivileged user namespaces "

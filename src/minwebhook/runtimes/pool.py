@@ -77,6 +77,13 @@ class ChildPool:
             raise SandboxError(f"cannot start a {self._language} process: {waiter.reason}")
         return waiter.child
 
+    def fail(self, reason: str) -> None:
+        """No child will come any more: whoever waits for one is told so."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            waiter.reason = reason
+            waiter.event.set()
+
     def close(self) -> None:
         """Ends the waiting children."""
         while self._ready:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple
 
 from minwebhook.sandbox import seccomp
 from minwebhook.settings import SandboxSettings
@@ -55,6 +55,16 @@ SYMLINKS: Final = (
 )
 #: First uid of jobs on the root rung; each job at a time has its own, so that process limits count per job.
 FIRST_UID: Final = 1_879_000_000
+#: Uids that each fork server has to itself.
+UIDS_PER_ZYGOTE: Final = 10_000
+
+
+class Surroundings(NamedTuple):
+    """What the scripts of one fork server share: these differ only between fork servers."""
+
+    network: Network
+    #: Directory of installed packages, put on the import path and bound read-only; empty = the standard library only.
+    packages: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class SandboxPlan:
     """Everything the fork server needs to know to confine its children."""
 
     rung: Rung
-    network: Network
+    surroundings: Surroundings
     #: Paths bound read-only at the same place, if they exist.
     read_only: tuple[str, ...]
     #: An existing empty directory of the server's, over which the root of jobs is mounted.
@@ -83,13 +93,15 @@ class SandboxPlan:
     tmp_bytes: int
     #: The system call filter (sandbox/seccomp.py); empty on rung none.
     seccomp: bytes
+    first_uid: int = FIRST_UID
     bash: str = "/bin/bash"
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, as ``child/confine.py`` reads it."""
         return {
             "rung": self.rung,
-            "network": self.network,
+            "network": self.surroundings.network,
+            "packages": self.surroundings.packages,
             "read_only": list(self.read_only),
             "devices": list(DEVICES),
             "symlinks": [list(pair) for pair in SYMLINKS],
@@ -100,7 +112,7 @@ class SandboxPlan:
             "open_files": self.rlimits.open_files,
             "file_bytes": self.rlimits.file_bytes,
             "tmp_bytes": self.tmp_bytes,
-            "first_uid": FIRST_UID,
+            "first_uid": self.first_uid,
             "seccomp": base64.b64encode(self.seccomp).decode(),
             "bash": self.bash,
         }
@@ -109,20 +121,26 @@ class SandboxPlan:
 def make_plan(
     settings: SandboxSettings,
     rung: Rung,
+    surroundings: Surroundings,
     *,
     machine: str,
     python_prefix: str,
     root_directory: str,
     scratch_directory: str,
+    number: int = 0,
 ) -> SandboxPlan:
-    """The plan of ``rung`` from the settings. ``python_prefix`` is where the interpreter of scripts is installed."""
-    network = cast(Network, settings.sandbox_network)
+    """The plan of ``rung`` from the settings. ``python_prefix`` is where the interpreter of scripts is installed.
+
+    ``number`` is a small one that no other running fork server has.
+    """
     read_only = [*PROGRAM_PATHS, *LOOKUP_PATHS]
     if not f"{python_prefix}/".startswith("/usr/"):
         read_only.append(python_prefix)
+    if surroundings.packages:
+        read_only.append(surroundings.packages)
     return SandboxPlan(
         rung=rung,
-        network=network,
+        surroundings=surroundings,
         read_only=tuple(read_only),
         root_directory=root_directory,
         scratch_directory=scratch_directory,
@@ -130,6 +148,7 @@ def make_plan(
             settings.job_memory_bytes, settings.job_processes, settings.job_open_files, settings.job_file_bytes
         ),
         tmp_bytes=settings.job_tmp_bytes,
-        seccomp=b"" if rung == "none" else seccomp.assemble(machine, network=network == "host"),
+        seccomp=b"" if rung == "none" else seccomp.assemble(machine, network=surroundings.network == "host"),
+        first_uid=FIRST_UID + number * UIDS_PER_ZYGOTE,
         bash=settings.bash,
     )

@@ -20,7 +20,9 @@ from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.runtimes.child import Child, Report
-from minwebhook.runtimes.pool import ChildPool, ReusePool
+from minwebhook.runtimes.fleet import Fleet
+from minwebhook.runtimes.pool import ReusePool
+from minwebhook.sandbox.plan import Surroundings
 from minwebhook.settings import JobSettings
 
 SPEC = JobSpec(
@@ -63,6 +65,22 @@ class EmptyPool:
         pass
 
 
+class OneFamily:
+    """A fleet whose only pool is this one."""
+
+    python_version = "3.11.0"
+
+    def __init__(self, pool: EmptyPool) -> None:
+        self.pools = {"bash": pool, "python3": pool}
+        self.jobs = 0
+
+    def family(self, surroundings: Surroundings | None) -> OneFamily:
+        return self
+
+    def refill(self) -> None:
+        pass
+
+
 class NoStore:
     """For sync jobs, which are stored when they have ended."""
 
@@ -91,10 +109,9 @@ async def executor(
 ) -> AsyncIterator[Executor]:
     made = Executor(
         table,
-        {"bash": cast(ChildPool, pool), "python3": cast(ChildPool, pool)},
+        cast(Fleet, OneFamily(pool)),
         reuse,
         JobSettings(),
-        python_version="3.11.0",
         base_url="http://x",
         tokens=JobTokens(),
         cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl

@@ -9,14 +9,17 @@ from dataclasses import replace
 import pytest
 
 from minwebhook.sandbox import seccomp
-from minwebhook.sandbox.plan import DESCRIPTIONS, RUNGS, Rung, SandboxPlan, make_plan
+from minwebhook.sandbox.plan import DESCRIPTIONS, RUNGS, Network, Rung, SandboxPlan, Surroundings, make_plan
 from minwebhook.settings import SandboxSettings
 
 
 def plan(rung: Rung = "root", prefix: str = "/usr", **changes: object) -> SandboxPlan:
+    surroundings = changes.pop("surroundings", Surroundings("host"))
+    assert isinstance(surroundings, Surroundings)
     return make_plan(
         replace(SandboxSettings(), **changes),  # type: ignore[arg-type]
         rung,
+        surroundings,
         machine="x86_64",
         python_prefix=prefix,
         root_directory="/data/root",
@@ -33,9 +36,9 @@ def test_limits_come_from_the_settings() -> None:
 
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("network", ["host", "none"])
-def test_the_filter_is_that_of_the_network_and_empty_without_isolation(rung: Rung, network: str) -> None:
-    made = plan(rung, sandbox_network=network)
-    assert made.network == network
+def test_the_filter_is_that_of_the_network_and_empty_without_isolation(rung: Rung, network: Network) -> None:
+    made = plan(rung, surroundings=Surroundings(network))
+    assert made.to_json()["network"] == network
     expected = b"" if rung == "none" else seccomp.assemble("x86_64", network=network == "host")
     assert base64.b64decode(made.to_json()["seccomp"]) == expected
 
@@ -66,3 +69,17 @@ def test_it_fits_into_one_message_to_the_fork_server(rung: Rung) -> None:
 
 def test_a_prefix_that_only_looks_like_usr() -> None:
     assert "/usrlocal/python" in plan(prefix="/usrlocal/python").read_only
+
+
+def test_packages_are_bound_and_named() -> None:
+    made = plan(surroundings=Surroundings("host", "/data/packages/abc"))
+    assert "/data/packages/abc" in made.read_only
+    assert made.to_json()["packages"] == "/data/packages/abc"
+
+
+def test_fork_servers_that_run_at_one_time_share_no_user_ids() -> None:
+    arguments = {"machine": "x86_64", "python_prefix": "/usr", "root_directory": "/r", "scratch_directory": "/s"}
+    first, second = (
+        make_plan(SandboxSettings(), "root", Surroundings("host"), number=number, **arguments) for number in (0, 1)
+    )
+    assert second.first_uid - first.first_uid >= 10_000

@@ -1,0 +1,138 @@
+"""All fork servers: one for each pair of network policy and installed packages that scripts ask for.
+
+The first one, for scripts that need nothing special, runs as long as the server. Others are started by the first job that
+needs them and ended when too many are there, the one unused for longest first; none is ended while a job of it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from minwebhook.errors import SandboxError
+from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.runtimes.pool import ChildPool
+from minwebhook.runtimes.zygote import Zygote
+from minwebhook.sandbox.plan import Surroundings
+
+logger = logging.getLogger(__name__)
+
+#: Makes a fork server (not started yet) for these surroundings; the number tells those that run at one time apart.
+MakeZygote = Callable[[Surroundings, int], Zygote]
+
+
+class Family:
+    """One fork server and its children that wait for jobs, by language."""
+
+    def __init__(self, zygote: Zygote, number: int, *, idle_target: int, target: int) -> None:
+        self.zygote: Final = zygote
+        self.number: Final = number
+        #: Jobs that have or wait for a child of it.
+        self.jobs = 0
+        self.pools: Final = {
+            language: ChildPool(zygote, language, idle_target=idle_target, target=target) for language in RUNTIMES
+        }
+
+    def fail(self, reason: str) -> None:
+        """There is no fork server, and there will be none."""
+        for pool in self.pools.values():
+            pool.fail(reason)
+
+    def close(self) -> None:
+        """Ends the waiting children."""
+        for pool in self.pools.values():
+            pool.close()
+
+
+class Fleet:
+    """The families by what their scripts need."""
+
+    def __init__(
+        self,
+        usual: tuple[Surroundings, Zygote],
+        make_zygote: MakeZygote,
+        *,
+        target: int,
+        max_families: int,
+    ) -> None:
+        """``usual`` is the fork server that runs already and is never ended.
+
+        Of a language that nobody uses one process waits there, elsewhere none; after the first job ``target``.
+        At most ``max_families`` run at once, more only as long as jobs of all of them run.
+        """
+        surroundings, zygote = usual
+        self.usual: Final = surroundings
+        self._make_zygote = make_zygote
+        self._target = target
+        self._max = max_families
+        self._first = Family(zygote, 0, idle_target=1, target=target)
+        self._others: OrderedDict[Surroundings, Family] = OrderedDict()  # the one used last at the end
+        self._wanted, self._starts = trio.open_memory_channel[tuple[Surroundings, Family]](float("inf"))
+
+    @property
+    def python_version(self) -> str:
+        """That of the interpreter of scripts."""
+        return self._first.zygote.version
+
+    @property
+    def families(self) -> list[Family]:
+        """All that run."""
+        return [self._first, *self._others.values()]
+
+    def family(self, surroundings: Surroundings | None) -> Family:
+        """The family for these surroundings (None: the usual ones), started if it does not run."""
+        if surroundings is None or surroundings == self.usual:
+            return self._first
+        family = self._others.get(surroundings)
+        if family is not None:
+            self._others.move_to_end(surroundings)
+            return family
+        self._make_room()
+        taken = {family.number for family in self.families}
+        number = next(number for number in range(len(taken) + 1) if number not in taken)
+        family = Family(self._make_zygote(surroundings, number), number, idle_target=0, target=self._target)
+        self._others[surroundings] = family
+        self._wanted.send_nowait((surroundings, family))
+        return family
+
+    def refill(self) -> None:
+        """Has the children of the usual family started."""
+        for pool in self._first.pools.values():
+            pool.refill()
+
+    def stop(self) -> None:
+        """Ends all fork servers, and with them every child, for good."""
+        for family in self.families:
+            family.zygote.stop()
+
+    async def run(self) -> None:
+        """Runs the fork servers that are asked for, until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                async for surroundings, family in self._starts:
+                    nursery.start_soon(self._keep, surroundings, family)
+        finally:
+            for family in self.families:
+                family.close()
+
+    async def _keep(self, surroundings: Surroundings, family: Family) -> None:
+        try:
+            await family.zygote.run()
+        except SandboxError as error:
+            logger.error("cannot start a fork server for %s: %s", surroundings, error)
+            if self._others.get(surroundings) is family:
+                del self._others[surroundings]
+            family.fail(str(error))
+
+    def _make_room(self) -> None:
+        for surroundings, family in list(self._others.items()):
+            if len(self._others) + 1 < self._max:
+                return
+            if not family.jobs:
+                del self._others[surroundings]
+                family.close()
+                family.zygote.stop()
