@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import resource
 import shutil
@@ -41,6 +42,7 @@ from minwebhook.http.tls import make_context
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
@@ -106,7 +108,17 @@ class _Program:
         self._scripts = ScriptStore(database)
         self._job_store = JobStore(database)
         self._retention = Retention(self._job_store)
-        self._jobs = JobTable(self._job_store, max_queued=settings.jobs.max_queued_jobs, slots=settings.worker_count)
+        self._jobs = JobTable(
+            self._job_store,
+            limits=QueueLimits(
+                settings.jobs.max_queued_jobs,
+                settings.jobs.max_queued_jobs_per_workspace,
+                settings.jobs.max_queued_jobs_per_script,
+                settings.jobs.max_queued_jobs_per_token,
+            ),
+            slots=settings.worker_count,
+            max_sync_wait_s=settings.jobs.max_sync_wait_s or math.inf,
+        )
         self._sync_waits = DeadlineQueue(settings.wait_result_s)
         self._heartbeats = DeadlineQueue(settings.heartbeat_s)
         self._storages = WorkspaceStorages(database, settings.storage, data)

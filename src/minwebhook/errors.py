@@ -158,11 +158,22 @@ class InsufficientStorage(ApiError):
     prefix = "Insufficient storage: "
 
 
-class Unavailable(ApiError):
+class _TryLater(ApiError):
+    """With ``Retry-After`` in seconds."""
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(detail, headers=(("Retry-After", str(retry_after_s)), *headers))
+
+
+class TooManyRequests(_TryLater):
+    """429 with ``Retry-After``: this caller, or this script, has more waiting than it may have."""
+
+    status = 429
+    prefix = "Too many requests: "
+
+
+class Unavailable(_TryLater):
     """503 with ``Retry-After``: the store or the workers cannot take this now."""
 
     status = 503
     prefix = "Unavailable: "
-
-    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(detail, headers=(("Retry-After", str(retry_after_s)),))

@@ -108,6 +108,18 @@ class JobSettings:
     workers: int = _setting(0, "Jobs that run at the same time; 0 = one per CPU core.", low=0)
     job_timeout_s: float = _setting(900.0, "Longest run of any job, in seconds.", low=0.01)
     max_queued_jobs: int = _setting(100_000, "Jobs waiting in memory; a further one is refused with 503.", low=1)
+    max_queued_jobs_per_workspace: int = _setting(
+        0, "Jobs of one workspace that wait; a further one is refused with 503; 0 = no limit of its own.", low=0
+    )
+    max_queued_jobs_per_script: int = _setting(
+        0, "Jobs of one script that wait; a further one is refused with 429; 0 = no limit of its own.", low=0
+    )
+    max_queued_jobs_per_token: int = _setting(
+        0, "Jobs of one token that wait; a further one is refused with 429; 0 = no limit of its own.", low=0
+    )
+    max_sync_wait_s: float = _setting(
+        0.0, "Seconds a sync call waits for its turn, then 503; 0 = as long as for its result.", low=0
+    )
     wait_result_timeout_s: float = _setting(
         600.0,
         "Seconds a sync caller waits; then it gets 500 and the job is cancelled; 0 = 2.",

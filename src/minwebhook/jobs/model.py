@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from minwebhook.errors import MinwebhookError
@@ -85,6 +85,14 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
         raise IllegalTransition(f"{event.value} is not possible in state {state.value}") from None
 
 
+class Concurrency(NamedTuple):
+    """At most ``limit`` runs with the same key at a time; those that ended within the last ``window_ms`` count, too."""
+
+    key: str
+    limit: int
+    window_ms: int = 0
+
+
 @dataclass(slots=True)  # a frozen one takes three times as long to make, for every job
 class JobSpec:
     """What was asked for: the code, its arguments, on whose behalf. Only a preprocessor changes it."""
@@ -122,6 +130,9 @@ class JobSpec:
     cache_ttl_s: int | None = None
     #: The fork server it needs; None for the usual one.
     surroundings: Surroundings | None = None
+    concurrency: Concurrency | None = None
+    #: Whose turn it takes when jobs wait: whoever's token started it.
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+import orjson
+
 from minwebhook.auth.principal import Principal
-from minwebhook.jobs.model import JobSpec
+from minwebhook.jobs.model import Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.scripts.model import Language
 from minwebhook.scripts.script import Script
 from minwebhook.webhooks.arguments import Arguments
 from minwebhook.webhooks.query import RunOptions
+
+#: What a concurrency key may hold: an argument by name.
+_ARGUMENT: Final = re.compile(r"\$args\[([^\]]*)\]")
+
+
+def concurrency_of(script: Script, arguments: bytes) -> Concurrency | None:
+    """How many of its runs may run at a time, with these arguments (JSON text); None for any number.
+
+    The key is the script's path, or its own with ``$workspace`` and ``$args[name]`` replaced. A key of its own counts
+    the runs of all workspaces.
+    """
+    limit = script.concurrent_limit
+    if not limit:
+        return None
+    key = script.concurrency_key
+    if not key:
+        return Concurrency(f"{script.workspace_id}/script/{script.path}", limit, script.concurrency_window_ms)
+    key = key.replace("$workspace", script.workspace_id)
+    if "$args[" in key:
+        values = orjson.loads(arguments)
+
+        def value_of(match: re.Match[str]) -> str:
+            value = values.get(match[1])
+            return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+        key = _ARGUMENT.sub(value_of, key)
+    return Concurrency(key, limit, script.concurrency_window_ms)
 
 
 def script_spec(
@@ -38,6 +70,8 @@ def script_spec(
         environment=script.environment,
         preprocess=preprocess,
         cache_ttl_s=script.cache_ttl_s,
+        concurrency=concurrency_of(script, arguments.text),
+        owner=principal.token_prefix or principal.email,
     )
 
 
@@ -66,6 +100,7 @@ def preview_spec(
         path=path,
         tag=tag or language.value,
         timeout_s=timeout_s,
+        owner=principal.token_prefix or principal.email,
     )
 
 
@@ -96,4 +131,6 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         environment=script.environment if script is not None else (),
         preprocess=record.options.preprocess,
         cache_ttl_s=record.options.cache_ttl_s,
+        concurrency=concurrency_of(script, record.arguments or b"{}") if script is not None else None,
+        owner=record.email,
     )

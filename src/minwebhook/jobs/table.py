@@ -7,6 +7,7 @@ Sync jobs live here alone until they end; async jobs have a row before their id 
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import sys
 import time
@@ -20,6 +21,7 @@ from minwebhook.errors import BadRequest, Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.ids import IdMaker
 from minwebhook.jobs.model import ENDING_EVENT, Cancellation, Job, JobEvent, JobSpec, JobState, Outcome, next_state
+from minwebhook.jobs.pressure import Pressure, QueueLimits
 from minwebhook.jobs.queue import JobQueue
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.watch import Watchers
@@ -34,20 +36,30 @@ _SAVE_RETRY_S = 1.0
 _INSERT_S = 10.0
 #: Rows written in one turn of the loop: some 10 ms.
 _SAVE_AT_ONCE = 500
+_MAX_CLOCK_SLEEP_S = 30.0
 
 #: Why jobs end whose callers are cut off by the end of the server.
 SERVER_STOPS = Cancellation("minwebhook", "the server stops")
+#: Why jobs end whose callers did not want to wait any longer for their turn.
+QUEUE_TOO_LONG = Cancellation("minwebhook", "no worker was free in time")
 
 
 class JobTable:
     """Live jobs by id, their queue, and who waits for them."""
 
     def __init__(
-        self, store: JobStore, *, max_queued: int, slots: int = sys.maxsize, clock: Callable[[], int] = now_ms
+        self,
+        store: JobStore,
+        *,
+        limits: QueueLimits,
+        slots: int = sys.maxsize,
+        max_sync_wait_s: float = math.inf,
+        clock: Callable[[], int] = now_ms,
     ) -> None:
-        """At most ``slots`` jobs run at the same time, and at most ``max_queued`` wait."""
+        """At most ``slots`` jobs run at the same time, and as many as ``limits`` say wait; sync ones for a limited time."""
         self._store = store
-        self._max_queued = max_queued
+        self._pressure = Pressure(limits)
+        self._max_sync_wait_s = max_sync_wait_s
         self._free_slots = slots
         self._clock = clock
         self._ids = IdMaker()
@@ -60,6 +72,7 @@ class JobTable:
         self._idle_workers = trio.lowlevel.ParkingLot()
         self._for_workers: deque[Job] = deque()
         self._alarm = trio.Event()
+        self._alarm_ms = math.inf
         self._saver = trio.Event()
         self._is_stopping = False
         self._nothing_runs = trio.Event()
@@ -72,9 +85,9 @@ class JobTable:
 
     def submit_sync(self, spec: JobSpec, *, job_id: UUID | None = None) -> Job:
         """A job that someone waits for, and runs in the own task when :meth:`turn` says so; on disk when it has ended."""
-        job = self._make(spec, job_id, None)
         if job_id is not None and self._store.exists(job_id):
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
+        job = self._make(spec, job_id, None)
         self._add(job)
         job.turn = trio.Event()
         self._enqueue(job)
@@ -92,6 +105,9 @@ class JobTable:
             if not job.is_stored:
                 self._store.forget(job.id)
                 raise Unavailable("the job could not be stored in time")
+        except BaseException:
+            self._pressure.leave(spec)
+            raise
         finally:
             self._being_stored.discard(job.id)
         self._add(job)
@@ -101,6 +117,7 @@ class JobTable:
     def restore(self, job_id: UUID, spec: JobSpec, created_at_ms: int, scheduled_for_ms: int) -> Job:
         """A job that an earlier run of the server acknowledged and did not end."""
         job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True)
+        self._pressure.enter_anyway(spec)
         self._add(job)
         self._enqueue(job)
         return job
@@ -108,13 +125,12 @@ class JobTable:
     def _make(self, spec: JobSpec, job_id: UUID | None, scheduled_for_ms: int | None) -> Job:
         if self._is_stopping:
             raise Unavailable("the server stops; try again")
-        if self.queued_count + len(self._being_stored) >= self._max_queued:
-            raise Unavailable(f"{self.queued_count} jobs are queued, the limit is {self._max_queued} (max_queued_jobs)")
         now = self._clock()
         if job_id is None:
             job_id = self._ids.make(now)
         elif job_id in self._jobs or job_id in self._being_stored:
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
+        self._pressure.enter(spec, now)
         scheduled_ms = now if scheduled_for_ms is None else scheduled_for_ms
         return Job(job_id, spec, now, scheduled_ms, submitted_s=time.perf_counter())
 
@@ -135,16 +151,19 @@ class JobTable:
         now = self._clock()
         self.queued_count += 1
         self._queue.push(job, now)
-        if job.scheduled_for_ms > now:
+        if now < job.scheduled_for_ms < self._alarm_ms:
             self._alarm.set()
         self._dispatch(now)
 
     def _dispatch(self, now: int) -> None:
         """Starts the jobs whose turn it is: a sync job in the task that waits for it, others in a worker."""
-        while self._free_slots and not self._is_stopping and (job := self._queue.pop(now)) is not None:
+        if self._is_stopping:
+            return
+        while self._free_slots and (job := self._queue.pop(now)) is not None:
             job.state = next_state(job.state, JobEvent.START)
             job.started_at_ms = now
             self.queued_count -= 1
+            self._pressure.leave(job.spec)
             self.running_count += 1
             self._free_slots -= 1
             self.watchers.tell(job.id)
@@ -153,6 +172,8 @@ class JobTable:
             else:
                 self._for_workers.append(job)
                 self._idle_workers.unpark()
+        if self._queue.release_ms < self._alarm_ms:
+            self._alarm.set()
 
     # --- running: for the executor ------------------------------------------------------------------------------------
 
@@ -165,31 +186,43 @@ class JobTable:
     async def turn(self, job: Job) -> bool:
         """Until it is the turn of a sync job. False if it ended before, cancelled.
 
-        When the caller is cancelled while it waits, the job is cancelled, too.
+        When the caller is cancelled while it waits, the job is cancelled, too. Raises :class:`Unavailable` if it waits for
+        too long.
         """
         if job.state is JobState.QUEUED and job.turn is not None:
             try:
-                await job.turn.wait()
+                with trio.move_on_after(self._max_sync_wait_s):
+                    await job.turn.wait()
             except trio.Cancelled:
                 if not job.state.is_final:
                     self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
                 raise
+            if job.state is JobState.QUEUED:
+                self.cancel(job, QUEUE_TOO_LONG)
+                raise Unavailable(
+                    f"no worker was free within {self._max_sync_wait_s:g} s (max_sync_wait_s)",
+                    retry_after_s=self._pressure.retry_after_s(self._clock()),
+                )
         return job.state is JobState.RUNNING
 
-    def _free_slot(self) -> None:
+    def _free_slot(self, job: Job) -> None:
         self.running_count -= 1
         self._free_slots += 1
+        now = self._clock()
+        self._queue.end(job, now)
+        self._pressure.ended(now)
         if self.queued_count:
-            self._dispatch(self._clock())
+            self._dispatch(now)
 
     def finish(self, job: Job, outcome: Outcome, duration_ms: int) -> None:
         """The job has ended; everyone who waits is told. Closes its log."""
         was_running = job.state is JobState.RUNNING
         job.state = next_state(job.state, ENDING_EVENT[outcome.state])
         if was_running:
-            self._free_slot()
+            self._free_slot(job)
         else:
             self.queued_count -= 1
+            self._pressure.leave(job.spec)
             if job.turn is not None:
                 job.turn.set()
         if job.log is not None:
@@ -208,7 +241,8 @@ class JobTable:
         """A running job was interrupted by the end of the server: it starts again later, from its beginning."""
         job.state = next_state(job.state, JobEvent.REQUEUE)
         job.started_at_ms = None
-        self._free_slot()
+        self._free_slot(job)
+        self._pressure.enter_anyway(job.spec)
         self._enqueue(job)
         self.watchers.tell(job.id)
 
@@ -235,9 +269,10 @@ class JobTable:
         """Starts jobs that were scheduled for later when they become due."""
         while True:
             self._alarm = trio.Event()
-            due = self._queue.next_due_ms()
-            pause = trio.CancelScope() if due is None else trio.move_on_after(max(due - self._clock(), 0) / 1000)
-            with pause:
+            self._alarm_ms = self._queue.next_due_ms()
+            # The clock may be set while this sleeps.
+            pause_s = min(max(self._alarm_ms - self._clock(), 0) / 1000, _MAX_CLOCK_SLEEP_S)
+            with trio.move_on_after(pause_s):
                 await self._alarm.wait()
             now = self._clock()
             self._queue.ripen(now)  # even if none can start: a due job is not what this task waits for

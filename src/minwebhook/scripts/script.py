@@ -81,6 +81,21 @@ class Script:
         return 0 if self.settings.get("delete_after_use") else None
 
     @property
+    def concurrent_limit(self) -> int | None:
+        """How many of its runs may run at a time; None or 0 for any number."""
+        return self.settings.get("concurrent_limit")
+
+    @property
+    def concurrency_key(self) -> str | None:
+        """What its runs are counted by, instead of its path."""
+        return self.settings.get("concurrency_key")
+
+    @property
+    def concurrency_window_ms(self) -> int:
+        """For how long a run counts after its end, in milliseconds."""
+        return 1000 * (self.settings.get("concurrency_time_window_s") or 0)
+
+    @property
     def is_live(self) -> bool:
         """Whether it is the deployed version of its path."""
         return not (self.archived or self.deleted)

@@ -17,6 +17,7 @@ from minwebhook.errors import SandboxError
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor, version_key
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
+from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.runtimes.child import Child, Report
@@ -95,7 +96,7 @@ def pool() -> EmptyPool:
 
 @pytest.fixture
 def table() -> JobTable:
-    return JobTable(cast(JobStore, NoStore()), max_queued=10, slots=1)
+    return JobTable(cast(JobStore, NoStore()), limits=QueueLimits(10), slots=1)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -27,6 +28,7 @@ from minwebhook.jobs.model import (
     Outcome,
     next_state,
 )
+from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.queue import JobQueue
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
@@ -76,7 +78,7 @@ class MemoryStore:
 
 
 def make_table(store: MemoryStore, **more: Any) -> JobTable:
-    return JobTable(cast(JobStore, store), **{"max_queued": MAX_QUEUED, **more})
+    return JobTable(cast(JobStore, store), **{"limits": QueueLimits(MAX_QUEUED), **more})
 
 
 SLOTS = 2
@@ -331,7 +333,7 @@ async def test_a_worker_waits_for_a_job(autojump_clock: trio.testing.MockClock) 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 async def test_jobs_of_one_due_time_wake_one_worker_each(autojump_clock: trio.testing.MockClock, count: int) -> None:
-    table = make_table(MemoryStore(), max_queued=100, clock=lambda: int(trio.current_time() * 1000))
+    table = make_table(MemoryStore(), limits=QueueLimits(100), clock=lambda: int(trio.current_time() * 1000))
     due = int(trio.current_time() * 1000) + 60_000
     started: list[Job] = []
 
@@ -465,7 +467,7 @@ def child(parent: UUID | None, workspace: str = "demo") -> JobSpec:
 
 
 async def test_the_children_of_a_cancelled_job_go_with_it() -> None:
-    table = make_table(MemoryStore(), slots=2, max_queued=100)
+    table = make_table(MemoryStore(), slots=2, limits=QueueLimits(100))
     parent = table.submit_sync(spec())
     running = await table.submit(child(parent.id))
     queued = await table.submit(child(parent.id))
@@ -494,7 +496,7 @@ async def test_the_children_of_a_cancelled_job_go_with_it() -> None:
 
 async def test_families_that_callers_make_up_end_all_the_same() -> None:
     """Ids are chosen by callers: a job that is its own parent, two that are each other's, and a very long line."""
-    table = make_table(MemoryStore(), slots=1, max_queued=100_000)
+    table = make_table(MemoryStore(), slots=1, limits=QueueLimits(100_000))
     table.submit_sync(spec())
     ids = [UUID(int=number) for number in range(1, 4)]
     own = table.submit_sync(child(ids[0]), job_id=ids[0])
@@ -526,4 +528,4 @@ def test_the_queue_skips_what_was_cancelled_and_forgets_it() -> None:
     assert queue.pop(25) is jobs[2]
     assert queue.pop(25) is None
     assert queue.pop(30) is jobs[3]
-    assert queue.next_due_ms() is None
+    assert queue.next_due_ms() == math.inf
