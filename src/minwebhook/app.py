@@ -33,6 +33,7 @@ from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
+from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
 from minwebhook.errors import ApiError, SettingsError
 from minwebhook.http.deadlines import DeadlineQueue
@@ -59,6 +60,7 @@ from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.uploads import remove_unsettled
 from minwebhook.storage.workspaces import WorkspaceStorages
 from minwebhook.times import now_ms
+from minwebhook.upkeep.restore import refuse_half_restored
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +78,12 @@ _SPARE_FILES = 64
 async def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises :class:`~minwebhook.errors.MinwebhookError` if it cannot start."""
     data = _prepare_data_directory(Path(settings.server.data))
+    refuse_half_restored(data)
     tls = make_context(settings.server.tls_cert, settings.server.tls_key) if settings.server.tls_cert else None
     # Before anything is made that would be left behind by an address that cannot be had. Early clients wait.
     listeners = open_listeners(settings.server.listen, tls)
     try:
-        database = Database.open(data / "minwebhook.db")  # refused while another server uses it
+        database = Database.open(data / FILE_NAME)  # refused while another server uses it
         try:
             shutil.rmtree(data / "sandbox", ignore_errors=True)  # what a killed server left
             await _Program(settings, data, database, listeners).run()

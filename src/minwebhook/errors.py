@@ -24,6 +24,10 @@ class SandboxError(MinwebhookError):
     """The kernel refuses what the sandbox needs; the text says which part and how to allow it."""
 
 
+class UpkeepError(MinwebhookError):
+    """A backup cannot be made, read or put back; the text says why and what to do."""
+
+
 class ApiError(MinwebhookError):
     """An error with an HTTP answer: ``status``, class ``prefix``, public ``detail`` and extra response headers."""
 

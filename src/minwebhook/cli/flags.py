@@ -15,6 +15,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             _add_flag(parser, info)
 
 
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """``--config FILE`` and ``--data``: what commands need that work on the data directory of a server."""
+    parser.add_argument("--config", metavar="FILE", help="TOML file with settings.")
+    _add_flag(parser, CATALOGUE["data"])
+
+
 def _add_flag(parser: argparse.ArgumentParser, info: SettingInfo) -> None:
     sentence = info.sentence.replace("%", "%%")
     if info.type is bool:
@@ -41,6 +47,6 @@ def settings_from(options: argparse.Namespace) -> Settings:
     given = {
         name: value
         for name, info in CATALOGUE.items()
-        if info.has_flag and (value := getattr(options, name)) is not None
+        if info.has_flag and (value := getattr(options, name, None)) is not None
     }
     return load_settings(flags=given, config=options.config)

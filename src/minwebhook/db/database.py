@@ -15,7 +15,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -28,9 +27,11 @@ from typing import Any, Final, TypeVar, overload
 
 import trio
 
-from minwebhook.db import functions
+from minwebhook.db import copies, functions
 from minwebhook.db.migrations import MIGRATIONS, Migration, migrate
 from minwebhook.errors import SettingsError, Unavailable
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -95,7 +96,7 @@ class _TransactionLost(Exception):
 
 
 def _log_error(sql: str, error: Exception) -> None:
-    logging.getLogger(__name__).error("a queued write failed: %s", sql, exc_info=error)
+    logger.error("a queued write failed: %s", sql, exc_info=error)
 
 
 class Database:
@@ -134,10 +135,8 @@ class Database:
         writer: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Two servers on one file would run each job twice and trust stale caches. The lock is a file of its own:
-            # closing a descriptor of the database itself would drop SQLite's locks (man 2 fcntl).
-            lock_fd = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Two servers on one file would run each job twice and trust stale caches.
+            lock_fd = copies.lock(path)
             # SQLite gives its -wal and -shm files the mode of the main file.
             fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
@@ -145,15 +144,13 @@ class Database:
             finally:
                 os.close(fd)
             writer = _open_writer(path)
-            migrate(writer, migrations)
+            migrate(writer, migrations, keep_copy=lambda version: _keep_copy(writer, path, version))
             return cls(path, writer, lock_fd, on_error)
         except BaseException as error:
             if writer is not None:
                 writer.close()
             if lock_fd >= 0:
                 os.close(lock_fd)
-            if isinstance(error, BlockingIOError):
-                raise SettingsError(f"the database {path} is in use by another server") from error
             if isinstance(error, OSError):
                 raise SettingsError(f"cannot open the database {path}: {error.strerror}") from error
             if isinstance(error, sqlite3.Error):
@@ -387,6 +384,22 @@ class Database:
                 connection.close()
             else:
                 self._idle_readers.append(connection)
+
+
+def _keep_copy(writer: sqlite3.Connection, path: Path, version: int) -> None:
+    """The database as it is before its schema changes, beside it; copies of earlier versions go."""
+    target = path.with_name(f"{path.name}.schema-{version}")
+    logger.info("the schema of the database changes: a copy of it, in version %d, is kept in %s", version, target)
+    target.unlink(missing_ok=True)  # of a migration that did not end
+    try:
+        copies.copy(writer, target)
+    except (OSError, sqlite3.Error) as error:
+        raise SettingsError(
+            f"cannot keep a copy of the database before its schema changes: {error}; make room for one more {path.name}"
+        ) from error
+    for old in path.parent.glob(f"{path.name}.schema-*"):
+        if old != target:
+            old.unlink(missing_ok=True)
 
 
 def _open_writer(path: Path) -> sqlite3.Connection:

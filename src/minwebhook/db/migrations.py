@@ -10,7 +10,7 @@ stored as the bytes or text it is answered with.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -210,10 +210,16 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
 )
 
 
-def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+def migrate(
+    connection: sqlite3.Connection,
+    migrations: Sequence[Migration] = MIGRATIONS,
+    *,
+    keep_copy: Callable[[int], None] = lambda version: None,
+) -> int:
     """Bring the database behind ``connection`` (in autocommit mode) up to date; the number of steps applied.
 
-    Raises :class:`SettingsError` for a database of a newer version of this program and for one that is not ours.
+    ``keep_copy`` is called with the version of a schema that is about to change. Raises :class:`SettingsError` for a
+    database of a newer version of this program and for one that is not ours.
     """
     if [step.id for step in migrations] != list(range(1, len(migrations) + 1)):
         raise ValueError("migrations must be numbered 1, 2, 3 …")
@@ -227,6 +233,8 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MI
             f"the database has schema version {version}, this program knows up to {len(migrations)}: "
             "start the newer program again, or restore a backup from before the upgrade"
         )
+    if 0 < version < len(migrations):
+        keep_copy(version)
     for step in migrations[version:]:
         _apply(connection, step)
     return len(migrations) - version

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from typing import Final
 
 from minwebhook.storage.keys import MAX_KEY_BYTES, RESERVED_SEGMENT, ObjectKey, is_key
 from minwebhook.storage.model import ListedObject, Page
 from minwebhook.storage.tree import Tree
+
+#: Names of one folder that are held at once when all objects are gone through.
+_ALL_BATCH: Final = 10_000
 
 
 def list_tree(tree: Tree, prefix: str, after: str, limit: int) -> Page:
@@ -24,6 +28,11 @@ def list_tree(tree: Tree, prefix: str, after: str, limit: int) -> Page:
             return Page(tuple(objects), objects[-1].key)
         objects.append(ListedObject(key, found.st_size, found.st_mtime_ns // 1_000_000))
     return Page(tuple(objects))
+
+
+def all_keys(tree: Tree) -> Iterator[ObjectKey]:
+    """The keys of all objects, in order; objects that come and go meanwhile may be among them or not."""
+    return _keys(tree, "", "", "", _ALL_BATCH)
 
 
 def _keys(tree: Tree, base: str, prefix: str, after: str, batch: int) -> Iterator[ObjectKey]:

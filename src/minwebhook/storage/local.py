@@ -35,7 +35,8 @@ from minwebhook.storage.model import ByteRange, ObjectHeaders, ObjectInfo, Page
 from minwebhook.storage.sidecars import SHARDS, Sidecars, Version
 from minwebhook.storage.tree import Tree
 
-_NEW: Final = (RESERVED_SEGMENT, "new")
+#: Where files are that are being written.
+NEW_FOLDER: Final = (RESERVED_SEGMENT, "new")
 
 #: What is handed to a thread at once. A hand-over costs some 0.1 ms (more on a busy machine), writing this much 1 ms.
 PIECE_BYTES: Final = 2 * 1024 * 1024
@@ -93,13 +94,13 @@ class LocalBackend:
             finally:
                 os.close(top)
             tree = Tree(root)
-            with tree.folder(_NEW, make=True), tree.folder((RESERVED_SEGMENT,)) as own:
+            with tree.folder(NEW_FOLDER, make=True), tree.folder((RESERVED_SEGMENT,)) as own:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 lock = os.open("lock", flags, 0o600, dir_fd=own)
             # The locks of keys are in this process's memory, and what is in "new" is taken for left over.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for name in list(tree.names(_NEW)):
-                tree.remove((*_NEW, name))
+            for name in list(tree.names(NEW_FOLDER)):
+                tree.remove((*NEW_FOLDER, name))
             return cls(root, lock)
         except OSError as error:
             for fd in (root, lock):
@@ -120,7 +121,7 @@ class LocalBackend:
     def open_source(self, key: ObjectKey, wanted: ByteRange | None) -> _Source:
         """Open the object's file."""
         with _errors_of(key):
-            fd, info = self._open(key)
+            fd, info = open_object(self.tree, self.sidecars, key)
         try:
             span = (0, info.size) if wanted is None else wanted.within(info.size)
             return _Source(fd, info, span)
@@ -131,7 +132,7 @@ class LocalBackend:
     def head(self, key: ObjectKey) -> ObjectInfo:
         """What is known of an object."""
         with _errors_of(key):
-            fd, info = self._open(key)
+            fd, info = open_object(self.tree, self.sidecars, key)
             os.close(fd)
         return info
 
@@ -199,7 +200,7 @@ class LocalBackend:
 
     def temporary(self) -> tuple[str, ...]:
         """The name of a new file that is not an object yet."""
-        return (*_NEW, os.urandom(12).hex())
+        return (*NEW_FOLDER, os.urandom(12).hex())
 
     def stamp_ns(self) -> int:
         """A modification time that no other version has: the kernel's own is the same for some milliseconds."""
@@ -242,26 +243,6 @@ class LocalBackend:
                 raise IsADirectoryError(errno.EISDIR, segments[-1])
         if any(len(segment.encode()) > _MAX_SEGMENT_BYTES for segment in segments):
             raise OSError(errno.ENAMETOOLONG, "a segment")
-
-    def _open(self, key: ObjectKey) -> tuple[int, ObjectInfo]:
-        """The object's file and what is known of it; the two belong together."""
-        seen, looks = None, 0
-        while True:
-            looks += 1
-            fd, found = self.tree.open_file(key.split("/"))
-            try:
-                versions = self.sidecars.read(key)
-            except BaseException:
-                os.close(fd)
-                raise
-            version = _known(versions, found)
-            if version is not None:
-                return fd, _info(key, version)
-            # Replaced between the two steps, or, if nothing changes, it came by other means.
-            if looks == _MAX_LOOKS or seen == (found.st_ino, found.st_mtime_ns):
-                return fd, _foreign_info(key, found, versions)
-            seen = (found.st_ino, found.st_mtime_ns)
-            os.close(fd)
 
     def _sweep_one(self, segments: tuple[str, ...], key: ObjectKey | None) -> bool:
         """Remove a sidecar if it is one of nothing."""
@@ -349,6 +330,27 @@ class _Source:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def open_object(tree: Tree, sidecars: Sidecars, key: ObjectKey) -> tuple[int, ObjectInfo]:
+    """The object's file and what is known of it; the two belong together, whoever replaces it meanwhile."""
+    seen, looks = None, 0
+    while True:
+        looks += 1
+        fd, found = tree.open_file(key.split("/"))
+        try:
+            versions = sidecars.read(key)
+        except BaseException:
+            os.close(fd)
+            raise
+        version = _known(versions, found)
+        if version is not None:
+            return fd, _info(key, version)
+        # Replaced between the two steps, or, if nothing changes, it came by other means.
+        if looks == _MAX_LOOKS or seen == (found.st_ino, found.st_mtime_ns):
+            return fd, _foreign_info(key, found, versions)
+        seen = (found.st_ino, found.st_mtime_ns)
+        os.close(fd)
 
 
 def _known(versions: list[Version], found: os.stat_result) -> Version | None:

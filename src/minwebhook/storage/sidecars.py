@@ -68,11 +68,11 @@ class Sidecars:
 
     def read(self, key: ObjectKey) -> list[Version]:
         """The versions that are known, oldest first; none for an object that came by other means."""
-        return _parse(self._read(_segments(key)))[1]
+        return _parse(self._read(place(key)))[1]
 
     def write(self, key: ObjectKey, versions: Sequence[Version], temporary: Sequence[str]) -> None:
         """Replace the sidecar, durably; it is written to ``temporary`` first, which is gone afterwards."""
-        data = orjson.dumps({"key": key, "versions": [version.to_json() for version in versions]})
+        data = encode(key, versions)
         try:
             fd = self._tree.create_file(temporary)
             try:
@@ -82,7 +82,7 @@ class Sidecars:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            self._tree.rename(temporary, _segments(key))
+            self._tree.rename(temporary, place(key))
         except BaseException:
             with suppress(OSError):
                 self._tree.remove(temporary)
@@ -90,7 +90,7 @@ class Sidecars:
 
     def remove(self, key: ObjectKey) -> None:
         """Forget an object."""
-        self._tree.remove(_segments(key))
+        self._tree.remove(place(key))
 
     def shard(self, number: int) -> Iterator[tuple[tuple[str, ...], ObjectKey | None]]:
         """Every file of one shard, with the key it says it is for; None when it is none of ours."""
@@ -98,7 +98,7 @@ class Sidecars:
         for name in list(self._tree.names(folder)):
             segments = (*folder, name)
             key, _ = _parse(self._read(segments))
-            yield segments, key if key is not None and _segments(key) == segments else None
+            yield segments, key if key is not None and place(key) == segments else None
 
     def _read(self, segments: Sequence[str]) -> bytes:
         try:
@@ -113,7 +113,13 @@ class Sidecars:
             os.close(fd)
 
 
-def _segments(key: ObjectKey) -> tuple[str, ...]:
+def encode(key: ObjectKey, versions: Sequence[Version]) -> bytes:
+    """What a sidecar holds."""
+    return orjson.dumps({"key": key, "versions": [version.to_json() for version in versions]})
+
+
+def place(key: ObjectKey) -> tuple[str, ...]:
+    """Where the sidecar of an object is, in segments below the root."""
     digest = hashlib.sha256(key.encode()).hexdigest()
     return (*_FOLDER, digest[:2], digest[2:])
 

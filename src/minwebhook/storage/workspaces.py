@@ -164,7 +164,7 @@ class WorkspaceStorages:
             return config.primary
         if self._kind == "none":
             return None
-        if not _WORKSPACE.fullmatch(workspace):
+        if not is_folder_name(workspace):
             raise BadGateway("a workspace with such an id has no storage unless one is configured for it")
         if self._shared_s3 is not None:
             return replace(self._shared_s3, prefix=f"{workspace}/")
@@ -196,6 +196,11 @@ class WorkspaceStorages:
             return await self._db.transact(work)
         except sqlite3.IntegrityError as error:
             raise NotFound(f"workspace {workspace} not found") from error
+
+
+def is_folder_name(workspace: str) -> bool:
+    """Whether a workspace's id is fit to be the name of its folder."""
+    return _WORKSPACE.fullmatch(workspace) is not None
 
 
 def _open(place: Place) -> Backend:
