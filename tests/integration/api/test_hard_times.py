@@ -79,7 +79,7 @@ def test_a_second_server_on_the_same_data_leaves_the_first_alone(tmp_path: Path)
         second = Server(server.data, starts=server.starts + 1)
         with pytest.raises(StartFailed, match="in use by another server"):
             second.start()
-        assert (server.data / "sandbox" / "root").is_dir()
+        assert (server.data / "sandbox" / "root-0").is_dir()
         assert client.run("u/admin/add", {"a": 1}).json() == 2
 
 
