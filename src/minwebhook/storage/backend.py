@@ -24,7 +24,10 @@ class Sink(Protocol):
     """An object that is being written; used by one thread at a time."""
 
     def write(self, data: Bytes) -> None:
-        """Append ``data``, which the caller leaves as it is until this returns."""
+        """Append ``data``, which the caller leaves as it is until this returns.
+
+        An upload gives ``piece_bytes`` at a time, which begin at a page of memory.
+        """
 
     def commit(self, rest: Bytes) -> ObjectInfo:
         """Append ``rest`` and make the object visible. Small objects come with this call alone."""

@@ -41,12 +41,16 @@ NEW_FOLDER: Final = (RESERVED_SEGMENT, "new")
 #: What is handed to a thread at once. A hand-over costs some 0.1 ms (more on a busy machine), writing this much 1 ms.
 PIECE_BYTES: Final = 2 * 1024 * 1024
 
-#: What is given to the kernel at once. For some MiB it looks for larger pages, which cost more than they save (ext4); with
-#: much less, most of the time goes into calls, and into getting the interpreter back after each.
+#: What is given to the page cache at once. For some MiB it looks for larger pages, which cost more than they save (ext4);
+#: with much less, most of the time goes into calls, and into getting the interpreter back after each.
 _WRITE_BYTES: Final = 128 * 1024
 
-#: How much is written before the kernel is asked to bring it to the disk, while we go on: the fsync at the end would
-#: otherwise wait for all of it.
+#: Files stay in the page cache up to this size, since their job will read them now. The rest of larger ones goes past it,
+#: where the file system can do that.
+CACHED_BYTES: Final = 32 * 1024 * 1024
+
+#: How much is written to the page cache before the kernel is asked to bring it to the disk, while we go on: the fsync at
+#: the end would otherwise wait for all of it.
 _FLUSH_BYTES: Final = 32 * 1024 * 1024
 
 #: Locks that keys share; two keys on one lock merely wait for each other.
@@ -265,14 +269,21 @@ class _Sink:
         self._fd = fd
         self._size = 0
         self._flushed = 0
+        self._goes_direct = True
 
     def write(self, data: Bytes) -> None:
         """Write, and let the disk begin."""
         view = memoryview(data)
         with _errors_of(self._key, is_writing=True):
+            if self._goes_direct and self._size >= CACHED_BYTES and len(view) == PIECE_BYTES:
+                written = self._write_direct(view)
+                self._size += written
+                self._flushed = self._size
+                view = view[written:]
             while view:
-                view = view[os.write(self._fd, view[:_WRITE_BYTES]) :]
-            self._size += len(data)
+                written = os.write(self._fd, view[:_WRITE_BYTES])
+                self._size += written
+                view = view[written:]
             if self._size - self._flushed >= _FLUSH_BYTES:
                 # "Not needed" starts writing back what is dirty (mm/fadvise.c), and only then drops what is clean.
                 os.posix_fadvise(self._fd, self._flushed, self._size - self._flushed, os.POSIX_FADV_DONTNEED)
@@ -291,6 +302,23 @@ class _Sink:
             with self._backend.locked(self._key):
                 self._backend.place(self._name, self._key, version)
         return _info(self._key, version)
+
+    def _write_direct(self, view: memoryview) -> int:
+        """Write from this very memory to the disk; gives how many bytes it was.
+
+        0, and then never again, if the file system cannot do that, or not from this memory or to this place: what they
+        have to be multiples of is its own business.
+        """
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, os.O_DIRECT)
+            return os.write(self._fd, view)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._goes_direct = False
+            return 0
+        finally:
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
 
     def discard(self) -> None:
         """Remove the file; after a commit it is not there any more."""

@@ -16,6 +16,7 @@ how long that can be is the backend's own deadline. Discarding runs even when ca
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -161,7 +162,8 @@ class ObjectStorage:
 class Upload:
     """An object that is being stored. Entered, written to in order by one task, committed once.
 
-    One piece is gathered while the one before is written, in two buffers that take turns.
+    One piece is gathered while the one before is written, in two buffers that take turns. They are mappings: memory that
+    begins at a page, of which only what was used is taken, so that small objects take little.
     """
 
     def __init__(self, storage: ObjectStorage, key: ObjectKey, headers: ObjectHeaders) -> None:
@@ -169,8 +171,8 @@ class Upload:
         self._key = key
         self._headers = headers
         self._sink: Sink | None = None
-        self._buffer = bytearray()
-        self._other = bytearray()
+        self._buffer = mmap.mmap(-1, storage.backend.piece_bytes)
+        self._other: mmap.mmap | None = None
         self._used = 0
         self._writing: _Call[None] | None = None
         self._is_committed = False
@@ -185,18 +187,14 @@ class Upload:
         view = memoryview(data)
         while view:
             part = view[: size - self._used]
-            # Grows at first, so that small objects take little; then is used again: memory that is new each time costs
-            # as much as writing it to the disk.
-            if len(self._buffer) == self._used:
-                self._buffer += part
-            else:
-                memoryview(self._buffer)[self._used : self._used + len(part)] = part
+            self._buffer[self._used : self._used + len(part)] = part
             self._used += len(part)
             view = view[len(part) :]
             if self._used == size:
                 await self._written()
-                self._writing = await self._storage.begin(partial(sink.write, self._buffer))
-                self._buffer, self._other, self._used = self._other, self._buffer, 0
+                self._writing = await self._storage.begin(partial(sink.write, memoryview(self._buffer)))
+                free = mmap.mmap(-1, size) if self._other is None else self._other
+                self._buffer, self._other, self._used = free, self._buffer, 0
 
     async def commit(self) -> ObjectInfo:
         """Make the object visible, whole and durable; what is known of it now."""

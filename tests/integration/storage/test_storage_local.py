@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import trio
 
 from minwebhook.errors import BadGateway, BadRequest, InsufficientStorage, NotFound, SettingsError
 from minwebhook.storage.keys import ObjectKey
-from minwebhook.storage.local import PIECE_BYTES, LocalBackend
+from minwebhook.storage.local import CACHED_BYTES, PIECE_BYTES, LocalBackend
 from minwebhook.storage.model import ByteRange, ObjectHeaders
 from minwebhook.storage.objects import ObjectStorage
 from minwebhook.storage.sidecars import Version
@@ -162,6 +163,71 @@ def test_an_object_does_not_lose_its_type_when_the_sidecar_cannot_be_read(
     assert open_files() == before
     assert backend.head(A).headers == CSV
     assert get(backend, "a") == b"1"
+
+
+# Past the page cache
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """More than is kept in the page cache, with a piece and a bit behind it."""
+    return os.urandom(CACHED_BYTES + PIECE_BYTES) + b"rest"
+
+
+def is_cached(file: Path, at: int) -> bool:
+    """Whether the page cache has the byte at this place."""
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        return os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def knows_direct_writes(folder: Path) -> bool:
+    """Whether what is written past the page cache is not in it, and can be told from what is."""
+    file = folder / "probe"
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
+        with mmap.mmap(-1, PIECE_BYTES) as memory:
+            os.write(fd, memory)
+        os.close(fd)
+        return not is_cached(file, 0)
+    except OSError:
+        return False
+
+
+async def test_the_end_of_a_large_file_is_on_the_disk_and_not_in_memory(
+    storage: ObjectStorage, root: Path, tmp_path: Path, large: bytes
+) -> None:
+    async with storage.put(A) as upload:
+        await upload.write(large)
+        info = await upload.commit()
+    file = root / "a"
+    if knows_direct_writes(tmp_path):
+        ends = (0, CACHED_BYTES - 1, CACHED_BYTES, CACHED_BYTES + PIECE_BYTES - 1)
+        assert [is_cached(file, at) for at in ends] == [True, True, False, False]
+    assert info.size == len(large)
+    assert file.read_bytes() == large
+
+
+def test_memory_that_cannot_be_written_directly_is_written_all_the_same(backend: LocalBackend, large: bytes) -> None:
+    sink = backend.open_sink(A, ObjectHeaders())
+    for at in range(0, CACHED_BYTES, PIECE_BYTES):
+        sink.write(large[at : at + PIECE_BYTES])
+    with mmap.mmap(-1, PIECE_BYTES + 1) as memory:
+        memory[1:] = large[CACHED_BYTES : CACHED_BYTES + PIECE_BYTES]
+        with memoryview(memory)[1:] as crooked:
+            sink.write(crooked)
+    sink.commit(large[CACHED_BYTES + PIECE_BYTES :])
+    assert get(backend, "a") == large
+
+
+def test_a_copy_of_a_large_file_is_that_file(backend: LocalBackend, large: bytes) -> None:
+    put(backend, "b", large)
+    backend.copy(ObjectKey("b"), A)
+    assert get(backend, "a") == large
 
 
 # What others put there
