@@ -158,7 +158,7 @@ class _Follower:
         """Writes until the job has ended, or the stream has lasted too long, or the server stops."""
         until = trio.current_time() + (self._settings.stream_timeout_s or math.inf)
         if not is_continued:  # so that the client knows the job, and can come back
-            await events.send(self._event(_UPDATE))
+            await events.send(encode_event(update_text(_UPDATE), event_id=str(self._last)))
         try:
             if not await events.send_all(self, until=until):
                 await events.send(encode_event(update_text({"type": "timeout"})))
@@ -171,28 +171,31 @@ class _Follower:
             await events.send(encode_event(update_text(what)))
 
     def take(self) -> bytes | None:
-        """The next event; None if nothing is new."""
+        """The next event; None if nothing is new. Followers who know and want the same get the same bytes."""
         while (progress := self._subscription.read()) is not None:
-            members = self._members(progress)
+            options = self._options
+            key = (options.only_result, options.running, self._running)
+            found = progress.rendered.get(key)
+            if found is None:
+                found = progress.rendered[key] = self._render(progress)
+            event, self._running, self._last = found
             self.has_ended = progress.ended is not None
-            if len(members) > 1:
-                return self._event(members)
+            if event is not None:
+                return event
         return None
 
     async def wait(self) -> None:
         """Until there may be something new."""
         await self._subscription.wait()
 
-    def _event(self, members: Members) -> bytes:
-        return encode_event(update_text(members), event_id=str(self._last))
-
-    def _members(self, progress: Progress) -> Members:
-        """What an event says of the progress; notes how far the client is behind it."""
+    def _render(self, progress: Progress) -> tuple[bytes | None, bool | None, EventId]:
+        """The event that says it, if there is something to say; what ``running`` has said then, and the event's id."""
         options, ended, position = self._options, progress.ended, progress.position
         members = dict(_UPDATE)
+        told = self._running
         running = options.running_member(is_running=progress.is_running, has_ended=ended is not None)
-        if running is not None and running != self._running:
-            members["running"] = self._running = running
+        if running is not None and running != told:
+            members["running"] = told = running
         if ended is not None:
             members["completed"] = True
         if progress.log:
@@ -207,7 +210,6 @@ class _Follower:
             members["only_result"] = orjson.Fragment(ended.result or b"null")
         elif ended is not None:
             members["job"] = ended.to_json(with_code=False)
-        self._last = EventId(
-            self._last.job_id, position.log, position.stream, self._running is True, is_end=ended is not None
-        )
-        return members
+        last = EventId(self._last.job_id, position.log, position.stream, told is True, is_end=ended is not None)
+        event = encode_event(update_text(members), event_id=str(last)) if len(members) > 1 else None
+        return event, told, last

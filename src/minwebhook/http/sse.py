@@ -76,6 +76,7 @@ class EventWriter:
         self._send = send
         self._heartbeats = heartbeats
         self._pauses = trio.CancelScope()
+        self._is_heartbeat_due = False
 
     async def send(self, event: bytes) -> None:
         """Sends one encoded event; returns when the socket took it."""
@@ -89,7 +90,8 @@ class EventWriter:
         while not source.has_ended and trio.current_time() < until:
             # One scope for all pauses up to a heartbeat: entering one costs as much as a third of sending an event.
             with trio.CancelScope() as self._pauses:
-                while not (source.has_ended or self._pauses.cancel_called or trio.current_time() >= until):
+                self._is_heartbeat_due = False
+                while not (source.has_ended or self._is_heartbeat_due or trio.current_time() >= until):
                     event = source.take()
                     if event is not None:
                         await self._send(event)
@@ -100,10 +102,11 @@ class EventWriter:
                         await source.wait()
                     finally:
                         self._heartbeats.discard(self)
-            if self._pauses.cancel_called:
+            if self._is_heartbeat_due:
                 await self._send(HEARTBEAT)
         return source.has_ended
 
     def expire(self) -> None:
         """Nothing has come for too long. Called by the deadline queue."""
+        self._is_heartbeat_due = True
         self._pauses.cancel()

@@ -119,6 +119,11 @@ class JobLog:
         """Whether there is nothing but the banner."""
         return len(self._buffer) == self._banner_bytes
 
+    @property
+    def extent(self) -> tuple[int, int]:
+        """How much there is, log and chunks: as long as it is the same, nothing is new."""
+        return len(self._buffer), len(self.chunks.ends)
+
     def text(self) -> str:
         """The whole log; "" if nothing was written."""
         return "" if self.is_empty else self._buffer.decode()

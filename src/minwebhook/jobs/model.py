@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from minwebhook.errors import MinwebhookError
@@ -216,6 +216,8 @@ class Job:
     delete_after_s: int | None = None
     #: Deleted by an admin, after its end.
     deleted: bool = False
+    #: What readers at the same place have read of it (jobs/subscription.py).
+    readings: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def is_wiped(self) -> bool:

@@ -2,14 +2,15 @@
 
 No reader has a queue that could become full. Everyone reads the one record of the job, at a position of its own, and is only
 told that there is more. So the job never waits, a reader holds no more than one piece, and one who was away goes on where it
-was: in memory while the job is live, in the database afterwards.
+was: in memory while the job is live, in the database afterwards. Readers at the same place get the same :class:`Progress`:
+it is made once.
 """
 
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from minwebhook.errors import NotFound, Unavailable
@@ -22,6 +23,9 @@ from minwebhook.jobs.table import JobTable
 #: again and again, however early, still gets further each time.
 FIRST_PIECE_BYTES: Final = 64
 PIECE_BYTES: Final = 64 * 1024
+#: Readings that a job keeps for readers at the same place: those who follow it as it writes are at two, before and behind
+#: what is new, with and without its log.
+_MAX_READINGS: Final = 4
 
 
 class Output(Protocol):
@@ -53,6 +57,23 @@ class Progress:
     stream: str | None = None
     #: Set once, with nothing else, when all is read and the job has ended.
     ended: JobRecord | None = None
+    #: What readers have made of it, for others to use (by whatever tells them apart).
+    rendered: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+class _Place(NamedTuple):
+    """Where a reader is. Two at the same place read the same."""
+
+    #: Characters of the log, chunks of the streamed result.
+    log: int
+    stream: int
+    wants_log: bool
+    #: Where the log is read next, in bytes, and how many characters from there on are known to the reader.
+    log_at: int
+    known: int
+    piece_bytes: int = FIRST_PIECE_BYTES
+    #: Whether the reader was told that the job runs; None if it was told nothing.
+    told: bool | None = None
 
 
 class Subscription:
@@ -72,14 +93,8 @@ class Subscription:
         self._store = store
         self._workspace = workspace
         self._job_id = job_id
-        self._position = position
-        self._wants_log = wants_log
-        #: Where the log is read next, in bytes, and how many characters from there on are known to the reader.
-        self._log_at = 0
-        self._known = position.log
-        self._piece_bytes = FIRST_PIECE_BYTES
+        self._place = _Place(position.log, position.stream, wants_log, log_at=0, known=position.log)
         self._stored: Output | None = None
-        self._told: bool | None = None
 
     async def next(self) -> Progress:
         """What is new, as soon as something is. Cancelled, it has taken nothing. Raises what the other two raise."""
@@ -103,17 +118,33 @@ class Subscription:
         Raises :class:`NotFound` if the job is gone.
         """
         job = self._table.get(self._job_id)
-        output = job.output if job is not None else self._stored_output()
+        if job is None:
+            progress, self._place = self._read(None, self._stored_output())
+            return progress
+        output = job.output
+        key = (self._place, job.state, job.is_wiped, None if output is None else output.extent)
+        found = job.readings.get(key)
+        if found is None:
+            if len(job.readings) >= _MAX_READINGS:
+                job.readings.clear()
+            found = job.readings[key] = self._read(job, output)
+        progress, self._place = found
+        return progress
+
+    def _read(self, job: Job | None, output: Output | None) -> tuple[Progress | None, _Place]:
+        """What is new, and the place behind it."""
+        place = self._place
         is_running = job is not None and job.state is JobState.RUNNING
-        log, stream = self._read_output(output) if output is not None else ("", None)
+        log, stream = "", None
+        if output is not None:
+            log, stream, place = _read_output(output, place)
         if log or stream is not None:
-            self._piece_bytes = min(2 * self._piece_bytes, PIECE_BYTES)
+            place = place._replace(piece_bytes=min(2 * place.piece_bytes, PIECE_BYTES))
         elif (ended := self._ended(job)) is not None:
-            return Progress(self._position, False, ended=ended)
-        elif is_running is self._told:
-            return None
-        self._told = is_running
-        return Progress(self._position, is_running, log, stream)
+            return Progress(Position(place.log, place.stream), False, ended=ended), place
+        elif is_running is place.told:
+            return None, place
+        return Progress(Position(place.log, place.stream), is_running, log, stream), place._replace(told=is_running)
 
     def _stored_output(self) -> Output:
         if self._stored is None:
@@ -132,28 +163,28 @@ class Subscription:
         self._stored = None  # just stored, and in the table in the next moment: there is no output yet
         return None
 
-    def _read_output(self, output: Output) -> tuple[str, str | None]:
-        log = self._read_log(output) if self._wants_log else ""
-        text, after = output.chunks_from(self._position.stream, self._piece_bytes)
-        stream = text.decode() if after > self._position.stream else None
-        if log or stream is not None:
-            self._position = Position(self._position.log + len(log), after)
-        return log, stream
 
-    def _read_log(self, output: Output) -> str:
-        while True:
-            size = PIECE_BYTES if self._known else self._piece_bytes
-            text, used = codecs.utf_8_decode(output.log_piece(self._log_at, size), "replace", False)
-            if self._known < len(text):
-                break
-            self._log_at += used
-            self._known -= len(text)
-            if not text:
-                return ""
-        if self._known:
-            used = len(text[: self._known].encode())
-            text = text[self._known :][: self._piece_bytes]
-            used += len(text.encode())
-            self._known = 0
-        self._log_at += used
-        return text
+def _read_output(output: Output, place: _Place) -> tuple[str, str | None, _Place]:
+    """New text of the log, new chunks, and the place behind them."""
+    log, place = _read_log(output, place) if place.wants_log else ("", place)
+    text, after = output.chunks_from(place.stream, place.piece_bytes)
+    stream = text.decode() if after > place.stream else None
+    return log, stream, place._replace(log=place.log + len(log), stream=after)
+
+
+def _read_log(output: Output, place: _Place) -> tuple[str, _Place]:
+    log_at, known = place.log_at, place.known
+    while True:
+        size = PIECE_BYTES if known else place.piece_bytes
+        text, used = codecs.utf_8_decode(output.log_piece(log_at, size), "replace", False)
+        if known < len(text):
+            break
+        log_at += used
+        known -= len(text)
+        if not text:
+            return "", place._replace(log_at=log_at, known=known)
+    if known:
+        used = len(text[:known].encode())
+        text = text[known:][: place.piece_bytes]
+        used += len(text.encode())
+    return text, place._replace(log_at=log_at + used, known=0)

@@ -276,3 +276,40 @@ async def test_a_running_job_of_a_server_that_stops(autojump_clock: trio.testing
     with trio.move_on_after(5) as waiting:
         await subscription.next()
     assert waiting.cancelled_caught
+
+
+def test_readers_at_the_same_place_share_what_they_read() -> None:
+    jobs = Jobs()
+    jobs.start()
+    first, second, without_log = jobs.subscribe(), jobs.subscribe(), jobs.subscribe(wants_log=False)
+    for read in range(3):
+        jobs.write(b"WM_STREAM: %d\n" % read)
+        progress = first.read()
+        assert progress is not None
+        assert progress is second.read()
+        assert progress.stream == str(read)
+        assert first.read() is second.read() is None
+        assert without_log.read() == progress
+    jobs.end()
+    assert first.read() is second.read()
+
+
+def test_what_was_read_is_forgotten_when_a_job_is_wiped() -> None:
+    """Also by those who are where others have read before."""
+    jobs = Jobs()
+    jobs.start()
+    jobs.write(b"WM_STREAM: secret\n")
+    jobs.end()
+    early, late = jobs.subscribe(), jobs.subscribe()
+    assert early.read() == Progress(Position(0, 1), False, "", "secret")
+    ended = early.read()
+    assert jobs.job is not None
+    jobs.job.deleted = True
+    wiped = late.read()
+    assert ended is not None
+    assert wiped is not None
+    assert ended.ended is not None
+    assert ended.ended.result == b"1"
+    assert wiped.stream is None
+    assert wiped.ended is not None
+    assert wiped.ended.result == b"{}"
