@@ -302,8 +302,8 @@ def _prepare_data_directory(path: Path) -> Path:
 
 
 def _log_rung(reached: Reached) -> None:
-    for rung, reason in reached.refused:
-        logger.warning("sandbox %s does not work here: %s", rung, reason)
+    for each in reached.missing:
+        logger.warning("sandbox: %s does not work here: %s; %s", each.name, each.reason, each.cure)
     level = logging.WARNING if reached.rung == "none" else logging.INFO
     logger.log(level, "sandbox %s: %s", reached.rung, reached.description)
 

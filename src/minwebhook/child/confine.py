@@ -27,9 +27,14 @@ _USERNS_ID: Final = 1000
 _OLD_ROOT: Final = "/.old"
 
 
-def enter_namespaces(plan: dict[str, Any]) -> None:
-    """Moves this process into its own namespaces; the next child forked is the first process of a PID namespace."""
-    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWPID
+def enter_namespaces(plan: dict[str, Any], host_proc: int) -> bool:
+    """Moves this process into its own namespaces and root; the next child forked is the first of a PID namespace.
+
+    ``host_proc`` is an open descriptor of the /proc of the machine. True if children may mount a /proc.
+    On rung root the root is built with the rights of root, which may look for its parts anywhere, and then left to a user
+    namespace that has no rights outside of it, if the plan wants one: all that is mounted is locked there.
+    """
+    flags = kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWPID
     if plan["network"] == "none":
         flags |= kernel.CLONE_NEWNET
     if plan["rung"] == "userns":
@@ -38,14 +43,55 @@ def enter_namespaces(plan: dict[str, Any]) -> None:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{_USERNS_ID} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{_USERNS_ID} {gid} 1")
-    kernel.unshare(flags)
+    kernel.unshare(kernel.CLONE_NEWNS)
+    has_proc = _build_root(plan)
+    _seal_root()
+    if plan["user_namespace"]:
+        _give_up_host(plan, flags | kernel.CLONE_NEWNS, host_proc)
+    else:
+        kernel.unshare(flags)
+    return has_proc
 
 
-def build_root(plan: dict[str, Any]) -> bool:
-    """Replaces the root by a read-only one that holds only what the plan names. True if children may mount a /proc.
+def _give_up_host(plan: dict[str, Any], flags: int, host_proc: int) -> None:
+    """From root of the machine to root of a new user namespace, which is an ordinary user outside of it.
 
-    Must run as the first process of the new PID namespace: its /proc is the one that is mounted.
+    Only who still has rights outside may write a map of several ids: a helper, forked before.
     """
+    first, count = plan["first_uid"], plan["uids"]
+    ids = f"0 {first} 1\n{first + 1} {first + 1} {count - 1}".encode()
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    helper = os.fork()
+    if helper == 0:
+        status = 1
+        try:
+            os.close(write_end)
+            if os.read(read_end, 1):
+                for name in ("uid_map", "gid_map"):
+                    fd = os.open(f"{parent}/{name}", os.O_WRONLY, dir_fd=host_proc)
+                    os.write(fd, ids)
+                status = 0
+        except OSError as error:
+            status = error.errno or status
+        finally:
+            os._exit(status)
+    os.close(read_end)
+    try:
+        kernel.unshare(kernel.CLONE_NEWUSER | flags)
+        os.write(write_end, b"!")
+    finally:
+        os.close(write_end)
+        _, ended = os.waitpid(helper, 0)
+    if failed := os.waitstatus_to_exitcode(ended):
+        raise OSError(failed, f"user ids {first} to {first + count - 1} cannot be mapped: {os.strerror(failed)}")
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _build_root(plan: dict[str, Any]) -> bool:
+    """Replaces the root by one that holds only what the plan names. True if its children may mount a /proc."""
     root = plan["root_directory"]
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("root", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
@@ -58,13 +104,7 @@ def build_root(plan: dict[str, Any]) -> bool:
         Path(root + path).symlink_to(target)
     for path in ("/tmp", "/proc", _OLD_ROOT):
         Path(root + path).mkdir()
-    has_proc = True
-    if plan["rung"] == "userns":
-        # There the kernel gives a child its own /proc only while a complete one is visible; ask before the pivot.
-        try:
-            _mount_proc(root + "/proc")
-        except OSError:
-            has_proc = False
+    has_proc = _mount_lifeless_proc(root + "/proc")
     kernel.pivot_root(root, root + _OLD_ROOT)
     os.chdir("/")
     kernel.unmount(_OLD_ROOT)
@@ -72,9 +112,31 @@ def build_root(plan: dict[str, Any]) -> bool:
     return has_proc
 
 
-def seal_root() -> None:
+def _mount_lifeless_proc(target: str) -> bool:
+    """Mounts the /proc of a PID namespace that has ended: no process will ever be seen in it. False if it is refused.
+
+    In a user namespace the kernel mounts a /proc only where a complete one is visible already, so there must be one
+    when the old root is gone, and it must not be one that shows anything.
+    """
+    helper = os.fork()
+    if helper == 0:
+        status = 1
+        try:
+            kernel.unshare(kernel.CLONE_NEWPID)
+            first = os.fork()
+            if first == 0:
+                mount_proc(target)
+                os._exit(0)
+            _, ended = os.waitpid(first, 0)
+            status = int(ended != 0)
+        finally:
+            os._exit(status)
+    return os.waitpid(helper, 0)[1] == 0
+
+
+def _seal_root() -> None:
     """Makes the root itself read-only; the last change of the file system."""
-    attributes_only_here = kernel.MS_BIND | 32 | 1 | kernel.MS_NOSUID | kernel.MS_NODEV  # MS_REMOUNT, MS_RDONLY
+    attributes_only_here = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("none", "/", None, attributes_only_here)
 
 
@@ -99,8 +161,19 @@ def _bind(path: str, root: str, *, device: bool = False) -> None:
     kernel.mount_read_only(str(target), devices=device)
 
 
-def _mount_proc(target: str) -> None:
-    kernel.mount("proc", target, "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+def mount_proc(target: str) -> None:
+    """Mounts the /proc of this process's PID namespace."""
+    # Read-only: whoever is uid 0 outside of its user namespace might write what the kernel can be told there (sysctl).
+    flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("proc", target, "proc", flags)
+
+
+def open_own_proc() -> int:
+    """A descriptor of the /proc of this PID namespace, which nobody else can find."""
+    mount_proc("/proc")
+    fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    kernel.unmount("/proc")
+    return fd
 
 
 def limit_resources(plan: dict[str, Any]) -> None:
@@ -196,9 +269,9 @@ def confine_child(plan: dict[str, Any], slot: int, directory: str, *, own_proc: 
     if own_proc:
         # In a mount namespace that ends with this process: the slot's own must not keep a view of other jobs.
         kernel.unshare(kernel.CLONE_NEWNS)
-        _mount_proc("/proc")
+        mount_proc("/proc")
     if rung == "root":
-        uid = plan["first_uid"] + slot
+        uid = plan["first_uid"] + 1 + slot  # the first one is the fork server's
         os.setgroups(())
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)  # from 0 to another uid: the kernel drops every capability

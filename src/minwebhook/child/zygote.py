@@ -6,7 +6,7 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
 ::
 
     server -> zygote   the sandbox plan, once; then {"spawn": ID, "language": NAME} for each child wanted
-    zygote -> server   {"ready": true, "proc": bool, "python": "3.11.7"} or {"failed": TEXT}, once
+    zygote -> server   {"ready": true, "host_rights": bool, "python": "3.11.7"} or {"failed": TEXT}, once
                        {"spawned": ID, "pid": PID} with three descriptors: job socket, log pipe, pidfd
                        {"refused": ID, "reason": TEXT} when the system has no room for another process
                        {"exited": ID, "code": N} or {"exited": ID, "signal": N}
@@ -45,22 +45,28 @@ def main(module_path: str, control_fd: int) -> None:
     confine.hide_module_path(module_path)
     if plan["packages"]:
         sys.path.append(plan["packages"])
+    # Whoever takes over this process is then an ordinary user, who sees nothing of the machine.
+    plan["host_rights"] = not (plan["user_namespace"] or (plan["rung"] == "userns" and os.geteuid() != 0))
     try:
         if plan["rung"] == "none":
             confine.lock_down(plan)
             fork_server = ForkServer(control, plan, namespace=None, proc=None, has_proc=False)
         else:
-            confine.enter_namespaces(plan)
-            confine.die_with_parent()  # a user namespace changes credentials, which undoes the first
+            host_proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            has_proc = confine.enter_namespaces(plan, host_proc)
+            confine.die_with_parent()  # new credentials undid the first
+            if os.getppid() != plan["server_pid"]:
+                return
             if pid := os.fork():
                 control.close()
+                os.close(host_proc)
                 _, status = os.waitpid(pid, 0)
                 os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
             confine.die_with_parent()
-            proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            proc = confine.open_own_proc() if has_proc else host_proc
             namespace = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-            has_proc = confine.build_root(plan)
-            confine.seal_root()
+            if has_proc:
+                os.close(host_proc)
             confine.lock_down(plan)
             fork_server = ForkServer(control, plan, namespace=namespace, proc=proc, has_proc=has_proc)
     except OSError as error:
@@ -93,7 +99,7 @@ class ForkServer:
         gc.disable()
         gc.freeze()
         version = ".".join(str(part) for part in sys.version_info[:3])
-        self._send({"ready": True, "proc": self._has_proc, "python": version})
+        self._send({"ready": True, "host_rights": self._plan["host_rights"], "python": version})
         poller = select.poll()
         poller.register(self._control.fileno(), select.POLLIN)
         poller.register(wakeup_read, select.POLLIN)
@@ -159,8 +165,7 @@ class ForkServer:
             os.dup2(log_fd, 2)
             os.dup2(job_fd, 3, inheritable=False)
             confine.close_all_but(3)
-            # In a user namespace the /proc of the whole sandbox is there already and must be covered.
-            own_proc = self._has_proc and (language != "python3" or self._plan["rung"] == "userns")
+            own_proc = self._has_proc and language != "python3"
             confine.confine_child(self._plan, slot, self._slots.scratch(slot), own_proc=own_proc)
             if language == "bash":
                 bash.serve(3, self._plan["bash"])

@@ -9,16 +9,26 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import trio
 
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.zygote import Zygote
-from minwebhook.sandbox.plan import DESCRIPTIONS, RUNGS, Network, Rung, Surroundings, make_plan
+from minwebhook.sandbox.plan import (
+    DESCRIPTIONS,
+    RUNGS,
+    USER_NAMESPACE,
+    Missing,
+    Network,
+    Rung,
+    Surroundings,
+    make_plan,
+)
 from minwebhook.settings import SandboxSettings
 
 _MIN_PYTHON = (3, 11)
@@ -35,12 +45,21 @@ class Interpreter:
 class Workshop:
     """Makes fork servers of one rung."""
 
-    def __init__(self, settings: SandboxSettings, rung: Rung, directory: Path, interpreter: Interpreter) -> None:
-        """``directory`` is for the mount points and scratch files of the sandboxes."""
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        rung: Rung,
+        directory: Path,
+        interpreter: Interpreter,
+        *,
+        without: Sequence[str],
+    ) -> None:
+        """``directory`` is for the mount points and scratch files of the sandboxes. ``without`` names layers to leave out."""
         self._settings = settings
         self._rung = rung
         self._directory = directory
         self._interpreter = interpreter
+        self._without = without
 
     def make(self, surroundings: Surroundings, number: int) -> Zygote:
         """A fork server, not started yet. ``number`` is a small one that no other running one has."""
@@ -56,16 +75,17 @@ class Workshop:
             root_directory=str(root),
             scratch_directory=str(scratch),
             number=number,
+            user_namespace=USER_NAMESPACE not in self._without,
         )
         return Zygote(plan, self._interpreter.binary)
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The rung that works, and why each better one does not."""
+    """The rung that works, and what is missing: better rungs, and layers of this one."""
 
     rung: Rung
-    refused: tuple[tuple[Rung, str], ...]
+    missing: tuple[Missing, ...]
     workshop: Workshop
 
     @property
@@ -85,32 +105,46 @@ async def start_best(nursery: trio.Nursery, settings: SandboxSettings, directory
     Raises :class:`SandboxError` that says what was tried if none works, or only ``none`` and that was not asked for.
     """
     interpreter = find_interpreter(settings.python)
-    refused: list[tuple[Rung, str]] = []
-    for rung in _candidates(settings):
-        workshop = Workshop(settings, rung, directory, interpreter)
+    missing: list[Missing] = []
+    for rung, without in _candidates(settings):
+        workshop = Workshop(settings, rung, directory, interpreter, without=without)
         zygote = workshop.make(usual_surroundings(settings), 0)
         try:
             await nursery.start(zygote.run)
             await _check(zygote)
         except SandboxError as error:
             zygote.stop()
-            refused.append((rung, str(error)))
+            # What is left out may be all that does not work; the reason of the better try is the telling one.
+            if not without:
+                missing += [Missing(name, str(error)) for name in (_LAYERS.get(rung) or (rung,))]
+            else:
+                missing[-1:] = [Missing(rung, str(error))]
         else:
-            return zygote, Reached(rung, tuple(refused), workshop)
-    tried = "; ".join(f"{rung}: {reason}" for rung, reason in refused) or "nothing better than 'none' may be tried"
+            return zygote, Reached(rung, tuple(missing), workshop)
+    tried = "; ".join(f"{each.name}: {each.reason}; {each.cure}" for each in missing)
     raise SandboxError(
-        f"scripts cannot be isolated here ({tried}). Run as root, or allow unprivileged user namespaces "
-        "(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone), or accept running scripts "
-        "without isolation with --insecure"
+        f"scripts cannot be isolated here ({tried or 'nothing may be tried'}). "
+        "Make one of these work, or accept running scripts without isolation with --insecure"
     )
 
 
-def _candidates(settings: SandboxSettings) -> list[Rung]:
+#: Layers without which a rung still is one; a second try leaves them out.
+_LAYERS: Final[dict[Rung, tuple[str, ...]]] = {"root": (USER_NAMESPACE,)}
+
+
+def _candidates(settings: SandboxSettings) -> list[tuple[Rung, tuple[str, ...]]]:
+    """What to try, best first: rungs, and which of their layers to leave out."""
     if settings.sandbox == "auto":
         rungs = [rung for rung in RUNGS if rung != "root" or os.geteuid() == 0]
     else:
         rungs = [rung for rung in RUNGS if rung == settings.sandbox]
-    return [rung for rung in rungs if rung != "none" or settings.insecure]
+    tries: list[tuple[Rung, tuple[str, ...]]] = []
+    for rung in rungs:
+        if rung != "none" or settings.insecure:
+            tries.append((rung, ()))
+        if rung in _LAYERS:
+            tries.append((rung, _LAYERS[rung]))
+    return tries
 
 
 async def _check(zygote: Zygote) -> None:

@@ -64,6 +64,9 @@ class Zygote:
         self._stopping = False
         #: The interpreter's version, known after the start.
         self.version = ""
+        #: Whether whoever takes over the fork server has rights on the machine, known after the start. Only without them
+        #: may code of others run in it.
+        self.has_host_rights = True
 
     @property
     def pid(self) -> int | None:
@@ -134,7 +137,7 @@ class Zygote:
             ours.close()
             self._end_process()
             raise SandboxError(reply["failed"])
-        self.version = reply["python"]
+        self.version, self.has_host_rights = reply["python"], reply["host_rights"]
         self._control = ours
         return ours
 

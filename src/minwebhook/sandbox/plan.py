@@ -25,6 +25,18 @@ DESCRIPTIONS: Final[dict[Rung, str]] = {
     "none": "NO ISOLATION: resource limits and a process group only",
 }
 
+#: A layer of rung root: the fork server has no rights on the machine itself.
+USER_NAMESPACE: Final = "user namespace of the fork server"
+
+#: What to do about a rung or layer that cannot be had, for logs, health and ``minwebhook doctor``.
+CURES: Final = {
+    "root": "run the server as root with CAP_SYS_ADMIN; in a container also allow mount, unshare, setns and pivot_root",
+    USER_NAMESPACE: "allow user namespaces (sysctl user.max_user_namespaces)",
+    "userns": "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone,"
+    " kernel.apparmor_restrict_unprivileged_userns); in a container also allow mount, unshare, setns and pivot_root",
+    "none": "--insecure accepts running scripts without isolation",
+}
+
 #: Host paths that scripts see, read-only, where they exist: programs and libraries, and what name and certificate
 #: look-ups need. Nothing of /home, /root, /var, /run or the server's own directories.
 PROGRAM_PATHS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
@@ -57,6 +69,19 @@ SYMLINKS: Final = (
 FIRST_UID: Final = 1_879_000_000
 #: Uids that each fork server has to itself.
 UIDS_PER_ZYGOTE: Final = 10_000
+
+
+class Missing(NamedTuple):
+    """A rung, or a layer of the rung that was reached, that cannot be had here."""
+
+    #: A rung, or the name of a layer.
+    name: str
+    reason: str
+
+    @property
+    def cure(self) -> str:
+        """What to do about it."""
+        return CURES[self.name]
 
 
 class Surroundings(NamedTuple):
@@ -94,6 +119,8 @@ class SandboxPlan:
     #: The system call filter (sandbox/seccomp.py); empty on rung none.
     seccomp: bytes
     first_uid: int = FIRST_UID
+    #: Whether the fork server of rung root lives in a user namespace, and so has no rights outside of it.
+    user_namespace: bool = False
     bash: str = "/bin/bash"
 
     def to_json(self) -> dict[str, Any]:
@@ -113,6 +140,8 @@ class SandboxPlan:
             "file_bytes": self.rlimits.file_bytes,
             "tmp_bytes": self.tmp_bytes,
             "first_uid": self.first_uid,
+            "uids": UIDS_PER_ZYGOTE,
+            "user_namespace": self.user_namespace,
             "seccomp": base64.b64encode(self.seccomp).decode(),
             "bash": self.bash,
         }
@@ -128,6 +157,7 @@ def make_plan(
     root_directory: str,
     scratch_directory: str,
     number: int = 0,
+    user_namespace: bool = True,
 ) -> SandboxPlan:
     """The plan of ``rung`` from the settings. ``python_prefix`` is where the interpreter of scripts is installed.
 
@@ -150,5 +180,6 @@ def make_plan(
         tmp_bytes=settings.job_tmp_bytes,
         seccomp=b"" if rung == "none" else seccomp.assemble(machine, network=surroundings.network == "host"),
         first_uid=FIRST_UID + number * UIDS_PER_ZYGOTE,
+        user_namespace=user_namespace and rung == "root",
         bash=settings.bash,
     )

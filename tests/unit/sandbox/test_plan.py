@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,12 @@ def test_packages_are_bound_and_named() -> None:
 
 
 def test_fork_servers_that_run_at_one_time_share_no_user_ids() -> None:
-    arguments = {"machine": "x86_64", "python_prefix": "/usr", "root_directory": "/r", "scratch_directory": "/s"}
+    arguments: dict[str, Any] = {
+        "machine": "x86_64",
+        "python_prefix": "/usr",
+        "root_directory": "/r",
+        "scratch_directory": "/s",
+    }
     first, second = (
         make_plan(SandboxSettings(), "root", Surroundings("host"), number=number, **arguments) for number in (0, 1)
     )
