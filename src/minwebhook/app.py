@@ -43,6 +43,7 @@ from minwebhook.http.tls import make_context
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.idempotency import IdempotencyKeys
 from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
@@ -122,6 +123,11 @@ class _Program:
             slots=settings.worker_count,
             max_sync_wait_s=settings.jobs.max_sync_wait_s or math.inf,
         )
+        self._idempotency = IdempotencyKeys(
+            database,
+            header_names=settings.jobs.idempotency_headers,
+            ttl_s=settings.jobs.idempotency_ttl_s,
+        )
         self._sync_waits = DeadlineQueue(settings.wait_result_s)
         self._heartbeats = DeadlineQueue(settings.heartbeat_s)
         self._storages = WorkspaceStorages(database, settings.storage, data)
@@ -178,6 +184,7 @@ class _Program:
             job_tokens=self._job_tokens,
             scripts=self._scripts,
             jobs=self._jobs,
+            idempotency=self._idempotency,
             job_store=self._job_store,
             executor=executor,
             sync_waits=self._sync_waits,

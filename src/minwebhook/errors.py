@@ -113,6 +113,20 @@ class UnsupportedMediaType(ApiError):
     prefix = ""
 
 
+class KeyReused(ApiError):
+    """422: an idempotency key that belongs to another request."""
+
+    status = 422
+    prefix = "Unprocessable: "
+
+
+class Gone(ApiError):
+    """410: it was here, and was deleted for good."""
+
+    status = 410
+    prefix = "Gone: "
+
+
 class UpgradeRequired(ApiError):
     """426: this address speaks WebSocket only, and the request is no handshake for the version we speak."""
 

@@ -135,6 +135,12 @@ class JobSettings:
     max_websocket_jobs: int = _setting(
         256, "Jobs that one WebSocket runs and follows at once; one more closes it with code 1013.", low=1
     )
+    idempotency_headers: tuple[str, ...] = _setting(
+        ("Idempotency-Key", "webhook-id", "X-GitHub-Delivery"),
+        "Header fields whose value makes a repeated request get the job of the first one; empty = none.",
+        may_be_empty=True,
+    )
+    idempotency_ttl_s: float = _setting(86_400.0, "Seconds for which an idempotency key is remembered.", low=1)
     include_headers: tuple[str, ...] = _setting(
         (), "Header fields that become arguments of every run, as with include_header.", alias="INCLUDE_HEADERS"
     )
@@ -270,6 +276,8 @@ class SettingInfo:
     has_flag: bool
     #: A second environment variable, the one that Windmill reads; ours wins.
     alias: str
+    #: Whether a list that has a default may be empty all the same.
+    may_be_empty: bool
 
     @property
     def environment_name(self) -> str:
@@ -317,6 +325,7 @@ def _catalogue() -> dict[str, SettingInfo]:
                 secret=field.metadata.get("secret", False),
                 has_flag=field.metadata.get("flag", True),
                 alias=field.metadata.get("alias", ""),
+                may_be_empty=field.metadata.get("may_be_empty", False),
             )
     return infos
 
@@ -418,7 +427,7 @@ def _convert(info: SettingInfo, raw: object, origin: str) -> Any:
             value = tuple(raw)
         else:
             raise refuse("a list of texts")
-        if not value and info.default:
+        if not value and info.default and not info.may_be_empty:
             raise refuse("at least one entry")
     elif info.type is bool:
         if isinstance(raw, str) and raw.lower() in ("true", "false"):

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from minwebhook.auth.job_tokens import JobTokens
@@ -24,6 +24,7 @@ from minwebhook.http.codecs import decode_json, prefers_cbor
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request, Response
 from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.idempotency import IdempotencyKeys
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.scripts.store import ScriptStore
@@ -69,6 +70,7 @@ class Services:
     job_tokens: JobTokens
     scripts: ScriptStore
     jobs: JobTable
+    idempotency: IdempotencyKeys
     job_store: JobStore
     executor: Executor
     #: Sync callers, each for at most ``wait_result_timeout_s``.
@@ -85,6 +87,16 @@ class Services:
     is_draining: bool = False
 
 
+class Digest(Protocol):
+    """A hash of hashlib's."""
+
+    def update(self, data: bytes, /) -> None:
+        """More of what is hashed."""
+
+    def digest(self) -> bytes:
+        """The hash of it all."""
+
+
 @dataclass(slots=True)
 class Context:
     """One request on its way through an endpoint."""
@@ -98,6 +110,8 @@ class Context:
     started_job: UUID | None = None
     #: Files that came with the request, until a job has them.
     uploads: Uploads | None = None
+    #: Takes the body as it comes, if somebody wants to know it again.
+    body_digest: Digest | None = None
     _query: Query | None = field(default=None)
 
     @property

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
-from minwebhook.api.context import Context
+from minwebhook.api.context import Context, Digest
 from minwebhook.http.codecs import CBOR, FORM
 from minwebhook.http.multipart import MultipartLimits
 from minwebhook.scripts.script import Script
@@ -19,6 +20,8 @@ from minwebhook.webhooks.arguments import Arguments, Layout, form_arguments, get
 #: Bodies of these types above this size are decoded in a thread: their values, or escapes, are looked at one by one.
 _SLOW_TYPES: Final = (CBOR, FORM)
 MAX_SLOW_IN_LOOP: Final = 8 * 1024
+#: Larger bodies are hashed in a thread: above half a millisecond.
+MAX_HASH_IN_LOOP: Final = 256 * 1024
 _MULTIPART: Final = "multipart/form-data"
 
 
@@ -39,6 +42,8 @@ async def receive_arguments(context: Context, script: Script, layout: Layout) ->
         _finish(verification, b"")
         return form_arguments(request.headers, form, query, layout=layout, include_headers=names)
     body = await context.body()
+    if (digest := context.body_digest) is not None:
+        await trio.to_thread.run_sync(digest.update, body) if len(body) > MAX_HASH_IN_LOOP else digest.update(body)
     _finish(verification, body)
 
     def work() -> Arguments:
@@ -59,9 +64,22 @@ async def _receive_form(context: Context, content_type: str, verification: Verif
         context.uploads,
         MultipartLimits.of(settings.http, settings.storage.max_upload_bytes),
         now_ms=now_ms,
-        on_bytes=verification.update if verification is not None else None,
+        on_bytes=_both(verification, context.body_digest),
         with_details=settings.storage.upload_details,
     )
+
+
+def _both(verification: Verification | None, digest: Digest | None) -> Callable[[bytes], None] | None:
+    """Whoever wants the bytes of the body as they come."""
+    if verification is None or digest is None:
+        only = verification or digest
+        return only.update if only is not None else None
+
+    def update(data: bytes) -> None:
+        verification.update(data)
+        digest.update(data)
+
+    return update
 
 
 def _begin_verification(context: Context, script: Script) -> Verification | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
 from minwebhook.api.context import Context
+from minwebhook.api.keys import begin_key, finish_key, submit_once
 from minwebhook.api.receiving import receive_arguments
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import Internal, NotFound
 from minwebhook.http.messages import Response
-from minwebhook.jobs.model import Job, JobSpec
+from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.submission import script_spec
 from minwebhook.scripts.model import hash_from_hex
 from minwebhook.scripts.script import Script
@@ -32,38 +34,47 @@ async def run_by_hash(context: Context) -> Response:
     return _accepted(await submit_by_hash(context))
 
 
-async def submit_by_path(context: Context) -> Job:
-    """A queued run of the live version, on disk."""
+async def submit_by_path(context: Context) -> UUID:
+    """A queued run of the live version, on disk; or the one that has the idempotency key of the request."""
     options = RunOptions.parse(context.query)
+    begin_key(context)
     spec = await _spec(context, _deployed(context), options)
     if spec.priority is None and (options.parent_job or options.root_job):
         spec = replace(spec, priority=_CHILD_PRIORITY)
-    return await _submit(context, spec, options)
+    return await submit_once(context, spec, options.job_id, options.scheduled_ms(now_ms()), finish_key(context))
 
 
-async def submit_by_hash(context: Context) -> Job:
-    """A queued run of one version, on disk."""
+async def submit_by_hash(context: Context) -> UUID:
+    """A queued run of one version, on disk; or the one that has the idempotency key of the request."""
     options = RunOptions.parse(context.query)
-    return await _submit(context, await _version_spec(context, _version(context), options), options)
+    begin_key(context)
+    spec = await _version_spec(context, _version(context), options)
+    return await submit_once(context, spec, options.job_id, options.scheduled_ms(now_ms()), finish_key(context))
 
 
 async def run_wait_by_path(context: Context) -> Response:
     """Runs the live version and answers with its result."""
     options = RunOptions.parse(context.query)
     script = _deployed(context)
+    begin_key(context)
     spec = await _spec(context, script, options)
     limit = context.services.settings.jobs.queue_limit_wait_result
     check_queue(context, options.queue_limit if limit < 0 else limit)
-    return await answer_with_result(context, spec, options.job_id, delete_after_s=script.delete_after_s)
+    return await answer_with_result(
+        context, spec, options.job_id, delete_after_s=script.delete_after_s, key=finish_key(context)
+    )
 
 
 async def run_wait_by_hash(context: Context) -> Response:
     """Runs one version and answers with its result."""
     options = RunOptions.parse(context.query)
     script = _version(context)
+    begin_key(context)
     spec = await _version_spec(context, script, options)
     check_queue(context, options.queue_limit)
-    return await answer_with_result(context, spec, options.job_id, delete_after_s=script.delete_after_s)
+    return await answer_with_result(
+        context, spec, options.job_id, delete_after_s=script.delete_after_s, key=finish_key(context)
+    )
 
 
 async def head(context: Context) -> Response:
@@ -73,19 +84,11 @@ async def head(context: Context) -> Response:
 
 async def queue(context: Context, spec: JobSpec, options: RunOptions) -> Response:
     """The answer to an async call: the id of a job that is on disk."""
-    return _accepted(await _submit(context, spec, options))
+    return _accepted(await submit_once(context, spec, options.job_id, options.scheduled_ms(now_ms())))
 
 
-async def _submit(context: Context, spec: JobSpec, options: RunOptions) -> Job:
-    scheduled_for_ms = options.scheduled_ms(now_ms())
-    with context.handing_over_uploads():
-        job = await context.services.jobs.submit(spec, job_id=options.job_id, scheduled_for_ms=scheduled_for_ms)
-    context.started_job = job.id
-    return job
-
-
-def _accepted(job: Job) -> Response:
-    return Response.text(str(job.id), 201)
+def _accepted(job_id: UUID) -> Response:
+    return Response.text(str(job_id), 201)
 
 
 def _deployed(context: Context) -> Script:

@@ -21,7 +21,6 @@ from minwebhook.errors import ApiError, BadRequest, NotFound, Unavailable
 from minwebhook.http.messages import Response
 from minwebhook.http.sse import EventWriter, encode_event, encode_retry, event_stream
 from minwebhook.http.transport import Disconnected
-from minwebhook.jobs.model import Job
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.subscription import Position, Progress, Subscription
 from minwebhook.scripts.model import hash_from_hex
@@ -45,12 +44,11 @@ async def run_and_stream_by_hash(context: Context) -> Response:
 
 
 async def _run_and_stream(
-    context: Context, submit: Callable[[Context], Awaitable[Job]], is_run: Callable[[JobRecord], bool]
+    context: Context, submit: Callable[[Context], Awaitable[UUID]], is_run: Callable[[JobRecord], bool]
 ) -> Response:
     last = _last_event(context)
     if last is None:
-        job = await submit(context)
-        return _stream(context, EventId(job.id), _ONLY_RESULT)
+        return _stream(context, EventId(await submit(context)), _ONLY_RESULT)
     if not is_run(_job(context, last.job_id)):
         raise BadRequest("Last-Event-ID: it is of a job of another script; leave it out to start a job of this one")
     return _stream(context, last, _ONLY_RESULT, is_continued=True)

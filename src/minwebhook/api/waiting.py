@@ -14,9 +14,13 @@ from uuid import UUID
 import trio
 
 from minwebhook.api.context import Context
-from minwebhook.errors import ApiError, WaitTimeout
+from minwebhook.api.keys import submit_once
+from minwebhook.errors import ApiError, Gone, Unavailable, WaitTimeout
 from minwebhook.http.messages import Response
+from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, Outcome
+from minwebhook.jobs.record import JobRecord
+from minwebhook.times import now_ms
 from minwebhook.webhooks.preferences import Preference
 from minwebhook.webhooks.responses import Result, sync_response
 
@@ -25,13 +29,21 @@ CONNECTION_BROKE = "http connection broke"
 
 
 async def answer_with_result(
-    context: Context, spec: JobSpec, job_id: UUID | None, *, delete_after_s: int | None = None
+    context: Context,
+    spec: JobSpec,
+    job_id: UUID | None,
+    *,
+    delete_after_s: int | None = None,
+    key: IdempotencyKey | None = None,
 ) -> Response:
     """Runs the job and answers with its result.
 
-    ``delete_after_s``: arguments, result and log are blanked so many seconds after the job's end.
+    ``delete_after_s``: arguments, result and log are blanked so many seconds after the job's end. With a ``key`` there is
+    one job for all requests that have it, and it does not end with one of its callers.
     """
     preference = Preference.parse(context.request.headers)
+    if key is not None:
+        return await _answer_keyed(context, spec, job_id, key, preference, delete_after_s)
     if preference is not None:
         return await _answer_within(context, spec, job_id, preference, delete_after_s)
     services = context.services
@@ -66,13 +78,61 @@ async def _answer_within(
             await jobs.wait(job)
         if job.outcome is None:
             caller.job = job.delete_after_s = None  # it goes on without its caller
-    applied = ("Preference-Applied", preference.applied)
     if job.outcome is None:
-        location = f"/api/w/{context.workspace}/jobs_u/completed/get_result/{job.id}"
-        return Response.text(str(job.id), 202, (("Location", location), applied, *_server_timing(job)))
+        return _later(context, job.id, preference, _server_timing(job))
     response = _answer(context, caller, job.outcome)
-    response.headers += (applied,)
+    response.headers += (("Preference-Applied", preference.applied),)
     return response
+
+
+async def _answer_keyed(
+    context: Context,
+    spec: JobSpec,
+    job_id: UUID | None,
+    key: IdempotencyKey,
+    preference: Preference | None,
+    delete_after_s: int | None,
+) -> Response:
+    """The result of the job that the key has, made if there is none: for every request the same bytes."""
+    services = context.services
+    the_id = await submit_once(context, spec, job_id, key=key)
+    job = services.jobs.get(the_id)
+    if job is not None:
+        if not job.state.is_final:
+            job.delete_after_s = delete_after_s
+        wait_s = services.settings.wait_result_s if preference is None else preference.wait_s
+        with trio.CancelScope(relative_deadline=wait_s) as scope:
+            forget = context.request.on_disconnect(scope.cancel)
+            try:
+                await services.jobs.wait(job)
+            finally:
+                forget()
+        if job.outcome is not None:
+            result = Result(job.outcome.result, job.outcome.is_success, job.outcome.mask)
+            return _rendered(context, result)
+        if preference is not None:
+            return _later(context, the_id, preference, ())
+        if not scope.cancelled_caught:
+            raise Unavailable("the server stops; send the request again with its key")
+        raise WaitTimeout(f"timeout after {wait_s:g}s; send the request again with its key to go on waiting")
+    record = services.job_store.get(context.workspace, the_id)
+    if record is None or record.deleted or is_wiped(record, delete_after_s, now_ms()):
+        raise Gone(f"the job {the_id} of this idempotency key has ended, and its result was deleted")
+    if not record.state.is_final:
+        raise Unavailable("the server stops; send the request again with its key")
+    return _rendered(context, Result(record.result or b"null", record.is_success, record.options.result_mask))
+
+
+def is_wiped(record: JobRecord, delete_after_s: int | None, at_ms: int) -> bool:
+    """Whether nothing of an ended job is left, by what its script says of it."""
+    return delete_after_s is not None and (record.completed_at_ms or 0) + 1000 * delete_after_s <= at_ms
+
+
+def _later(context: Context, job_id: UUID, preference: Preference, timing: tuple[tuple[str, str], ...]) -> Response:
+    """202, and where the result will be."""
+    location = f"/api/w/{context.workspace}/jobs_u/completed/get_result/{job_id}"
+    applied = ("Preference-Applied", preference.applied)
+    return Response.text(str(job_id), 202, (("Location", location), applied, *timing))
 
 
 def _answer(context: Context, caller: _Caller, outcome: Outcome) -> Response:
@@ -83,16 +143,20 @@ def _answer(context: Context, caller: _Caller, outcome: Outcome) -> Response:
         seconds = context.services.settings.wait_result_s
         raise WaitTimeout(f"timeout after {seconds:g}s", headers=timing)
     try:
-        response = sync_response(
-            Result(outcome.result, outcome.is_success, outcome.mask),
-            failure_status=context.services.settings.jobs.sync_failure_status,
-            as_cbor=context.wants_cbor,
-        )
+        response = _rendered(context, Result(outcome.result, outcome.is_success, outcome.mask))
     except ApiError as error:
         error.headers += timing
         raise
     response.headers += timing
     return response
+
+
+def _rendered(context: Context, result: Result) -> Response:
+    return sync_response(
+        result,
+        failure_status=context.services.settings.jobs.sync_failure_status,
+        as_cbor=context.wants_cbor,
+    )
 
 
 def _server_timing(job: Job) -> tuple[tuple[str, str], ...]:

@@ -199,6 +199,17 @@ CREATE TABLE upload (
 ) STRICT, WITHOUT ROWID;
 """
 
+_IDEMPOTENCY: Final = """
+-- Jobs by the keys that senders repeat. Written together with the job.
+CREATE TABLE idempotency (
+    key BLOB PRIMARY KEY NOT NULL,
+    fingerprint BLOB NOT NULL,
+    job_id BLOB NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -207,6 +218,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(4, "streamed results", _STREAMED_RESULTS),
     Migration(5, "object storage", _STORAGE),
     Migration(6, "uploads under way", _UPLOADS),
+    Migration(7, "idempotency keys", _IDEMPOTENCY),
 )
 
 

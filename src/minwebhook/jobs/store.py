@@ -12,6 +12,7 @@ import orjson
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest
 from minwebhook.jobs.filters import JobFilter
+from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
 from minwebhook.jobs.output import StoredOutput
 from minwebhook.jobs.record import MAX_SHOWN_BYTES, TOO_BIG_ARGUMENTS, JobOptions, JobRecord
@@ -35,6 +36,11 @@ _SAVE: Final = (
 )
 _SAVE_LOG: Final = (
     "INSERT INTO job_log (job_id, log) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET log = excluded.log"
+)
+_INSERT_KEY: Final = "INSERT OR REPLACE INTO idempotency (key, fingerprint, job_id, expires_at) VALUES (?, ?, ?, ?)"
+_FORGET_KEYS: Final = (
+    "DELETE FROM idempotency WHERE key IN"
+    " (SELECT key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT 10)"
 )
 _SAVE_STREAM: Final = "INSERT OR REPLACE INTO job_stream (job_id, chunks, ends) VALUES (?, ?, ?)"
 #: Only ended jobs: a queued one still needs its arguments.
@@ -61,10 +67,22 @@ class JobStore:
         #: Called with the time at which a stored job is to be wiped (Unix milliseconds), for each that has one.
         self.on_wipe_planned: Callable[[int], None] = lambda wipe_at_ms: None
 
-    async def insert(self, job: Job) -> None:
-        """Stores a queued job; it is on disk when this returns. Raises :class:`BadRequest` if its id is taken."""
+    async def insert(self, job: Job, key: IdempotencyKey | None = None) -> None:
+        """Stores a queued job, and the key it is found by; on disk when this returns.
+
+        Raises :class:`BadRequest` if its id is taken.
+        """
+        row = _row(job)
+
+        def work(connection: sqlite3.Connection) -> None:
+            assert key is not None  # noqa: S101 - or it would be a plain write
+            connection.execute(_INSERT, row)
+            # A few that are over go with each that comes.
+            connection.execute(_FORGET_KEYS, (job.created_at_ms,))
+            connection.execute(_INSERT_KEY, (key.digest, key.fingerprint, job.id.bytes, key.expires_at_ms))
+
         try:
-            await self._db.write(_INSERT, _row(job))
+            await (self._db.write(_INSERT, row) if key is None else self._db.transact(work))
         except sqlite3.IntegrityError:
             raise BadRequest(f"a job with id {job.id} exists already; leave job_id out or send a new one") from None
         job.is_stored = True
@@ -110,6 +128,7 @@ class JobStore:
 
     def forget(self, job_id: UUID) -> None:
         """Takes a queued row back, behind the write that makes it."""
+        self._db.post("DELETE FROM idempotency WHERE job_id = ?", (job_id.bytes,))
         self._db.post("DELETE FROM job WHERE id = ? AND status = 'queued'", (job_id.bytes,))
 
     def fail(self, job_id: UUID, result: bytes, now_ms: int) -> None:

@@ -19,6 +19,7 @@ import trio
 
 from minwebhook.errors import BadRequest, Unavailable
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.ids import IdMaker
 from minwebhook.jobs.model import ENDING_EVENT, Cancellation, Job, JobEvent, JobSpec, JobState, Outcome, next_state
 from minwebhook.jobs.pressure import Pressure, QueueLimits
@@ -93,15 +94,22 @@ class JobTable:
         self._enqueue(job)
         return job
 
-    async def submit(self, spec: JobSpec, *, job_id: UUID | None = None, scheduled_for_ms: int | None = None) -> Job:
-        """A job whose id may be acknowledged: its row is on disk when this returns."""
+    async def submit(
+        self,
+        spec: JobSpec,
+        *,
+        job_id: UUID | None = None,
+        scheduled_for_ms: int | None = None,
+        key: IdempotencyKey | None = None,
+    ) -> Job:
+        """A job whose id may be acknowledged: its row, and that of its key, is on disk when this returns."""
         job = self._make(spec, job_id, scheduled_for_ms)
         # Its id is taken from now on; nobody can see, start or cancel it before it is stored.
         self._being_stored.add(job.id)
         try:
             # The row will be written whatever becomes of the caller, so its job must be known here, too.
             with trio.move_on_after(_INSERT_S, shield=True):
-                await self._store.insert(job)
+                await self._store.insert(job, key)
             if not job.is_stored:
                 self._store.forget(job.id)
                 raise Unavailable("the job could not be stored in time")

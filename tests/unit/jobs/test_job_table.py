@@ -59,7 +59,7 @@ class MemoryStore:
         self.rows: dict[UUID, str] = {}
         self.refuses = False
 
-    async def insert(self, job: Job) -> None:
+    async def insert(self, job: Job, key: object = None) -> None:
         await trio.lowlevel.checkpoint()
         if self.refuses:
             raise Unavailable("the disk is full")
@@ -416,7 +416,7 @@ async def test_nobody_sees_a_job_before_it_is_stored(autojump_clock: trio.testin
     gate = trio.Event()
 
     class SlowStore(MemoryStore):
-        async def insert(self, job: Job) -> None:
+        async def insert(self, job: Job, key: object = None) -> None:
             await gate.wait()
             await super().insert(job)
 

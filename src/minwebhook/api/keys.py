@@ -1,0 +1,64 @@
+"""Requests with an idempotency key: one job for all of them, and the same answer.
+
+::
+
+    begin_key      before the body is read: it is hashed as it comes
+    finish_key     the key, for which the body must be known
+    submit_once    the job of the key, made if there is none
+"""
+
+from __future__ import annotations
+
+import hashlib
+from uuid import UUID
+
+from minwebhook.api.context import Context
+from minwebhook.jobs.idempotency import IdempotencyKey
+from minwebhook.jobs.model import JobSpec
+
+
+def begin_key(context: Context) -> None:
+    """Has the body hashed if the request has a key. Raises :class:`BadRequest`."""
+    if context.services.idempotency.sent(context.request.headers) is not None:
+        query = "&".join(part for part in context.request.query.split("&") if not part.startswith("token="))
+        context.body_digest = hashlib.sha256(query.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def finish_key(context: Context) -> IdempotencyKey | None:
+    """The key of the request, whose body has been read; None if it has none."""
+    if context.body_digest is None:
+        return None
+    sent = context.services.idempotency.sent(context.request.headers)
+    assert sent is not None  # noqa: S101 - as begin_key saw
+    kind = "p" if "path" in context.params else "h"
+    return context.services.idempotency.make(
+        sent,
+        workspace=context.workspace,
+        runnable=f"{kind}/{context.params.get('path') or context.params['hash']}",
+        email=context.principal.email,
+        fingerprint=context.body_digest.digest(),
+    )
+
+
+async def submit_once(
+    context: Context,
+    spec: JobSpec,
+    job_id: UUID | None,
+    scheduled_for_ms: int | None = None,
+    key: IdempotencyKey | None = None,
+) -> UUID:
+    """The id of a job that is on disk: the one that the key has already, or a new one."""
+    services = context.services
+    if key is None:
+        with context.handing_over_uploads():
+            job = await services.jobs.submit(spec, job_id=job_id, scheduled_for_ms=scheduled_for_ms)
+        context.started_job = job.id
+        return job.id
+    found = await services.idempotency.find(key)
+    if found is not None:
+        context.started_job = found
+        return found
+    with services.idempotency.claim(key), context.handing_over_uploads():
+        job = await services.jobs.submit(spec, job_id=job_id, scheduled_for_ms=scheduled_for_ms, key=key)
+    context.started_job = job.id
+    return job.id
