@@ -17,7 +17,7 @@ from minwebhook.http.body import NO_BODY, RequestBody
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.disconnects import DisconnectWatcher
 from minwebhook.http.head import RequestHead
-from minwebhook.http.messages import Body, Handler, Headers, Request, Response, Upgrade
+from minwebhook.http.messages import Body, Handler, Request, Response, Upgrade
 from minwebhook.http.protocol import ServerProtocol
 from minwebhook.http.strict import Refusal
 from minwebhook.http.transport import Disconnected, Interrupted, Transport
@@ -159,7 +159,7 @@ class Connection:
             head.method,
             head.path,
             head.query,
-            Headers(head.fields),
+            head.headers,
             request_id,
             self._peer,
             self._scheme,

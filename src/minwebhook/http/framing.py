@@ -20,6 +20,8 @@ from minwebhook.http.strict import Refusal
 MAX_PIECE_BYTES: Final = 512 * 1024
 #: Bytes of chunk extensions in one body. They mean nothing to us; megabytes of them are an attack.
 MAX_EXTENSION_BYTES: Final = 16 * 1024
+#: A longer head is not remembered: it would be kept for as long as its connection is open.
+MAX_REMEMBERED_BYTES: Final = 2 * 1024
 
 
 class _Chunk(Enum):
@@ -41,10 +43,13 @@ class Framer:
         "_empty_line_allowed",
         "_extension_bytes",
         "_is_chunked",
+        "_last_head",
+        "_last_length",
         "_max_head_bytes",
         "_max_header_fields",
         "_position",
         "_refusal",
+        "_remembers",
         "_trailer_bytes",
         "_trailer_count",
         "announced_bytes",
@@ -52,7 +57,11 @@ class Framer:
         "remaining_bytes",
     )
 
-    def __init__(self, *, max_head_bytes: int, max_header_fields: int) -> None:
+    def __init__(self, *, max_head_bytes: int, max_header_fields: int, remembers: bool = False) -> None:
+        """``remembers``: a head that is the same as the one before is not checked again."""
+        self._remembers = remembers
+        self._last_head = b""
+        self._last_length = 0
         self._max_head_bytes = max_head_bytes
         self._max_header_fields = max_header_fields
         self._buffer = b""
@@ -97,6 +106,7 @@ class Framer:
     def next_head(self) -> tuple[bytes, int] | None:
         """A complete head up to and with its empty line, and the body length it announces; None if bytes are missing.
 
+        A head that was remembered is the same object again.
         Raises :class:`Refusal` as soon as the head cannot become a good one.
         """
         if self._refusal is not None:
@@ -115,6 +125,11 @@ class Framer:
             self._position = start = start + 2
         if start == len(buffer):
             return None
+        if self._last_head and buffer.startswith(self._last_head, start):
+            self._position = start + len(self._last_head)
+            self._checked = 0
+            self._empty_line_allowed = True
+            return self._last_head, self._last_length
         self._check_first_byte(buffer[start : start + 2])
         limit = start + self._max_head_bytes
         end = buffer.find(b"\r\n\r\n", max(start, start + self._checked - 3), limit)
@@ -128,6 +143,8 @@ class Framer:
         self._position = end
         self._checked = 0
         self._empty_line_allowed = True
+        if self._remembers and len(head) <= MAX_REMEMBERED_BYTES:
+            self._last_head, self._last_length = head, length
         return head, length
 
     def _check_first_byte(self, first: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 import h11
 
 from minwebhook.http import strict
+from minwebhook.http.messages import Headers
 from minwebhook.http.recognizer import recognize
 from minwebhook.http.strict import CHUNKED, Refusal
 
@@ -19,15 +20,14 @@ _NO_LIMIT: Final = 1 << 30
 
 @dataclass(slots=True)
 class RequestHead:
-    """A parsed request head and what it means for the connection."""
+    """A parsed request head and what it means for the connection. Never changed: equal heads may share one."""
 
     method: str
     #: Percent-encoded, starting with ``/``, or ``*``.
     path: str
     #: Percent-encoded, without ``?``.
     query: str
-    #: Lower-case names, values decoded as ISO-8859-1, in order.
-    fields: list[tuple[str, str]]
+    headers: Headers
     #: Bytes, or :data:`~minwebhook.http.strict.CHUNKED`.
     body_length: int
     is_http_1_0: bool = False
@@ -57,7 +57,7 @@ def parse_head(raw: bytes, body_length: int, *, use_recognizer: bool = True) -> 
     if authority is not None:
         # The authority of an absolute target replaces the Host field (RFC 9112 §3.2.2).
         fields = [("host", authority), *((name, value) for name, value in fields if name != "host")]
-    head = RequestHead(method, path, query, fields, body_length)
+    head = RequestHead(method, path, query, Headers(fields), body_length)
     if is_http_1_0:
         if body_length == CHUNKED:
             raise Refusal(400, "Transfer-Encoding does not exist in HTTP/1.0")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from minwebhook.http.framing import Framer
+from minwebhook.http.framing import MAX_REMEMBERED_BYTES, Framer
 from minwebhook.http.head import RequestHead, parse_head
 from minwebhook.http.messages import Response
 from minwebhook.http.strict import Refusal
@@ -27,8 +27,8 @@ _UPGRADE_AND_CLOSE: Final = b"Upgrade: websocket\r\nConnection: Upgrade, close\r
 _SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\n" + _UPGRADE
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-#: A field line that is safe to send: nothing in it can end the line (RFC 9110 §5.5).
-_FIELD_LINE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*")
+#: Field lines that are safe to send, if there are as many as there are fields: nothing in one ends it (RFC 9110 §5.5).
+_FIELD_LINES: Final = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*")
 #: Fields that describe the connection or the framing. They are decided here; those in a Response are left out, except
 #: that ``Connection: close`` is obeyed.
 _OWN_FIELDS: Final = frozenset(
@@ -46,6 +46,8 @@ class ServerProtocol:
         "_framer",
         "_is_closing",
         "_is_eof",
+        "_known_head",
+        "_known_raw",
         "_stream_left",
         "_streams_chunks",
         "_use_recognizer",
@@ -57,7 +59,12 @@ class ServerProtocol:
         self, *, max_head_bytes: int, max_header_fields: int, date: Callable[[], bytes], use_recognizer: bool = True
     ) -> None:
         self._use_recognizer = use_recognizer
-        self._framer = Framer(max_head_bytes=max_head_bytes, max_header_fields=max_header_fields)
+        self._framer = Framer(
+            max_head_bytes=max_head_bytes, max_header_fields=max_header_fields, remembers=use_recognizer
+        )
+        # Callers send the same head again and again: what it means is found out once.
+        self._known_raw = b""
+        self._known_head: RequestHead | None = None
         self._date = date
         self._is_eof = False
         self._is_closing = False
@@ -87,7 +94,12 @@ class ServerProtocol:
         self._is_closing = True  # if anything is wrong with it
         if found is None:
             raise Refusal(400, "The request head is incomplete")
-        head = parse_head(*found, use_recognizer=self._use_recognizer)
+        raw, length = found
+        head = self._known_head
+        if head is None or raw is not self._known_raw:
+            head = parse_head(raw, length, use_recognizer=self._use_recognizer)
+            is_kept = self._use_recognizer and len(raw) <= MAX_REMEMBERED_BYTES
+            self._known_raw, self._known_head = (raw, head) if is_kept else (b"", None)
         framer.start_body(head.body_length)
         self.head = head
         self.needs_continue = head.expects_continue
@@ -219,7 +231,7 @@ class ServerProtocol:
     def _switch(self, response: Response) -> bytes:
         """The head of a 101: what comes after it on this connection is not HTTP, neither way."""
         self._is_closing = True
-        fields = "".join(_field_line(name, value) for name, value in response.headers)
+        fields = _checked([f"{name}: {value}\r\n" for name, value in response.headers])
         return _SWITCHING + fields.encode("latin-1") + b"\r\n"
 
     def _render_head(self, response: Response, framing: bytes) -> bytes:
@@ -229,27 +241,30 @@ class ServerProtocol:
             if not 200 <= status <= 999:  # any three digits that are final (RFC 9110 §15)
                 raise ValueError(f"impossible response status {status}")
             line = b"HTTP/1.1 %d \r\n" % status
-        fields = ""
+        lines: list[str] = []
         for name, value in response.headers:
             key = name.lower()
             if key in _OWN_FIELDS:
                 if key == "connection" and value.strip().lower() == "close":
                     self._is_closing = True
                 continue
-            fields += _field_line(name, value)
+            lines.append(f"{name}: {value}\r\n")
         content_type = response.content_type
         if content_type is None and response.body and status not in _BODILESS:
             content_type = "application/octet-stream"
         if content_type is not None:
-            fields += _field_line("Content-Type", content_type)
+            lines.append(f"Content-Type: {content_type}\r\n")
+        fields = _checked(lines)
         connection = b"Connection: close\r\n" if self.is_closing else b""
         if status == HTTPStatus.UPGRADE_REQUIRED:
             connection = _UPGRADE_AND_CLOSE if self.is_closing else _UPGRADE
         return b"%bDate: %b\r\n%b%b%b\r\n" % (line, self._date(), fields.encode("latin-1"), framing, connection)
 
 
-def _field_line(name: str, value: str) -> str:
-    line = f"{name}: {value}"
-    if not _FIELD_LINE.fullmatch(line):
-        raise ValueError(f"response field {name!r} cannot be sent")
-    return line + "\r\n"
+def _checked(lines: list[str]) -> str:
+    """Field lines together; ValueError for one that must not be sent. Looked at together: nearly always all are good."""
+    fields = "".join(lines)
+    if not _FIELD_LINES.fullmatch(fields) or fields.count("\n") != len(lines):
+        bad = next(line for line in lines if not _FIELD_LINES.fullmatch(line) or line.count("\n") != 1)
+        raise ValueError(f"response field {bad.partition(':')[0]!r} cannot be sent")
+    return fields

@@ -164,7 +164,7 @@ def test_the_switch(use_recognizer: bool) -> None:
     protocol = protocol_after(HANDSHAKE + b"\x81\x00GET / HTTP/1.1\r\n\r\n", use_recognizer=use_recognizer)
     head = protocol.head
     assert head is not None
-    raw = protocol.respond(accept(Request(head.method, head.path, head.query, Headers(head.fields), "id")))
+    raw = protocol.respond(accept(Request(head.method, head.path, head.query, head.headers, "id")))
     assert raw.endswith(b"\r\n\r\n")
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "a"), ("Upgrade", "websocket")]))
