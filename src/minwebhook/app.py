@@ -13,6 +13,7 @@ still runs is killed; async jobs stay queued on disk), then results are flushed,
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import math
 import os
@@ -71,6 +72,9 @@ SCRIPTS_WORKSPACE = "demo"
 #: Unfinished uploads in a bucket may be those of another server that shares it; older ones are nobody's.
 _SWEEP_AGE_MS = 6 * 3600 * 1000
 _SWEEP_EVERY_S = 3600.0
+
+#: Objects made for each collection of the young ones, and so on. With CPython's own numbers each job pays for a collection.
+_COLLECTOR_THRESHOLDS = (10_000, 20, 20)
 
 #: Files that are open besides connections and children.
 _SPARE_FILES = 64
@@ -208,6 +212,7 @@ class _Program:
                     task_status=task_status,
                 )
             )
+            _relax_collector()
             print(f"minwebhook {minwebhook.__version__} listening on {' '.join(self._addresses)}", flush=True)
 
     async def _drain_jobs(self, services: Services) -> None:
@@ -281,6 +286,13 @@ class _Program:
             restored += 1
         if restored:
             logger.info("%d queued jobs of the last run are queued again", restored)
+
+
+def _relax_collector() -> None:
+    """What was made until now stays; what jobs and requests make is mostly freed by its counts, without the collector."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
 def _open_files_for(settings: Settings) -> HttpSettings:
