@@ -174,11 +174,10 @@ class _Caller:
     A context manager by hand: one of contextlib's costs a tenth of what a whole call of a dedicated worker does.
     """
 
-    __slots__ = ("_cancellation", "_context", "_forget", "_has_left", "is_late", "job")
+    __slots__ = ("_context", "_forget", "_has_left", "is_late", "job")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._cancellation = Cancellation(context.principal.username, CONNECTION_BROKE)
         self.job: Job | None = None
         self.is_late = False
         self._has_left = False
@@ -204,8 +203,10 @@ class _Caller:
     def leave(self) -> None:
         """Cancels the job, unless it has ended."""
         self._has_left = True
-        if self.job is not None:
-            self._context.services.jobs.cancel(self.job, self._cancellation)
+        job = self.job
+        if job is not None and not job.state.is_final:
+            cancellation = Cancellation(self._context.principal.username, CONNECTION_BROKE)
+            self._context.services.jobs.cancel(job, cancellation)
 
     def expire(self) -> None:
         """The wait has lasted too long."""

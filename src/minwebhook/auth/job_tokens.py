@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+from minwebhook.entropy import Entropy
 
 #: Tells them from stored tokens, which have no prefix.
 PREFIX: Final = "mwj_"
 
 
-@dataclass(frozen=True, slots=True)
-class JobIdentity:
+class JobIdentity(NamedTuple):
     """On whose behalf a job runs, and where."""
 
     email: str
@@ -23,10 +22,11 @@ class JobTokens:
 
     def __init__(self) -> None:
         self._identities: dict[str, JobIdentity] = {}
+        self._entropy = Entropy()
 
     def issue(self, identity: JobIdentity) -> str:
         """A new token."""
-        token = PREFIX + secrets.token_hex(20)
+        token = PREFIX + self._entropy.take(20).hex()
         self._identities[token] = identity
         return token
 

@@ -67,7 +67,7 @@ def pack_job(
 ) -> bytes:
     """A whole JOB frame of the job with this number.
 
-    ``header`` is what :func:`pack_header` gave; ``source`` the script's text in UTF-8;
+    ``header`` is what :func:`pack_header` gave; ``source`` the script's text in UTF-8, empty for a process that has it;
     ``compiled`` what an earlier CODE frame of the same script carried, or empty; ``arguments`` a JSON object, and
     ``mask`` the JSON text that says where it holds byte strings (values.py), or empty.
     """
@@ -90,6 +90,16 @@ def pack_header(path: str, environment: Mapping[str, str], *, stays: bool, prepr
     if text.count("\0") >= len(parts):
         text = "\0".join(part.replace("\0", "") for part in parts)
     return text.encode("utf-8", "replace")
+
+
+def add_variables(header: bytes, environment: Mapping[str, str]) -> bytes:
+    """A header with more variables, which count where it has the name already."""
+    if not environment:
+        return header
+    text = "\0".join([f"{name}={value}" for name, value in environment.items()])
+    if text.count("\0") >= len(environment):
+        text = "\0".join(f"{name}={value}".replace("\0", "") for name, value in environment.items())
+    return b"%b\0%b" % (header, text.encode("utf-8", "replace"))
 
 
 class JobHeader(NamedTuple):  # dataclasses would bring inspect along into every child

@@ -3,37 +3,82 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, Final
 
+from minwebhook.child import wire
 from minwebhook.child.variables import USUAL
-from minwebhook.jobs.model import Job
+from minwebhook.jobs.model import Job, JobSpec
 from minwebhook.times import rfc3339
 
+#: Names that no script may set for itself: see changing_variables.
+_CHANGING: Final = frozenset({"WM_TOKEN", "WM_JOB_ID", "WM_ROOT_JOB_ID", "WM_SCHEDULED_FOR", "WM_OBJECT_PATH"})
+#: Headers kept, of some 1 KiB each.
+_MAX_KEPT: Final = 1024
 
-def job_environment(job: Job, *, base_url: str, internal_url: str, token: str) -> dict[str, str]:
-    """Name to value. Nothing of the server's own environment is passed on; ``token`` acts for the job's user."""
-    spec = job.spec
-    job_id = str(job.id)
-    root_job = str(spec.root_job or spec.parent_job or job.id)
-    username = spec.username
+
+def lasting_variables(spec: JobSpec, *, base_url: str, internal_url: str) -> dict[str, str]:
+    """Name to value, of what is the same for all runs of one script version by one caller.
+
+    Nothing of the server's own environment is passed on.
+    """
+    path, username = spec.path, spec.username
+    own = dict(entry.split("=", 1) for entry in spec.environment)  # the script's, checked when it was deployed
     return {
-        **USUAL,
-        **dict(entry.split("=", 1) for entry in spec.environment),  # the script's own, checked when it was deployed
+        **{name: value for name, value in {**USUAL, **own}.items() if name not in _CHANGING},
         "WM_WORKSPACE": spec.workspace,
-        "WM_TOKEN": token,
         "WM_EMAIL": spec.email,
         "WM_USERNAME": username,
         "WM_BASE_URL": base_url,
         "BASE_URL": base_url,
         "BASE_INTERNAL_URL": internal_url,
-        "WM_JOB_ID": job_id,
-        "WM_JOB_PATH": spec.path,
-        "WM_ROOT_JOB_ID": root_job,
-        "WM_SCHEDULED_FOR": _second(job.scheduled_for_ms // 1000),
+        "WM_JOB_PATH": path,
         "WM_PERMISSIONED_AS": spec.permissioned_as,
-        "WM_STATE_PATH": f"{spec.path}/user" if spec.path else f"u/{username}/tmp_state",
-        "WM_OBJECT_PATH": f"{spec.path.replace('/', '_')}/manual/{job.created_at_ms}_{job_id}",
+        "WM_STATE_PATH": f"{path}/user" if path else f"u/{username}/tmp_state",
         "WM_RUNNABLE_ID": "" if spec.script_hash is None else f"{spec.script_hash & (1 << 64) - 1:016x}",
     }
+
+
+def changing_variables(job: Job, *, token: str) -> dict[str, str]:
+    """What each run has of its own. ``token`` acts for the job's user."""
+    spec = job.spec
+    job_id = str(job.id)
+    root_job = spec.root_job or spec.parent_job
+    return {
+        "WM_TOKEN": token,
+        "WM_JOB_ID": job_id,
+        "WM_ROOT_JOB_ID": job_id if root_job is None else str(root_job),
+        "WM_SCHEDULED_FOR": _second(job.scheduled_for_ms // 1000),
+        "WM_OBJECT_PATH": f"{spec.path.replace('/', '_')}/manual/{job.created_at_ms}_{job_id}",
+    }
+
+
+class JobHeaders:
+    """The headers of JOB frames (child/wire.py). What lasts is made once for a script version and a caller."""
+
+    def __init__(self, *, base_url: str, internal_url: str) -> None:
+        self._base_url = base_url
+        self._internal_url = internal_url
+        self._kept: dict[tuple[Any, ...], bytes] = {}
+
+    def lasting(self, spec: JobSpec, *, stays: bool) -> bytes:
+        """A header with the lasting variables: the same object again as long as it is kept."""
+        key = (
+            spec.script_hash, spec.path, spec.email, spec.username, spec.permissioned_as, spec.workspace,
+            spec.environment, spec.preprocess, stays,
+        )  # fmt: skip
+        header = self._kept.get(key)
+        if header is None:
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            variables = lasting_variables(spec, base_url=self._base_url, internal_url=self._internal_url)
+            header = wire.pack_header(spec.path, variables, stays=stays, preprocess=spec.preprocess)
+            self._kept[key] = header
+        return header
+
+    @staticmethod
+    def changing(spec: JobSpec, *, stays: bool) -> bytes:
+        """A header without variables, for a process that has the lasting ones."""
+        return wire.pack_header("", {}, stays=stays, preprocess=spec.preprocess)
 
 
 @lru_cache(maxsize=8)  # many jobs share a second

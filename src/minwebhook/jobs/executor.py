@@ -19,11 +19,12 @@ import trio
 
 from minwebhook.auth.job_tokens import JobIdentity, JobTokens
 from minwebhook.child import wire
+from minwebhook.entropy import Entropy
 from minwebhook.errors import SandboxError, Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache, cache_key
 from minwebhook.jobs.deadlines import RunDeadlines
-from minwebhook.jobs.environment import job_environment
+from minwebhook.jobs.environment import JobHeaders, changing_variables
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Job, JobSpec, Outcome, Timing
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
@@ -68,7 +69,8 @@ class Executor:
         self._fleet = fleet
         self._reuse = reuse
         self._settings = settings
-        self._base_url = base_url
+        self._headers = JobHeaders(base_url=base_url, internal_url=base_url)
+        self._entropy = Entropy()
         self._tokens = tokens
         self._cache = cache
         self._banners = {
@@ -218,14 +220,16 @@ class Executor:
         """Gives the job to the child and waits for its report."""
         spec = job.spec
         key = version_key(spec)
-        environment = job_environment(job, base_url=self._base_url, internal_url=self._base_url, token=token)
         stays = spec.dedicated and runtime.reusable
-        header = wire.pack_header(spec.path, environment, stays=stays, preprocess=spec.preprocess)
-        assert job.log is not None  # noqa: S101 - made by _run
-        number = os.urandom(8)
-        compiled = self._compiled_of(key)
-        return await child.run(
-            wire.pack_job(header, spec.source, compiled, spec.arguments, number, mask=spec.mask),
+        lasting = self._headers.lasting(spec, stays=stays)
+        if child.given == lasting:
+            header, source, compiled = self._headers.changing(spec, stays=stays), b"", b""
+        else:
+            header, source, compiled = lasting, spec.source, self._compiled_of(key)
+        header = wire.add_variables(header, changing_variables(job, token=token))
+        number = self._entropy.take(8)
+        end = await child.run(
+            wire.pack_job(header, source, compiled, spec.arguments, number, mask=spec.mask),
             number=number,
             max_payload=self._settings.max_result_bytes,
             # A new process competes with the fork of its successor for the processor that spinning would hold.
@@ -235,6 +239,9 @@ class Executor:
             on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, key, code),
             on_arguments=(lambda text, mask: _replace_arguments(job, text, mask)) if spec.preprocess else None,
         )
+        # After an error it may not even have loaded its script.
+        child.given = lasting if stays and isinstance(end, Report) and end.kind == wire.RESULT else None
+        return end
 
     def _take_output(self, job: Job, data: bytes) -> bool:
         """A piece of what the job writes. False if it may not write so much."""

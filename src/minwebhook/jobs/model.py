@@ -143,9 +143,9 @@ class Cancellation:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes three times as long to make, for every job
 class Outcome:
-    """How a job ended. ``result`` is JSON text; for failures ``{"error": {...}}``."""
+    """How a job ended; never changed once made. ``result`` is JSON text; for failures ``{"error": {...}}``."""
 
     state: JobState
     result: bytes
@@ -171,7 +171,7 @@ class Signal(Protocol):
         """Until it has happened."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes three times as long to make, for every job
 class Timing:
     """Where the time of a job went, in seconds."""
 
@@ -200,7 +200,7 @@ class Job:
     outcome: Outcome | None = None
     #: Asked for while it runs; the executor ends it.
     cancellation: Cancellation | None = None
-    #: For sync jobs, whose callers run them: set when the job starts, or ends while it is queued.
+    #: For sync jobs that had to wait: set when the job starts, or ends while it is queued. Their callers run them.
     turn: Signal | None = None
     #: Ran longer than it may; the executor ends it.
     is_overdue: bool = False

@@ -72,7 +72,13 @@ class Pressure:
         self._counts: dict[tuple[str, str], int] = {}
 
     def enter(self, spec: JobSpec, now_ms: int) -> None:
-        """One more job waits. Raises 503 if the server, or the workspace, is full and 429 if the script, or the token, is."""
+        """One more job waits. Raises what :meth:`check` raises."""
+        self.check(spec, now_ms)
+        self.enter_anyway(spec)
+
+    def check(self, spec: JobSpec, now_ms: int) -> None:
+        """Whether one more job may come. Raises 503 if the server, or the workspace, is full and 429 if the script, or the
+        token, is."""
         limits = self._limits
         if self._total >= limits.instance:
             after_s = self._rate.retry_after_s(self._total, now_ms)
@@ -91,7 +97,6 @@ class Pressure:
                     retry_after_s=after_s,
                     headers=_rate_limit(what, limit, after_s),
                 )
-        self.enter_anyway(spec)
 
     def enter_anyway(self, spec: JobSpec) -> None:
         """One more job waits, that was acknowledged long ago."""

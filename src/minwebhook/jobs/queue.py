@@ -48,6 +48,15 @@ class JobQueue:
         self.release_ms: float = math.inf
         self._seen_ms = 0
 
+    def is_next(self, job: Job, now_ms: int) -> bool:
+        """Whether a job that is due would be the one to start if it were pushed: nobody is in line, and no key limits it."""
+        return (
+            not self._order
+            and job.spec.concurrency is None
+            and not (self._later and self._later[0].due_ms <= now_ms)
+            and self._seen_ms <= now_ms < self.release_ms
+        )
+
     def push(self, job: Job, now_ms: int) -> None:
         """Adds a queued job."""
         entry = _Entry(job.scheduled_for_ms, next(self._arrival), job)

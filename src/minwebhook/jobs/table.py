@@ -88,10 +88,16 @@ class JobTable:
         """A job that someone waits for, and runs in the own task when :meth:`turn` says so; on disk when it has ended."""
         if job_id is not None and self._store.exists(job_id):
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
-        job = self._make(spec, job_id, None)
+        now = self._clock()
+        job = self._make(spec, job_id, now, None)
+        self._pressure.check(spec, now)
         self._add(job)
+        if self._free_slots and self._queue.is_next(job, now):  # nearly always: it need not be put in line first
+            self._start(job, now)
+            return job
+        self._pressure.enter_anyway(spec)
         job.turn = trio.Event()
-        self._enqueue(job)
+        self._enqueue(job, now)
         return job
 
     async def submit(
@@ -103,7 +109,9 @@ class JobTable:
         key: IdempotencyKey | None = None,
     ) -> Job:
         """A job whose id may be acknowledged: its row, and that of its key, is on disk when this returns."""
-        job = self._make(spec, job_id, scheduled_for_ms)
+        now = self._clock()
+        job = self._make(spec, job_id, now, scheduled_for_ms)
+        self._pressure.enter(spec, now)
         # Its id is taken from now on; nobody can see, start or cancel it before it is stored.
         self._being_stored.add(job.id)
         try:
@@ -119,7 +127,7 @@ class JobTable:
         finally:
             self._being_stored.discard(job.id)
         self._add(job)
-        self._enqueue(job)
+        self._enqueue(job, self._clock())
         return job
 
     def restore(self, job_id: UUID, spec: JobSpec, created_at_ms: int, scheduled_for_ms: int) -> Job:
@@ -127,18 +135,16 @@ class JobTable:
         job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True)
         self._pressure.enter_anyway(spec)
         self._add(job)
-        self._enqueue(job)
+        self._enqueue(job, self._clock())
         return job
 
-    def _make(self, spec: JobSpec, job_id: UUID | None, scheduled_for_ms: int | None) -> Job:
+    def _make(self, spec: JobSpec, job_id: UUID | None, now: int, scheduled_for_ms: int | None) -> Job:
         if self._is_stopping:
             raise Unavailable("the server stops; try again")
-        now = self._clock()
         if job_id is None:
             job_id = self._ids.make(now)
         elif job_id in self._jobs or job_id in self._being_stored:
             raise BadRequest(f"a job with id {job_id} exists already; leave job_id out or send a new one")
-        self._pressure.enter(spec, now)
         scheduled_ms = now if scheduled_for_ms is None else scheduled_for_ms
         return Job(job_id, spec, now, scheduled_ms, submitted_s=time.perf_counter())
 
@@ -155,8 +161,7 @@ class JobTable:
             if not siblings:
                 del self._children[parent]
 
-    def _enqueue(self, job: Job) -> None:
-        now = self._clock()
+    def _enqueue(self, job: Job, now: int) -> None:
         self.queued_count += 1
         self._queue.push(job, now)
         if now < job.scheduled_for_ms < self._alarm_ms:
@@ -168,13 +173,9 @@ class JobTable:
         if self._is_stopping:
             return
         while self._free_slots and (job := self._queue.pop(now)) is not None:
-            job.state = next_state(job.state, JobEvent.START)
-            job.started_at_ms = now
             self.queued_count -= 1
             self._pressure.leave(job.spec)
-            self.running_count += 1
-            self._free_slots -= 1
-            self.watchers.tell(job.id)
+            self._start(job, now)
             if job.turn is not None:
                 job.turn.set()
             else:
@@ -182,6 +183,13 @@ class JobTable:
                 self._idle_workers.unpark()
         if self._queue.release_ms < self._alarm_ms:
             self._alarm.set()
+
+    def _start(self, job: Job, now: int) -> None:
+        job.state = next_state(job.state, JobEvent.START)
+        job.started_at_ms = now
+        self.running_count += 1
+        self._free_slots -= 1
+        self.watchers.tell(job.id)
 
     # --- running: for the executor ------------------------------------------------------------------------------------
 
@@ -251,7 +259,7 @@ class JobTable:
         job.started_at_ms = None
         self._free_slot(job)
         self._pressure.enter_anyway(job.spec)
-        self._enqueue(job)
+        self._enqueue(job, self._clock())
         self.watchers.tell(job.id)
 
     def stop_starting(self) -> None:

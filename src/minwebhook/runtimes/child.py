@@ -29,7 +29,7 @@ _FROM_CHILD: Final = wire.CODE + wire.MASK + wire.ARGUMENTS + wire.RESULT + wire
 _EXIT_WAIT_S: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes three times as long to make, for every job
 class Report:
     """What a child said at the end of a job: a frame kind of ``child/wire.py``, its payload, and the mask of byte strings."""
 
@@ -63,6 +63,7 @@ class Child:
         "_socket",
         "ended",
         "exit",
+        "given",
         "has_group",
         "id",
         "language",
@@ -86,6 +87,8 @@ class Child:
         self._on_log: Callable[[bytes], bool] | None = None
         self._is_log_full = False
         self.ended = False
+        #: The lasting part of the header (jobs/environment.py) that it keeps, and its script, for further jobs.
+        self.given: bytes | None = None
         #: How it exited, once the zygote said so.
         self.exit: Vanished | None = None
         #: Told once when the process is gone.

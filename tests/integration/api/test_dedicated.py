@@ -71,3 +71,10 @@ def test_output_between_jobs_belongs_to_no_other_job(client: Client) -> None:
     assert "on time 2" in client.logs(second)
     assert "on time 1" in client.logs(first)
     assert "on time 1" not in client.logs(second)
+
+
+def test_a_script_that_cannot_be_called_fails_each_time_the_same_way(client: Client) -> None:
+    """A process that stays is given its script once, unless it could make nothing of it."""
+    client.deploy("u/admin/mainless", "def other():\n    pass\n", dedicated_worker=True)
+    answers = [client.run("u/admin/mainless").error["message"] for _ in range(3)]
+    assert answers == ["main function is missing"] * 3

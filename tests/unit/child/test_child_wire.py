@@ -115,6 +115,8 @@ def test_a_header_comes_out_as_it_went_in(
 ) -> None:
     """But for NUL, which no variable can hold, and half surrogates, which no UTF-8 can."""
     found = wire.unpack_header(wire.pack_header(path, environment, stays=stays, preprocess=preprocess))
+    header = wire.pack_header(path, {}, stays=stays, preprocess=preprocess)
+    assert wire.unpack_header(wire.add_variables(header, environment)) == found
 
     def kept(text: str) -> str:
         return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -221,6 +221,7 @@ class ReportingChild(ReadyChild):
     def __init__(self) -> None:
         super().__init__()
         self.reports = trio.Event()
+        self.given: bytes | None = None
 
     async def run(self, *_: object, **__: object) -> object:
         await self.reports.wait()

@@ -8,7 +8,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minwebhook.jobs.environment import job_environment
+from minwebhook.child import wire
+from minwebhook.jobs.environment import JobHeaders, changing_variables, lasting_variables
 from minwebhook.jobs.ids import IdMaker
 from minwebhook.jobs.model import Job, JobSpec
 
@@ -46,7 +47,10 @@ def test_more_ids_in_a_millisecond_than_it_can_count() -> None:
 
 def environment(spec: JobSpec = SPEC) -> dict[str, str]:
     job = Job(UUID(int=7), spec, 1_700_000_000_123, 1_700_000_001_999)
-    return job_environment(job, base_url="http://b", internal_url="http://i", token="t")
+    lasting = lasting_variables(spec, base_url="http://b", internal_url="http://i")
+    changing = changing_variables(job, token="t")
+    assert not lasting.keys() & changing.keys()
+    return lasting | changing
 
 
 def test_values() -> None:
@@ -78,3 +82,31 @@ def test_all_values_are_text_without_a_path() -> None:
     assert all(isinstance(value, str) for value in made.values())
     assert (made["WM_JOB_PATH"], made["WM_RUNNABLE_ID"]) == ("", "")
     assert made["WM_STATE_PATH"] == "u/alice/tmp_state"
+
+
+def test_headers_of_one_version_and_caller_are_made_once() -> None:
+    headers = JobHeaders(base_url="http://b", internal_url="http://i")
+    first = headers.lasting(SPEC, stays=True)
+    assert headers.lasting(replace(SPEC, arguments=b'{"a":1}'), stays=True) is first
+    specs = [
+        replace(SPEC, script_hash=5),
+        replace(SPEC, email="b@x"),
+        replace(SPEC, username="b"),
+        replace(SPEC, permissioned_as="u/b"),
+        replace(SPEC, workspace="other"),
+        replace(SPEC, path="u/b/x"),
+        replace(SPEC, environment=("A=b",)),
+        replace(SPEC, preprocess=True),
+    ]
+    others = [headers.lasting(spec, stays=True) for spec in specs]
+    others += [headers.lasting(SPEC, stays=False), first]
+    assert len(set(others)) == len(others)
+
+
+def test_a_process_that_stays_gets_what_changes() -> None:
+    job = Job(UUID(int=7), SPEC, 0, 0)
+    changing = changing_variables(job, token="t")
+    header = wire.unpack_header(wire.add_variables(JobHeaders.changing(SPEC, stays=True), changing))
+    assert header.stays
+    assert not header.preprocess
+    assert header.variables == [f"{name}={value}" for name, value in changing.items()]

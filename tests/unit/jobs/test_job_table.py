@@ -102,6 +102,8 @@ class TableMachine(RuleBasedStateMachine):
         self.stopped = False
         #: Async jobs that started, in order, for workers.
         self.for_workers: list[UUID] = []
+        #: Jobs whose callers wait and run them.
+        self.with_caller: set[UUID] = set()
 
     def in_state(self, *states: str) -> list[UUID]:
         return [job_id for job_id, state in self.model.items() if state in states]
@@ -120,7 +122,7 @@ class TableMachine(RuleBasedStateMachine):
                 return
             first = min(due, key=lambda job_id: self.turn[job_id])
             self.model[first] = "running"
-            if self.jobs[first].turn is None:
+            if first not in self.with_caller:
                 self.for_workers.append(first)
 
     def is_full(self) -> bool:
@@ -152,6 +154,7 @@ class TableMachine(RuleBasedStateMachine):
             return None
         assert not full
         assert job.id not in self.store.rows
+        self.with_caller.add(job.id)
         self.queue(job)
         return job.id
 
@@ -208,14 +211,14 @@ class TableMachine(RuleBasedStateMachine):
         running = [
             job_id
             for job_id in self.in_state("running")
-            if job_id not in self.for_workers and self.jobs[job_id].turn is None
+            if job_id not in self.for_workers and job_id not in self.with_caller
         ]
         if not running:
             return
         self.table.stop_starting()
         self.stopped = True
         for job_id in self.in_state("queued"):  # callers are told at once
-            if self.jobs[job_id].turn is not None:
+            if job_id in self.with_caller:
                 self.model[job_id] = "canceled"
         job = self.jobs[data.draw(st.sampled_from(running))]
         self.table.requeue(job)
