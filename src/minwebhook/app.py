@@ -45,6 +45,7 @@ from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.idempotency import IdempotencyKeys
+from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
@@ -54,6 +55,7 @@ from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.pool import ReusePool
+from minwebhook.sandbox.plan import Rung
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import HttpSettings, Settings, load_hook_secrets
@@ -170,7 +172,7 @@ class _Program:
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
-                    executor = self._make_executor(fleet)
+                    executor = self._make_executor(fleet, reached.rung)
                     workers.start_soon(executor.run, self._settings.worker_count)
                     await self._serve(executor)
                     workers.cancel_scope.cancel(reason="shutdown")
@@ -257,13 +259,15 @@ class _Program:
             if script.is_new:
                 logger.info("deployed %s", script.path)
 
-    def _make_executor(self, fleet: Fleet) -> Executor:
+    def _make_executor(self, fleet: Fleet, rung: Rung) -> Executor:
         settings = self._settings
+        limits = LimitRules(settings.jobs, settings.sandbox, rung)
         return Executor(
             self._jobs,
             fleet,
             ReusePool(4 * settings.worker_count),
             settings.jobs,
+            limits,
             base_url=self._base_url,
             tokens=self._job_tokens,
             cache=ResultCache(self._database),

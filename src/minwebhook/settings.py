@@ -196,6 +196,15 @@ class SandboxSettings:
     job_open_files: int = _setting(256, "Open files of each process of a job.", low=16)
     job_file_bytes: int = _setting(64 * MIB, "Size of each file that a job writes.", low=0)
     job_tmp_bytes: int = _setting(64 * MIB, "Space of a job's private /tmp.", low=MIB)
+    job_cpu_s: float = _setting(0.0, "Seconds of processor time of all processes of a job; 0 = no limit.", low=0)
+    job_max_memory_bytes: int = _setting(0, "Most that limits.memory_bytes of a script gives; 0 = the usual.", low=0)
+    job_max_processes: int = _setting(0, "Most that limits.processes of a script gives; 0 = the usual.", low=0)
+    job_max_open_files: int = _setting(0, "Most that limits.open_files of a script gives; 0 = the usual.", low=0)
+    job_max_file_bytes: int = _setting(0, "Most that limits.file_bytes of a script gives; 0 = the usual.", low=0)
+    job_max_tmp_bytes: int = _setting(0, "Most that limits.tmp_bytes of a script gives; 0 = the usual.", low=0)
+    job_max_log_bytes: int = _setting(0, "Most that limits.log_bytes of a script gives; 0 = the usual.", low=0)
+    job_max_result_bytes: int = _setting(0, "Most that limits.result_bytes of a script gives; 0 = the usual.", low=0)
+    job_max_cpu_s: float = _setting(0.0, "Most that limits.cpu_s of a script gives; 0 = the usual.", low=0)
 
 
 @dataclass(frozen=True, slots=True)

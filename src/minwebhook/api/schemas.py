@@ -14,6 +14,7 @@ from minwebhook.api.files import MAX_SIGNED
 from minwebhook.api.job_access import MAX_IDS
 from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
 from minwebhook.auth.requests import MAX_LABEL_LENGTH
+from minwebhook.scripts.limits import LEAST
 from minwebhook.scripts.model import Language, ScriptKind
 from minwebhook.scripts.signatures import ALGORITHMS, ENCODINGS, MAX_TOLERANCE_S
 from minwebhook.storage.keys import MAX_KEY_BYTES
@@ -81,6 +82,11 @@ _JOB: Final = record(
         "canceled_by": TEXT,
         "canceled_reason": TEXT,
         "priority": _INTEGER,
+        "mem_peak": described(_INTEGER, "Resident memory at its peak, in KiB."),
+        "cpu_s": described({"type": "number"}, "Seconds of processor time."),
+        "ended_by": described(
+            TEXT, "The limit that ended it: timeout, cpu, oom, pids, log, result; or `signal` and its number."
+        ),
         "self_wait_time_ms": described(_INTEGER, "How long it was due before it started."),
         "preprocessed": BOOLEAN,
         "labels": array(TEXT),
@@ -234,6 +240,9 @@ _JOBS: Final[Mapping[str, Schema]] = {
 # --- scripts ----------------------------------------------------------------------------------------------------------
 
 #: Kept with a version and given back; left out of answers where they are not set.
+_LIMITS: Final[Mapping[str, Schema]] = {
+    name: {"type": "number" if name == "cpu_s" else "integer", "minimum": least} for name, least in LEAST.items()
+}
 _SCRIPT_SETTINGS: Final[Mapping[str, Schema]] = {
     "is_template": BOOLEAN,
     "draft_only": described(BOOLEAN, "A placeholder that a real version may replace."),
@@ -259,6 +268,13 @@ _SCRIPT_SETTINGS: Final[Mapping[str, Schema]] = {
     "codebase": TEXT,
     "on_behalf_of_email": TEXT,
     "assets": array(ANYTHING),
+    "limits": described(
+        record({}, optional={name: nullable(schema) for name, schema in _LIMITS.items()}),
+        "What its jobs may use, where it is not what all may; above the instance's maxima these hold.",
+    ),
+    "network": described(
+        {"type": "string", "enum": ["host", "none", None]}, "What its jobs may reach; none: only this server."
+    ),
     "signature": described(
         record(
             {"secret": TEXT, "header": TEXT},

@@ -15,8 +15,9 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
-from minwebhook.child import values, wire
+from minwebhook.child import limits, values, wire
 from minwebhook.child.transfer import read_frame, write_all
+from minwebhook.child.usage import used
 
 _ARGUMENT: Final = re.compile(
     r"""^(?P<name>\w+)="\$(?:(?P<plain>\d+)|\{(?P<braced>\d+)(?::-(?P<default>[^}]*))?\})"\s*(?:\#.*)?$""", re.MULTILINE
@@ -67,18 +68,22 @@ def serve(fd: int, interpreter: str) -> None:
     write_all(fd, wire.frame(wire.READY))
     job, payload = read_frame(fd)
     header, source, _, arguments_json, _ = wire.unpack_job(payload)
-    _write_job(wire.unpack_header(header).variables, source, arguments_json)
+    _write_job(wire.unpack_header(header), source, arguments_json)
+    before, _ = used()
     os.write(go_write, b"go\n")
     os.close(go_write)
     report = _report(_wait_for(pid))
-    write_all(fd, wire.frame(wire.EXIT, json.dumps(report).encode(), job))
+    cpu_s, peak_kib = used()
+    usage = wire.frame(wire.USAGE, wire.pack_usage(cpu_s - before, peak_kib), job)
+    write_all(fd, usage + wire.frame(wire.EXIT, json.dumps(report).encode(), job))
     os.read(fd, 1)  # the server ends this process after the answer is out
 
 
-def _write_job(variables: list[str], source: bytes, arguments_json: bytes) -> None:
+def _write_job(header: wire.JobHeader, source: bytes, arguments_json: bytes) -> None:
     arguments = values.loads(arguments_json)
     texts = [argument_text(arguments.get(name)) for name in argument_names(source.decode("utf-8", "replace"))]
-    lines = [f"export {shlex.quote(variable)}" for variable in variables]
+    lines = [f"export {shlex.quote(variable)}" for variable in header.variables]
+    lines += limits.shell_lines(header.limits)
     lines.append("set -- " + " ".join(shlex.quote(text) for text in texts))
     lines.append("set -e\n. ./main.sh\n")
     Path("args.json").write_bytes(arguments_json)

@@ -178,24 +178,27 @@ def open_own_proc() -> int:
 
 def limit_resources(plan: dict[str, Any]) -> None:
     """Resource limits of this child and its descendants."""
-    processes = plan["processes"]
-    if plan["rung"] == "userns":
-        # All jobs share one uid, and so the count: leave room for the waiting children.
-        processes *= 4
-    # On rung none the uid is the server's own, whose other processes count too: no limit would be fair.
+    # The second of each pair is what a job may have if its script asks for it (child/limits.py).
     limits = {
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_AS: plan["memory_bytes"],
         resource.RLIMIT_NOFILE: plan["open_files"],
         resource.RLIMIT_FSIZE: plan["file_bytes"],
-        resource.RLIMIT_MEMLOCK: 64 * 1024,
+        resource.RLIMIT_MEMLOCK: (64 * 1024, 64 * 1024),
     }
-    if plan["rung"] != "none":
-        limits[resource.RLIMIT_NPROC] = processes
-    for limit, value in limits.items():
-        _, hard = resource.getrlimit(limit)
-        wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (wanted, wanted))
+    if plan["rung"] == "root":
+        limits[resource.RLIMIT_NPROC] = plan["processes"]
+    elif plan["rung"] == "userns":
+        # All jobs share one uid, and so the count: leave room for the waiting children.
+        shared = 4 * plan["processes"][0]
+        limits[resource.RLIMIT_NPROC] = (shared, shared)
+    # On rung none the uid is the server's own, whose other processes count too: no limit would be fair.
+    for limit, (soft, hard) in limits.items():
+        _, most = resource.getrlimit(limit)
+        if most == resource.RLIM_INFINITY:
+            resource.setrlimit(limit, (soft, hard))
+        else:
+            resource.setrlimit(limit, (min(soft, most), min(hard, most)))
 
 
 def lock_down(plan: dict[str, Any]) -> None:
@@ -217,6 +220,7 @@ class Slots:
         self._proc = proc
         self._namespaces: list[int] = []
         self._free: list[int] = []
+        self._resized: set[int] = set()
 
     def take(self) -> int:
         """Enters a free slot (a new one if all are taken) with a clean /tmp, and gives its number."""
@@ -225,9 +229,11 @@ class Slots:
             if self._proc is not None:
                 kernel.setns(self._namespaces[slot], kernel.CLONE_NEWNS)
                 # In a user namespace a job owns /tmp, and may have left it empty but closed.
-                if self._plan["rung"] == "userns" or os.listdir("/tmp"):  # noqa: PTH208 - a plain list is cheapest
+                is_used = self._plan["rung"] == "userns" or slot in self._resized or os.listdir("/tmp")  # noqa: PTH208
+                if is_used:
                     kernel.unmount("/tmp")
                     self._mount_tmp()
+                    self._resized.discard(slot)
             return slot
         slot = len(self._namespaces)
         if self._proc is None:
@@ -251,6 +257,12 @@ class Slots:
     def scratch(self, slot: int) -> str:
         """The working directory of jobs in this slot."""
         return f"{self._plan['scratch_directory']}/{slot}" if self._proc is None else "/tmp"
+
+    def resize(self, slot: int, size: int) -> None:
+        """Gives /tmp of a taken slot another size, until it is given back."""
+        kernel.setns(self._namespaces[slot], kernel.CLONE_NEWNS)
+        kernel.mount("tmp", "/tmp", None, kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV, f"size={size}")
+        self._resized.add(slot)
 
     def _mount_tmp(self) -> None:
         size = self._plan["tmp_bytes"]

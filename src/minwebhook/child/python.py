@@ -21,8 +21,9 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from minwebhook.child import values, wire
+from minwebhook.child import limits, values, wire
 from minwebhook.child.transfer import read_frame, write_all
+from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
 
 _FUNCTION_CALL: Final = "<function call>"  # what clients record for a default they cannot evaluate
@@ -109,6 +110,8 @@ class _Session:
         self._functions: Functions | None = None
         #: What is set, as far as it is known.
         self.environment: dict[str, str] = {}
+        #: Processor time that was used before the job.
+        self._cpu_s, _ = used()
 
     def run_one(self, *, wait_for_end: bool = True) -> bool:
         """Runs the next job. True if another one may come."""
@@ -117,6 +120,8 @@ class _Session:
         header = wire.unpack_header(packed_header)
         self._set_environment(header.variables)
         try:
+            if header.limits:
+                limits.apply(header.limits, stays=header.stays)
             arguments = values.loads(arguments_json)
             if mask:
                 arguments = values.restore(arguments, values.loads(mask))
@@ -132,7 +137,7 @@ class _Session:
         except BaseException as error:
             kind, answer = wire.ERROR, encode_error(error)
         _flush()
-        self._send_value(kind, *answer)
+        self._send_value(kind, *answer, usage=self._usage())
         if header.stays:
             return True
         if wait_for_end:
@@ -180,11 +185,17 @@ class _Session:
         _flush()
         os._exit(code & 0xFF)
 
-    def _send_value(self, kind: bytes, text: bytes, mask: bytes) -> None:
-        """One value as JSON text, behind its mask if it has one."""
+    def _usage(self) -> bytes:
+        """The frame that says what the job used; the next one counts from here."""
+        before = self._cpu_s
+        self._cpu_s, peak_kib = used()
+        return wire.frame(wire.USAGE, wire.pack_usage(self._cpu_s - before, peak_kib), self._job)
+
+    def _send_value(self, kind: bytes, text: bytes, mask: bytes, usage: bytes = b"") -> None:
+        """One value as JSON text, behind its mask if it has one, and behind the frame ``usage``."""
         if mask:
             self.send(wire.MASK, mask)
-        self.send(kind, text)
+        write_all(self._fd, usage + wire.frame(kind, text, self._job))
 
     def send(self, kind: bytes, payload: bytes) -> None:
         """Writes one frame whole."""

@@ -7,6 +7,7 @@ A frame is one kind byte, the payload's length as 4 bytes little-endian, the job
     child  -> server   CODE    a cache of the compiled script (opaque to the server), sent before the script runs
     child  -> server   MASK    where the next frame's JSON holds byte strings (values.py); only if it does
     child  -> server   ARGUMENTS  what the preprocessor made of the arguments: a JSON object; only if asked for
+    child  -> server   USAGE   what the job used, see pack_usage; right before the report
     child  -> server   RESULT  the result as JSON text
     child  -> server   ERROR   the error object as JSON text: {"message", "name", "stack"?, "extra"?}
     child  -> server   EXIT    JSON {"code": int, "signal": int?, "result_json": text?, "result_text": text?}: the script
@@ -31,9 +32,12 @@ ARGUMENTS: Final = b"A"
 RESULT: Final = b"R"
 ERROR: Final = b"E"
 EXIT: Final = b"X"
+USAGE: Final = b"U"
 
 _HEAD: Final = struct.Struct("<cI8s")
 _SECTIONS: Final = struct.Struct("<IIIII")
+_USAGE: Final = struct.Struct("<II")
+_MAX_COUNT: Final = 2**32 - 1
 
 HEAD_BYTES: Final = _HEAD.size
 
@@ -43,6 +47,19 @@ NO_JOB: Final = bytes(8)
 
 class FrameError(Exception):
     """The other side broke the frame format: unknown kind, or a payload over the limit."""
+
+
+class FrameTooLarge(FrameError):
+    """A payload over the limit."""
+
+
+class Usage(NamedTuple):
+    """What the processes of a job used."""
+
+    #: Processor time in milliseconds.
+    cpu_ms: int
+    #: The resident memory at its peak, in KiB.
+    peak_kib: int
 
 
 def frame(kind: bytes, payload: bytes = b"", job: bytes = NO_JOB) -> bytes:
@@ -76,16 +93,31 @@ def pack_job(
     return b"".join((_HEAD.pack(JOB, length, job), sections, header, source, compiled, arguments, mask))
 
 
-def pack_header(path: str, environment: Mapping[str, str], *, stays: bool, preprocess: bool = False) -> bytes:
+def pack_usage(cpu_s: float, peak_kib: int) -> bytes:
+    """The payload of a USAGE frame."""
+    return _USAGE.pack(min(max(round(cpu_s * 1000), 0), _MAX_COUNT), min(peak_kib, _MAX_COUNT))
+
+
+def unpack_usage(payload: bytes) -> Usage:
+    """What :func:`pack_usage` was given. Raises :class:`FrameError`."""
+    if len(payload) != _USAGE.size:
+        raise FrameError("unreadable figures of what the job used")
+    return Usage(*_USAGE.unpack(payload))
+
+
+def pack_header(
+    path: str, environment: Mapping[str, str], *, stays: bool, preprocess: bool = False, limits: str = ""
+) -> bytes:
     """The header of a JOB frame: the script's path, what to do, and the variables.
 
     ``stays``: the process stays for further jobs. ``preprocess``: the script's preprocessor makes the arguments.
+    ``limits`` are those that differ from what the process has already (child/limits.py).
 
     Texts separated by NUL, which no variable can hold anyway (those that have one lose it): a child reads this in the
     time of the job, and a JSON parser would take five times as long.
     """
     flags = ("s" if stays else "") + ("p" if preprocess else "")
-    parts = [path, flags, *(f"{name}={value}" for name, value in environment.items())]
+    parts = [path, flags, limits, *(f"{name}={value}" for name, value in environment.items())]
     text = "\0".join(parts)
     if text.count("\0") >= len(parts):
         text = "\0".join(part.replace("\0", "") for part in parts)
@@ -108,13 +140,14 @@ class JobHeader(NamedTuple):  # dataclasses would bring inspect along into every
     path: str
     stays: bool
     preprocess: bool
+    limits: str
     variables: list[str]
 
 
 def unpack_header(header: bytes) -> JobHeader:
     """The header of a JOB frame."""
-    path, flags, *variables = header.decode().split("\0")
-    return JobHeader(path, "s" in flags, "p" in flags, variables)
+    path, flags, limits, *variables = header.decode().split("\0")
+    return JobHeader(path, "s" in flags, "p" in flags, limits, variables)
 
 
 def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
@@ -170,7 +203,7 @@ class FrameReader:
             if job != self._job:
                 raise FrameError("a frame of another job")
             if length > self._max_payload:
-                raise FrameError(f"frame of {length} bytes is over the limit of {self._max_payload}")
+                raise FrameTooLarge(f"frame of {length} bytes is over the limit of {self._max_payload}")
             end = start + HEAD_BYTES + length
             if len(buffer) < end:
                 self._wanted = HEAD_BYTES + length

@@ -5,11 +5,14 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
 
 ::
 
-    server -> zygote   the sandbox plan, once; then {"spawn": ID, "language": NAME} for each child wanted
+    server -> zygote   the sandbox plan, once; then {"spawn": ID, "language": NAME} for each child wanted, and
+                       {"resize": ID, "tmp_bytes": N} for one that needs another size of /tmp than usual
     zygote -> server   {"ready": true, "host_rights": bool, "python": "3.11.7"} or {"failed": TEXT}, once
                        {"spawned": ID, "pid": PID} with three descriptors: job socket, log pipe, pidfd
                        {"refused": ID, "reason": TEXT} when the system has no room for another process
-                       {"exited": ID, "code": N} or {"exited": ID, "signal": N}
+                       {"resized": ID, "reason": TEXT}; no text: it was done
+                       {"exited": ID, "code": N} or {"exited": ID, "signal": N}, with "cpu_s" and "peak_kib" (getrusage(2)
+                       of the process and those that it waited for)
 
 Processes: the outer process makes the namespaces and waits; the inner one, first process of the new PID namespace, is the
 fork server. When the server dies the kernel kills the outer process, then the inner one, and with it, as the end of a PID
@@ -112,7 +115,10 @@ class ForkServer:
                     if not message:
                         return  # the server is gone; the end of this process ends every child
                     request = json.loads(message)
-                    self._spawn(request["spawn"], request["language"])
+                    if "spawn" in request:
+                        self._spawn(request["spawn"], request["language"])
+                    else:
+                        self._resize(request["resize"], request["tmp_bytes"])
             self._reap()
 
     def _spawn(self, child_id: int, language: str) -> None:
@@ -141,6 +147,16 @@ class ForkServer:
         finally:
             for fd in opened:
                 os.close(fd)
+
+    def _resize(self, child_id: int, tmp_bytes: int) -> None:
+        reason = ""
+        slots = [slot for known, slot in self._children.values() if known == child_id]
+        try:
+            for slot in slots:  # none: it has just ended, which is told elsewhere
+                self._slots.resize(slot, tmp_bytes)
+        except OSError as error:
+            reason = str(error)
+        self._send({"resized": child_id, "reason": reason})
 
     def _fork(self) -> int:
         """Forks; the child is the first process of a PID namespace of its own."""
@@ -180,7 +196,7 @@ class ForkServer:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -189,10 +205,11 @@ class ForkServer:
             if child_id is None or slot is None:
                 continue
             self._slots.give_back(slot)
+            message = {"exited": child_id, "cpu_s": used.ru_utime + used.ru_stime, "peak_kib": used.ru_maxrss}
             if os.WIFSIGNALED(status):
-                self._send({"exited": child_id, "signal": os.WTERMSIG(status)})
+                self._send({**message, "signal": os.WTERMSIG(status)})
             else:
-                self._send({"exited": child_id, "code": os.waitstatus_to_exitcode(status)})
+                self._send({**message, "code": os.waitstatus_to_exitcode(status)})
 
     def _send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         data = json.dumps(message, separators=(",", ":")).encode()

@@ -210,6 +210,13 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
 """
 
+#: See jobs/model.py; NULL for jobs of which nothing is known.
+_USAGE: Final = """
+ALTER TABLE job ADD COLUMN ended_by TEXT;
+ALTER TABLE job ADD COLUMN cpu_ms INTEGER;
+ALTER TABLE job ADD COLUMN peak_kib INTEGER;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -219,6 +226,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(5, "object storage", _STORAGE),
     Migration(6, "uploads under way", _UPLOADS),
     Migration(7, "idempotency keys", _IDEMPOTENCY),
+    Migration(8, "what jobs used", _USAGE),
 )
 
 

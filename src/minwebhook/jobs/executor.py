@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,8 +24,10 @@ from minwebhook.entropy import Entropy
 from minwebhook.errors import SandboxError, Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache, cache_key
+from minwebhook.jobs.cpu_watch import CpuWatch
 from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import JobHeaders, changing_variables
+from minwebhook.jobs.limits import JobLimits, LimitRules
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Job, JobSpec, Outcome, Timing
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
@@ -59,6 +62,7 @@ class Executor:
         fleet: Fleet,
         reuse: ReusePool,
         settings: JobSettings,
+        limits: LimitRules,
         *,
         base_url: str,
         tokens: JobTokens,
@@ -79,7 +83,9 @@ class Executor:
         }
         # With one processor, spinning would keep the job from running.
         self._spin_s = settings.spin_s if len(os.sched_getaffinity(0)) > 1 else 0
+        self._limits = limits
         self._deadlines = RunDeadlines()
+        self._cpu_watch = CpuWatch()
         self._compiled: OrderedDict[str, bytes] = OrderedDict()
         self._compiled_bytes = 0
         self._used: list[tuple[Child, ChildPool]] = []
@@ -92,6 +98,7 @@ class Executor:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._clean_up)
                 nursery.start_soon(self._deadlines.run)
+                nursery.start_soon(self._cpu_watch.run)
                 for _ in range(workers):
                     nursery.start_soon(self._work)
         finally:
@@ -141,7 +148,8 @@ class Executor:
             return
         spec = job.spec
         runtime = RUNTIMES[spec.language]
-        log = job.log = JobLog(self._banners[runtime.language], self._settings.max_log_bytes)
+        limits = self._limits.of(spec.limits)
+        log = job.log = JobLog(self._banners[runtime.language], limits.log_bytes)
         key = cache_key(spec) if spec.cache_ttl_s else None
         if key is not None and (known := self._cache.find(key, now_ms())) is not None:
             self._table.finish(job, known, 0)
@@ -165,16 +173,22 @@ class Executor:
             if child is not None:
                 job.stop = child.kill
                 # Stopped between the pool's handing over and this turn of the loop: nobody will say so again.
-                if job.cancellation is None and not job.is_overdue:
+                if not job.is_stopped:
+                    if limits.tmp_bytes is not None:
+                        await family.zygote.resize_tmp(child, limits.tmp_bytes)
+                    if limits.cpu_s:
+                        self._cpu_watch.add(job, child, limits.cpu_s)
                     given = time.perf_counter()
-                    end = await self._converse(job, child, runtime, token, is_reused=is_reused)
-                    outcome = outcomes.judge(end, log, runtime.program)
+                    end = await self._converse(job, child, runtime, token, limits, is_reused=is_reused)
+                    outcome = outcomes.judge(end, log, runtime.program, log_limit=self._name_of_log_limit(spec))
+                    if not isinstance(end, Broken):
+                        job.usage = end.usage
         except SandboxError as error:
             outcome = outcomes.execution_error(str(error))
         except trio.Cancelled:
             if child is not None:
                 child.end()
-            if job.is_stored and job.cancellation is None and not job.is_overdue:
+            if job.is_stored and not job.is_stopped:
                 self._table.requeue(job)
             else:
                 self._table.finish(job, outcomes.canceled(job.cancellation or SERVER_STOPS), 0)
@@ -186,11 +200,14 @@ class Executor:
             family.jobs -= 1
             job.stop = None
             self._deadlines.discard(job)
+            self._cpu_watch.discard(job)
             self._tokens.revoke(token)
         if job.cancellation is not None:
             outcome = outcomes.canceled(job.cancellation)
         elif job.is_overdue:
             outcome = outcomes.timed_out(limit_s, is_own_limit=is_own)
+        elif job.is_over_cpu or self._is_killed_for_cpu(end, limits):
+            outcome = outcomes.out_of_cpu(limits.cpu_s)
         elif outcome is None:
             outcome = outcomes.judge(Vanished(), log, runtime.program)
         ended = time.perf_counter()
@@ -207,6 +224,17 @@ class Executor:
             return own, True
         return instance, False
 
+    def _name_of_log_limit(self, spec: JobSpec) -> str:
+        is_own = spec.limits is not None and spec.limits.log_bytes is not None
+        return "limits.log_bytes of the script" if is_own else "max_log_bytes"
+
+    @staticmethod
+    def _is_killed_for_cpu(end: Report | Vanished | Broken | None, limits: JobLimits) -> bool:
+        """Whether the kernel was faster than the look at the job's time."""
+        if not (limits.cpu_s and isinstance(end, Vanished) and end.signal in (signal.SIGKILL, signal.SIGXCPU)):
+            return False
+        return end.usage is not None and end.usage.cpu_ms >= 1000 * limits.cpu_s
+
     async def _wait_for_child(self, job: Job, pool: ChildPool) -> Child | None:
         """None if the job was stopped meanwhile."""
         with trio.CancelScope() as scope:
@@ -215,13 +243,13 @@ class Executor:
         return None
 
     async def _converse(
-        self, job: Job, child: Child, runtime: Runtime, token: str, *, is_reused: bool
+        self, job: Job, child: Child, runtime: Runtime, token: str, limits: JobLimits, *, is_reused: bool
     ) -> Report | Vanished | Broken:
         """Gives the job to the child and waits for its report."""
         spec = job.spec
         key = version_key(spec)
         stays = spec.dedicated and runtime.reusable
-        lasting = self._headers.lasting(spec, stays=stays)
+        lasting = self._headers.lasting(spec, stays=stays, limits=limits.header)
         if child.given == lasting:
             header, source, compiled = self._headers.changing(spec, stays=stays), b"", b""
         else:
@@ -231,7 +259,7 @@ class Executor:
         end = await child.run(
             wire.pack_job(header, source, compiled, spec.arguments, number, mask=spec.mask),
             number=number,
-            max_payload=self._settings.max_result_bytes,
+            max_payload=limits.result_bytes,
             # A new process competes with the fork of its successor for the processor that spinning would hold.
             spin_s=self._spin_s if is_reused and self._table.is_only_one_running else 0,
             on_log=lambda data: self._take_output(job, data),
@@ -254,8 +282,7 @@ class Executor:
         """After the job: a healthy child of a dedicated script waits for its next job, any other is ended."""
         is_healthy = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
         # Stopped in the turn of the loop in which its report came: the process was killed all the same.
-        was_stopped = job.cancellation is not None or job.is_overdue
-        if is_healthy and not was_stopped and job.spec.dedicated and RUNTIMES[job.spec.language].reusable:
+        if is_healthy and not job.is_stopped and job.spec.dedicated and RUNTIMES[job.spec.language].reusable:
             self._reuse.give_back(version_key(job.spec), child)
         else:
             self._used.append((child, pool))

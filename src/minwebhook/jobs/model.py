@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
+from minwebhook.child.wire import Usage
 from minwebhook.errors import MinwebhookError
 from minwebhook.jobs.log import JobLog
 from minwebhook.sandbox.plan import Surroundings
+from minwebhook.scripts.limits import Limits
 
 #: What is left of the arguments and the result of a job that was wiped, and of its log.
 WIPED_DATA: Final = b"{}"
@@ -128,6 +130,8 @@ class JobSpec:
     preprocess: bool = False
     #: Seconds for which the result may answer further calls with equal arguments.
     cache_ttl_s: int | None = None
+    #: What its script says of limits.
+    limits: Limits | None = None
     #: The fork server it needs; None for the usual one.
     surroundings: Surroundings | None = None
     concurrency: Concurrency | None = None
@@ -154,6 +158,8 @@ class Outcome:
     cancellation: Cancellation | None = None
     #: Where the result holds byte strings (child/values.py), as JSON text; b"" for nowhere.
     mask: bytes = b""
+    #: What ended it, if it was a limit or a signal: ``timeout``, ``cpu``, ``oom``, ``pids``, ``log``, ``result``, ``signal 9``.
+    ended_by: str = ""
 
     @property
     def is_success(self) -> bool:
@@ -204,6 +210,10 @@ class Job:
     turn: Signal | None = None
     #: Ran longer than it may; the executor ends it.
     is_overdue: bool = False
+    #: Used more processor time than it may; the executor ends it.
+    is_over_cpu: bool = False
+    #: What its processes used, once it has ended in one.
+    usage: Usage | None = None
     #: Set by the executor while the job runs: ends the run.
     stop: Callable[[], None] | None = None
     log: JobLog | None = None
@@ -218,6 +228,11 @@ class Job:
     deleted: bool = False
     #: What readers at the same place have read of it (jobs/subscription.py).
     readings: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody or a limit has ended its run from outside."""
+        return self.cancellation is not None or self.is_overdue or self.is_over_cpu
 
     @property
     def is_wiped(self) -> bool:

@@ -5,7 +5,7 @@ Error objects follow Windmill: a failed job's result is ``{"error": {...}}`` wit
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -15,33 +15,43 @@ from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Cancellation, JobState, Outcome
 from minwebhook.runtimes.child import Broken, Report, Vanished
 
+#: How programs say that a limit stopped them, in their last words.
+_LAST_WORDS: Final = {"fork: Resource temporarily unavailable": "pids", "Cannot allocate memory": "oom"}
 
-def failure(error: Any, cancellation: Cancellation | None = None) -> Outcome:
+
+def failure(error: Any, cancellation: Cancellation | None = None, *, ended_by: str = "") -> Outcome:
     """A failed job with this error object."""
-    return _failure(json_text(error), cancellation)
+    return _failure(json_text(error), cancellation, ended_by=ended_by)
 
 
-def _failure(error: bytes, cancellation: Cancellation | None = None, mask: bytes = b"") -> Outcome:
+def _failure(
+    error: bytes, cancellation: Cancellation | None = None, mask: bytes = b"", *, ended_by: str = ""
+) -> Outcome:
     """The same from JSON text, which is kept as it is."""
     mask = b'{"error":%b}' % mask if mask else b""
-    return Outcome(JobState.FAILURE, b'{"error":%b}' % error, cancellation=cancellation, mask=mask)
+    result = b'{"error":%b}' % error
+    return Outcome(JobState.FAILURE, result, cancellation=cancellation, mask=mask, ended_by=ended_by)
 
 
-def execution_error(text: str, cancellation: Cancellation | None = None) -> Outcome:
+def execution_error(text: str, cancellation: Cancellation | None = None, *, ended_by: str = "") -> Outcome:
     """A failure that is not the script's own: a limit, a missing process."""
-    return failure({"message": f"execution error:\n{text}", "name": "ExecutionErr"}, cancellation)
+    error = {"message": f"execution error:\n{text}", "name": "ExecutionErr"}
+    return failure(error, cancellation, ended_by=ended_by)
 
 
 def exit_error(program: str, code: int, log: JobLog) -> Outcome:
     """A program that ended without a result."""
-    message = f'exit code for "{program}": {code}, last log lines:\n{log.tail()}'
-    return failure({"message": message, "name": "ExecutionErr", "exit_code": code})
+    tail = log.tail()
+    message = f'exit code for "{program}": {code}, last log lines:\n{tail}'
+    error = {"message": message, "name": "ExecutionErr", "exit_code": code}
+    return failure(error, ended_by=next((limit for words, limit in _LAST_WORDS.items() if words in tail), ""))
 
 
 def signal_error(program: str, number: int, log: JobLog) -> Outcome:
     """A program that a signal ended."""
     message = f'"{program}" was ended by signal {number}, last log lines:\n{log.tail()}'
-    return failure({"message": message, "name": "ExecutionErr", "exit_code": 128 + number, "signal": number})
+    error = {"message": message, "name": "ExecutionErr", "exit_code": 128 + number, "signal": number}
+    return failure(error, ended_by=f"signal {number}")
 
 
 def canceled(cancellation: Cancellation) -> Outcome:
@@ -61,16 +71,23 @@ def timed_out(limit_s: float, *, is_own_limit: bool) -> Outcome:
     return execution_error(
         f"job process terminated due to timeout after exceeding {whose} duration limit",
         Cancellation("timeout", f"duration > {limit_s:g}"),
+        ended_by="timeout",
     )
 
 
-def judge(end: Report | Vanished | Broken, log: JobLog, program: str) -> Outcome:
-    """The outcome of a run that nobody ended from outside. Closes the log."""
+def out_of_cpu(limit_s: float) -> Outcome:
+    """A job whose processes together used more processor time than they may."""
+    return execution_error(f"job process terminated due to more than {limit_s:g} s of processor time", ended_by="cpu")
+
+
+def judge(end: Report | Vanished | Broken, log: JobLog, program: str, *, log_limit: str = "max_log_bytes") -> Outcome:
+    """The outcome of a run that nobody ended from outside. Closes the log. ``log_limit`` names its limit."""
     log.close()
     if isinstance(end, Broken):
-        if end.reason == "log":
-            return execution_error("job process terminated due to a log above max_log_bytes")
-        return execution_error(f"job process terminated due to a broken answer: {end.reason}")
+        if end.limit == "log":
+            return execution_error(f"job process terminated due to a log above {log_limit}", ended_by="log")
+        text = f"job process terminated due to a broken answer: {end.reason}"
+        return execution_error(text, ended_by=end.limit)
     if isinstance(end, Vanished):
         if end.code is not None:
             return exit_error(program, end.code, log)
@@ -134,7 +151,20 @@ def _error(payload: bytes, mask: bytes) -> Outcome:
         return execution_error(f"the error is not valid JSON: {broken}")
     if not isinstance(error, dict):
         return execution_error("the error is not a JSON object")
-    return _failure(payload, mask=mask)
+    return _failure(payload, mask=mask, ended_by=_limit_behind(error))
+
+
+def _limit_behind(error: dict[str, Any]) -> str:
+    """The limit that made a script raise this, as far as exceptions tell."""
+    name, message, stack = error.get("name"), str(error.get("message")), str(error.get("stack"))
+    if name == "MemoryError":
+        return "oom"
+    if name == "RuntimeError" and message == "can't start new thread":
+        return "pids"
+    # os.fork, pty.fork, _posixsubprocess.fork_exec; other calls for which a resource is not there just now have no fork
+    if name == "BlockingIOError" and "fork" in stack.rpartition("File ")[2]:
+        return "pids"
+    return ""
 
 
 def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:

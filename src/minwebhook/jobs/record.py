@@ -107,6 +107,10 @@ class JobRecord:
     visible_to_owner: bool
     options: JobOptions
     deleted: bool = False
+    #: See :class:`~minwebhook.jobs.model.Outcome`.
+    ended_by: str = ""
+    cpu_ms: int | None = None
+    peak_kib: int | None = None
 
     @classmethod
     def of(cls, job: Job) -> JobRecord:
@@ -143,6 +147,9 @@ class JobRecord:
             visible_to_owner=spec.visible_to_owner,
             options=JobOptions.of(job),
             deleted=job.deleted,
+            ended_by=outcome.ended_by if outcome else "",
+            cpu_ms=job.usage.cpu_ms if job.usage else None,
+            peak_kib=job.usage.peak_kib if job.usage else None,
         )
 
     @property
@@ -192,6 +199,9 @@ class JobRecord:
             "self_wait_time_ms": self.wait_ms,
             "labels": list(self.labels) or None,
             "raw_code": self.raw_code if with_code else None,
+            "mem_peak": self.peak_kib,
+            "cpu_s": self.cpu_ms / 1000 if self.cpu_ms is not None else None,
+            "ended_by": self.ended_by or None,
             "preprocessed": self.options.is_preprocessed or None,
         }
         shown.update({key: value for key, value in optional.items() if value is not None})

@@ -25,7 +25,7 @@ _FIXED: Final = (
 )  # fmt: skip
 _CHANGING: Final = (
     "args", "options", "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason",
-    "labels", "deleted", "delete_at",
+    "labels", "deleted", "delete_at", "ended_by", "cpu_ms", "peak_kib",
 )  # fmt: skip
 _COLUMNS: Final = (*_FIXED, *_CHANGING)
 _INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -251,6 +251,9 @@ def _row(job: Job) -> tuple[Any, ...]:
         orjson.dumps(outcome.labels).decode() if outcome and outcome.labels else None,
         int(job.deleted),
         _wipe_at_ms(job),
+        (outcome.ended_by if outcome else None) or None,
+        job.usage.cpu_ms if job.usage else None,
+        job.usage.peak_kib if job.usage else None,
     )
 
 
@@ -285,4 +288,7 @@ def _record(row: sqlite3.Row) -> JobRecord:
         visible_to_owner=bool(row["visible_to_owner"]),
         options=JobOptions.parse(row["options"]),
         deleted=bool(row["deleted"]),
+        ended_by=row["ended_by"] or "",
+        cpu_ms=row["cpu_ms"],
+        peak_kib=row["peak_kib"],
     )

@@ -10,6 +10,7 @@ import orjson
 from minwebhook.auth.principal import Principal
 from minwebhook.jobs.model import Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
+from minwebhook.sandbox.plan import Surroundings
 from minwebhook.scripts.model import Language
 from minwebhook.scripts.script import Script
 from minwebhook.webhooks.arguments import Arguments
@@ -43,6 +44,11 @@ def concurrency_of(script: Script, arguments: bytes) -> Concurrency | None:
     return Concurrency(key, limit, script.concurrency_window_ms)
 
 
+def surroundings_of(script: Script) -> Surroundings | None:
+    """The fork server that its jobs need; None for the usual one."""
+    return None if script.has_network else Surroundings("none")
+
+
 def script_spec(
     script: Script, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
@@ -70,6 +76,8 @@ def script_spec(
         environment=script.environment,
         preprocess=preprocess,
         cache_ttl_s=script.cache_ttl_s,
+        limits=script.limits,
+        surroundings=surroundings_of(script),
         concurrency=concurrency_of(script, arguments.text),
         owner=principal.token_prefix or principal.email,
     )
@@ -131,6 +139,8 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         environment=script.environment if script is not None else (),
         preprocess=record.options.preprocess,
         cache_ttl_s=record.options.cache_ttl_s,
+        limits=script.limits if script is not None else None,
+        surroundings=surroundings_of(script) if script is not None else None,
         concurrency=concurrency_of(script, record.arguments or b"{}") if script is not None else None,
         owner=record.email,
     )

@@ -18,13 +18,14 @@ from typing import Final
 import trio
 
 from minwebhook.child import wire
+from minwebhook.runtimes import accounting
 
 #: What a pipe holds: so much takes all that was written before.
 _LOG_READ_BYTES: Final = 64 * 1024
 #: Larger reads cost tenfold: the memory for each comes from the kernel and goes back to it.
 _SOCKET_READ_BYTES: Final = 64 * 1024
 #: Kinds of frames that a job may send.
-_FROM_CHILD: Final = wire.CODE + wire.MASK + wire.ARGUMENTS + wire.RESULT + wire.ERROR + wire.EXIT
+_FROM_CHILD: Final = wire.CODE + wire.MASK + wire.ARGUMENTS + wire.RESULT + wire.ERROR + wire.EXIT + wire.USAGE
 #: A killed process that does not disappear in this time is stuck in the kernel; its job is not kept waiting longer.
 _EXIT_WAIT_S: Final = 10.0
 
@@ -36,6 +37,7 @@ class Report:
     kind: bytes
     payload: bytes
     mask: bytes = b""
+    usage: wire.Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Vanished:
 
     code: int | None = None
     signal: int | None = None
+    usage: wire.Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,15 @@ class Broken:
     """The child broke a limit or the wire format, and was killed. ``reason`` is for the job's error text."""
 
     reason: str
+    #: ``log`` or ``result`` if it was this limit.
+    limit: str = ""
 
 
 class Child:
     """One process. All descriptors are non-blocking."""
 
     __slots__ = (
+        "_host_pid",
         "_is_log_full",
         "_on_log",
         "_pidfd",
@@ -84,6 +90,7 @@ class Child:
         self.log_fd = fds[1]
         os.set_blocking(self.log_fd, False)
         self._pidfd = fds[2]
+        self._host_pid: int | None = None
         self._on_log: Callable[[bytes], bool] | None = None
         self._is_log_full = False
         self.ended = False
@@ -130,6 +137,12 @@ class Child:
         os.close(self.log_fd)
         os.close(self._pidfd)
 
+    def cpu_s(self) -> float:
+        """Seconds of processor time that the process and its descendants used so far."""
+        if self._host_pid is None:
+            self._host_pid = accounting.process_id(self._pidfd)
+        return accounting.tree_cpu_s(self._host_pid)
+
     def read_ready(self) -> bool | None:
         """Whether the child said READY; None while nothing came. Used by the zygote before the child is handed out."""
         try:
@@ -162,6 +175,7 @@ class Child:
         self._on_log = on_log
         reader = wire.FrameReader(_FROM_CHILD, max_payload, number)
         mask = b""
+        usage: wire.Usage | None = None
         await self._send(job)
         first = self._spin(spin_s) if spin_s else None
         while True:
@@ -176,9 +190,11 @@ class Child:
             first = None
             if not data:
                 self.read_log()
-                return Broken("log") if self._is_log_full else await self._vanish()
+                return Broken("log", "log") if self._is_log_full else await self._vanish()
             try:
                 frames = reader.feed(data)
+            except wire.FrameTooLarge as error:
+                return Broken(str(error), "result")
             except wire.FrameError as error:
                 return Broken(str(error))
             for kind, payload in frames:
@@ -189,6 +205,11 @@ class Child:
                     on_code = None
                 elif kind == wire.MASK:
                     mask = payload
+                elif kind == wire.USAGE:
+                    try:
+                        usage = wire.unpack_usage(payload)
+                    except wire.FrameError as error:
+                        return Broken(str(error))
                 elif kind == wire.ARGUMENTS:
                     if on_arguments is None:
                         return Broken("arguments that nobody asked for")
@@ -197,7 +218,7 @@ class Child:
                 else:
                     self.read_log()  # everything the script wrote before its report
                     self._on_log = None
-                    return Broken("log") if self._is_log_full else Report(kind, payload, mask)
+                    return Broken("log", "log") if self._is_log_full else Report(kind, payload, mask, usage)
 
     def _spin(self, seconds: float) -> bytes | None:
         """Looks for an answer without giving up the processor, for at most ``seconds``; None if there is none.

@@ -22,6 +22,7 @@ import orjson
 import trio
 
 import minwebhook
+from minwebhook.child.wire import Usage
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.child import Child, Vanished
 from minwebhook.sandbox.plan import SandboxPlan
@@ -46,6 +47,18 @@ logger = logging.getLogger(__name__)
 Deliver = Callable[[Child | None, str], None]
 
 
+class _Resizing:
+    """A wish that waits for its answer."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.reason = ""
+
+    def finish(self, reason: str) -> None:
+        self.reason = reason
+        self.done.set()
+
+
 class Zygote:
     """One fork server for one sandbox plan."""
 
@@ -60,6 +73,7 @@ class Zygote:
         self._starting: dict[int, tuple[Child, Deliver]] = {}  # by job socket descriptor
         self._logs: dict[int, Child] = {}  # by log pipe descriptor
         self._children: dict[int, Child] = {}
+        self._resizing: dict[int, _Resizing] = {}
         self._unsent: list[bytes] = []
         self._stopping = False
         #: The interpreter's version, known after the start.
@@ -78,6 +92,17 @@ class Zygote:
         child_id = next(self._ids)
         self._asked[child_id] = (language, deliver)
         self._send(orjson.dumps({"spawn": child_id, "language": language}))
+
+    async def resize_tmp(self, child: Child, tmp_bytes: int) -> None:
+        """Gives the private /tmp of a waiting child another size. Raises :class:`SandboxError`."""
+        resizing = self._resizing[child.id] = _Resizing()
+        self._send(orjson.dumps({"resize": child.id, "tmp_bytes": tmp_bytes}))
+        try:
+            await resizing.done.wait()
+        finally:
+            self._resizing.pop(child.id, None)
+        if resizing.reason:
+            raise SandboxError(f"cannot change the size of /tmp: {resizing.reason}")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps the fork server running until cancelled. Raises :class:`SandboxError` if the first start fails."""
@@ -187,7 +212,11 @@ class Zygote:
                 epoll.register(child.socket_fd, select.EPOLLIN)
             elif "exited" in message:
                 if (gone := self._children.pop(message["exited"], None)) is not None:
-                    gone.exited(Vanished(message.get("code"), message.get("signal")))
+                    usage = Usage(round(1000 * message["cpu_s"]), message["peak_kib"])
+                    gone.exited(Vanished(message.get("code"), message.get("signal"), usage))
+            elif "resized" in message:
+                if (resizing := self._resizing.pop(message["resized"], None)) is not None:
+                    resizing.finish(message["reason"])
             else:
                 _, deliver = self._asked.pop(message["refused"])
                 deliver(None, message["reason"])
@@ -242,6 +271,8 @@ class Zygote:
         children, self._children = self._children, {}
         for child in children.values():
             child.exited(Vanished())
+        for resizing in self._resizing.values():
+            resizing.finish(LOST)
         starting, self._starting = self._starting, {}
         asked, self._asked = self._asked, {}
         self._unsent.clear()

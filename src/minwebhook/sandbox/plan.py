@@ -94,12 +94,15 @@ class Surroundings(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rlimits:
-    """Limits of each process of a job (getrlimit(2)); ``processes`` counts per uid."""
+    """Limits of each process of a job (getrlimit(2)); ``processes`` counts per uid.
 
-    memory_bytes: int
-    processes: int
-    open_files: int
-    file_bytes: int
+    Each is what jobs have, and what they may have at most if their script asks for it.
+    """
+
+    memory_bytes: tuple[int, int]
+    processes: tuple[int, int]
+    open_files: tuple[int, int]
+    file_bytes: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,10 @@ class SandboxPlan:
             "symlinks": [list(pair) for pair in SYMLINKS],
             "root_directory": self.root_directory,
             "scratch_directory": self.scratch_directory,
-            "memory_bytes": self.rlimits.memory_bytes,
-            "processes": self.rlimits.processes,
-            "open_files": self.rlimits.open_files,
-            "file_bytes": self.rlimits.file_bytes,
+            "memory_bytes": list(self.rlimits.memory_bytes),
+            "processes": list(self.rlimits.processes),
+            "open_files": list(self.rlimits.open_files),
+            "file_bytes": list(self.rlimits.file_bytes),
             "tmp_bytes": self.tmp_bytes,
             "first_uid": self.first_uid,
             "uids": UIDS_PER_ZYGOTE,
@@ -175,7 +178,10 @@ def make_plan(
         root_directory=root_directory,
         scratch_directory=scratch_directory,
         rlimits=Rlimits(
-            settings.job_memory_bytes, settings.job_processes, settings.job_open_files, settings.job_file_bytes
+            _range(settings.job_memory_bytes, settings.job_max_memory_bytes),
+            _range(settings.job_processes, settings.job_max_processes),
+            _range(settings.job_open_files, settings.job_max_open_files),
+            _range(settings.job_file_bytes, settings.job_max_file_bytes),
         ),
         tmp_bytes=settings.job_tmp_bytes,
         seccomp=b"" if rung == "none" else seccomp.assemble(machine, network=surroundings.network == "host"),
@@ -183,3 +189,7 @@ def make_plan(
         user_namespace=user_namespace and rung == "root",
         bash=settings.bash,
     )
+
+
+def _range(usual: int, most: int) -> tuple[int, int]:
+    return usual, max(usual, most)

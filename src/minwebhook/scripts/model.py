@@ -30,6 +30,7 @@ from minwebhook.scripts.fields import (
     variable,
     word,
 )
+from minwebhook.scripts.limits import limits
 from minwebhook.scripts.signatures import SignatureCheck
 
 #: Bytes of a script's code.
@@ -106,6 +107,13 @@ def signature(name: str, value: Any) -> dict[str, Any]:
     return json_object(name, value)
 
 
+def network(name: str, value: Any) -> str:
+    """A check for what the script may reach; an instance that allows nothing is not overruled."""
+    if value not in ("host", "none"):
+        raise BadRequest(f"{name} must be host or none")
+    return str(value)
+
+
 _SMALL: Final = integer(0, 2**31 - 1)
 
 #: The optional fields that are only kept and given back (most act on the job); each with its check.
@@ -136,6 +144,8 @@ SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
     "on_behalf_of_email": text,
     "assets": json_array,
     "signature": signature,
+    "limits": limits,
+    "network": network,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from minwebhook.scripts.limits import Limits
 from minwebhook.scripts.model import Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
 from minwebhook.scripts.preprocessor import preprocessor_parameters
 from minwebhook.scripts.signatures import SignatureCheck
@@ -104,6 +105,17 @@ class Script:
     def timeout_s(self) -> int | None:
         """The script's own limit on a run, in seconds."""
         return self.settings.get("timeout")
+
+    @cached_property
+    def limits(self) -> Limits | None:
+        """What its jobs may use, where it is not what all may."""
+        value = self.settings.get("limits")
+        return Limits(**value) if value else None
+
+    @property
+    def has_network(self) -> bool:
+        """Whether its jobs may reach more than this server, if the instance allows that."""
+        return self.settings.get("network") != "none"
 
     @property
     def priority(self) -> int | None:

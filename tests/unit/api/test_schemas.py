@@ -51,6 +51,9 @@ FULL_JOB: Final = JobRecord(
     parent_job=UUID(int=2),
     root_job=UUID(int=3),
     labels=("d",),
+    ended_by="cpu",
+    cpu_ms=1500,
+    peak_kib=20_000,
     visible_to_owner=True,
     options=JobOptions(is_preprocessed=True, cache_ttl_s=1),
 )
@@ -68,6 +71,9 @@ EMPTY_JOB: Final = dataclasses.replace(
     parent_job=None,
     root_job=None,
     labels=(),
+    ended_by="",
+    cpu_ms=None,
+    peak_kib=None,
     options=JobOptions(),
 )
 SCRIPT: Final = Script(

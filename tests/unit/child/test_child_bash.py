@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minwebhook.child import wire
 from minwebhook.child.bash import argument_names, argument_text
 
 
@@ -78,7 +79,8 @@ def test_hostile_texts_reach_bash_unchanged(require_program: Callable[[str], str
     import contextlib
 
     with contextlib.chdir(tmp_path):
-        _write_job(["NAME='; touch broken; '"], source.encode(), json.dumps(arguments).encode())
+        header = wire.JobHeader("", False, False, "NOFILE=64", ["NAME='; touch broken; '"])
+        _write_job(header, source.encode(), json.dumps(arguments).encode())
     assert shutil.which(bash)
     subprocess.run([bash, "--noprofile", "--norc", ".job.sh"], cwd=tmp_path, check=True)
     assert (tmp_path / "seen").read_bytes().decode().split("\0")[:-1] == [*texts, "'; touch broken; '"]

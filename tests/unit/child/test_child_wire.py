@@ -109,13 +109,15 @@ def test_frames_of_another_job_are_refused() -> None:
 variables = st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text(), max_size=8)
 
 
-@given(st.text(), st.booleans(), st.booleans(), variables)
+@given(st.text(), st.booleans(), st.booleans(), variables, st.sampled_from(["", "AS=1,NOFILE=2"]))
 def test_a_header_comes_out_as_it_went_in(
-    path: str, stays: bool, preprocess: bool, environment: dict[str, str]
+    path: str, stays: bool, preprocess: bool, environment: dict[str, str], limits: str
 ) -> None:
     """But for NUL, which no variable can hold, and half surrogates, which no UTF-8 can."""
-    found = wire.unpack_header(wire.pack_header(path, environment, stays=stays, preprocess=preprocess))
-    header = wire.pack_header(path, {}, stays=stays, preprocess=preprocess)
+    packed = wire.pack_header(path, environment, stays=stays, preprocess=preprocess, limits=limits)
+    found = wire.unpack_header(packed)
+    assert found.limits == limits
+    header = wire.pack_header(path, {}, stays=stays, preprocess=preprocess, limits=limits)
     assert wire.unpack_header(wire.add_variables(header, environment)) == found
 
     def kept(text: str) -> str:
@@ -123,3 +125,18 @@ def test_a_header_comes_out_as_it_went_in(
 
     assert (found.path, found.stays, found.preprocess) == (kept(path), stays, preprocess)
     assert found.variables == [f"{name}={kept(value)}" for name, value in environment.items()]
+
+
+@given(st.floats(-1, 1e9), st.integers(0, 2**40))
+def test_what_a_job_used_comes_out_as_it_went_in(cpu_s: float, peak_kib: int) -> None:
+    """Within what 32 bits can say."""
+    usage = wire.unpack_usage(wire.pack_usage(cpu_s, peak_kib))
+    assert usage.cpu_ms == min(max(round(cpu_s * 1000), 0), 2**32 - 1)
+    assert usage.peak_kib == min(peak_kib, 2**32 - 1)
+
+
+@given(st.binary(max_size=20))
+def test_figures_are_eight_bytes(payload: bytes) -> None:
+    if len(payload) != 8:
+        with pytest.raises(wire.FrameError, match="unreadable figures"):
+            wire.unpack_usage(payload)

@@ -16,6 +16,7 @@ from minwebhook.db.database import Database
 from minwebhook.errors import SandboxError
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor, version_key
+from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.store import JobStore
@@ -24,7 +25,7 @@ from minwebhook.runtimes.child import Child, Report
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.pool import ReusePool
 from minwebhook.sandbox.plan import Surroundings
-from minwebhook.settings import JobSettings
+from minwebhook.settings import JobSettings, SandboxSettings
 
 SPEC = JobSpec(
     workspace="demo",
@@ -113,6 +114,7 @@ async def executor(
         cast(Fleet, OneFamily(pool)),
         reuse,
         JobSettings(),
+        LimitRules(JobSettings(), SandboxSettings(), "root"),
         base_url="http://x",
         tokens=JobTokens(),
         cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl

@@ -128,7 +128,7 @@ def test_programs(report: Any, output: bytes, state: JobState, shown: Any) -> No
             error('"python run" was ended by signal 11, last log lines:\nout', exit_code=139, signal=11),
         ),
         (Vanished(), error("execution error:\njob process was lost together with its sandbox")),
-        (Broken("log"), error("execution error:\njob process terminated due to a log above max_log_bytes")),
+        (Broken("log", "log"), error("execution error:\njob process terminated due to a log above max_log_bytes")),
         (Broken("x"), error("execution error:\njob process terminated due to a broken answer: x")),
         (Report(wire.ERROR, b"[]"), error("execution error:\nthe error is not a JSON object")),
         (Report(wire.ERROR, b'{"message":"m","name":"N"}'), {"error": {"message": "m", "name": "N"}}),

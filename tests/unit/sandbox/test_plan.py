@@ -29,10 +29,18 @@ def plan(rung: Rung = "root", prefix: str = "/usr", **changes: object) -> Sandbo
 
 
 def test_limits_come_from_the_settings() -> None:
-    made = plan(job_memory_bytes=1, job_processes=2, job_open_files=3, job_file_bytes=4, job_tmp_bytes=5, bash="/b")
+    made = plan(
+        job_memory_bytes=1,
+        job_processes=2,
+        job_open_files=3,
+        job_file_bytes=4,
+        job_tmp_bytes=5,
+        bash="/b",
+        job_max_processes=9,
+    )
     shown = made.to_json()
     names = ("memory_bytes", "processes", "open_files", "file_bytes", "tmp_bytes", "bash")
-    assert [shown[name] for name in names] == [1, 2, 3, 4, 5, "/b"]
+    assert [shown[name] for name in names] == [[1, 1], [2, 9], [3, 3], [4, 4], 5, "/b"]
 
 
 @pytest.mark.parametrize("rung", RUNGS)

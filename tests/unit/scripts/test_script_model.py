@@ -116,6 +116,8 @@ def test_every_optional_field_is_kept() -> None:
         "assets": [{"x": 1}],
         "debounce_args_to_accumulate": ["a"],
         "signature": {"secret": "name", "header": "X-Signature"},
+        "limits": {"cpu_s": 1.5, "processes": 4},
+        "network": "none",
     }
     sent: dict[str, Any] = {
         name: structured.get(name, sample)

@@ -1,0 +1,44 @@
+"""Processor time of a process and all its descendants, by looking at /proc. Linux, with CONFIG_PROC_CHILDREN.
+
+In a PID namespace every process descends from its first one, so nothing escapes: neither a new session nor a double fork.
+What a process used that nobody waited for (its parent ignores SIGCHLD) is counted only while it lives. Ticks of 10 ms.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+#: Fields of /proc/PID/stat behind the name: utime, stime, cutime, cstime.
+_TIMES: Final = slice(11, 15)
+#: A bound for one look; a job with more processes is counted low.
+_MAX_PROCESSES: Final = 1000
+
+
+def process_id(pidfd: int) -> int:
+    """The id of the process in this program's own PID namespace; -1 if it is gone."""
+    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pid":
+            return int(value)
+    return -1
+
+
+def tree_cpu_s(pid: int) -> float:
+    """Seconds of processor time of ``pid``, its descendants, and those of them that were waited for."""
+    ticks = 0
+    waiting = [pid]
+    seen = 0
+    while waiting and seen < _MAX_PROCESSES:
+        process = waiting.pop()
+        seen += 1
+        try:
+            stat = Path(f"/proc/{process}/stat").read_bytes()
+            ticks += sum(int(field) for field in stat.rpartition(b")")[2].split()[_TIMES])
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                waiting += [int(child) for child in (thread / "children").read_bytes().split()]
+        except OSError:
+            continue  # it has just ended; its parent's sums have its time
+    return ticks / _TICKS_PER_S
