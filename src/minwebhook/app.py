@@ -172,7 +172,7 @@ class _Program:
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
-                    executor = self._make_executor(fleet, reached.rung)
+                    executor = self._make_executor(fleet, reached.rung, has_own_uids=zygote.has_own_uids)
                     workers.start_soon(executor.run, self._settings.worker_count)
                     await self._serve(executor)
                     workers.cancel_scope.cancel(reason="shutdown")
@@ -259,9 +259,9 @@ class _Program:
             if script.is_new:
                 logger.info("deployed %s", script.path)
 
-    def _make_executor(self, fleet: Fleet, rung: Rung) -> Executor:
+    def _make_executor(self, fleet: Fleet, rung: Rung, *, has_own_uids: bool) -> Executor:
         settings = self._settings
-        limits = LimitRules(settings.jobs, settings.sandbox, rung)
+        limits = LimitRules(settings.jobs, settings.sandbox, rung, has_own_uids=has_own_uids)
         return Executor(
             self._jobs,
             fleet,
