@@ -128,6 +128,7 @@ class _Program:
             ),
             slots=settings.worker_count,
             max_sync_wait_s=settings.jobs.max_sync_wait_s or math.inf,
+            crash_attempts=settings.jobs.crash_attempts,
         )
         self._idempotency = IdempotencyKeys(
             database,
@@ -286,8 +287,20 @@ class _Program:
                 gone = outcomes.execution_error("the code of the script is gone")
                 self._job_store.fail(record.id, gone.result, now_ms())
                 continue
-            self._jobs.restore(record.id, spec, record.created_at_ms, record.scheduled_for_ms)
-            restored += 1
+            job = self._jobs.restore(
+                record.id,
+                spec,
+                record.created_at_ms,
+                record.scheduled_for_ms,
+                attempts=record.attempts,
+                failures=record.failures,
+            )
+            if job is not None:
+                restored += 1
+                continue
+            lost = outcomes.execution_error(f"the server died while the job ran, {record.attempts} times")
+            self._job_store.fail(record.id, lost.result, now_ms())
+        self._jobs.start_restored()
         if restored:
             logger.info("%d queued jobs of the last run are queued again", restored)
 

@@ -217,6 +217,14 @@ ALTER TABLE job ADD COLUMN cpu_ms INTEGER;
 ALTER TABLE job ADD COLUMN peak_kib INTEGER;
 """
 
+_ATTEMPTS: Final = """
+-- Runs that were begun, those of them that failed and were tried again, and whether somebody should look at the job.
+ALTER TABLE job ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX job_dead ON job (workspace_id, completed_at, id) WHERE dead = 1;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -227,6 +235,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(6, "uploads under way", _UPLOADS),
     Migration(7, "idempotency keys", _IDEMPOTENCY),
     Migration(8, "what jobs used", _USAGE),
+    Migration(9, "attempts and dead letters", _ATTEMPTS),
 )
 
 
