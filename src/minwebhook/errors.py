@@ -28,6 +28,10 @@ class UpkeepError(MinwebhookError):
     """A backup cannot be made, read or put back; the text says why and what to do."""
 
 
+class PackageError(MinwebhookError):
+    """Packages of a script cannot be found or installed; the text says which and why, and holds no credentials."""
+
+
 class ApiError(MinwebhookError):
     """An error with an HTTP answer: ``status``, class ``prefix``, public ``detail`` and extra response headers."""
 

@@ -135,9 +135,6 @@ class JobSettings:
     max_websocket_jobs: int = _setting(
         256, "Jobs that one WebSocket runs and follows at once; one more closes it with code 1013.", low=1
     )
-    crash_attempts: int = _setting(
-        3, "How often a job is begun that ends with the server each time; then it is a dead letter.", low=1
-    )
     idempotency_headers: tuple[str, ...] = _setting(
         ("Idempotency-Key", "webhook-id", "X-GitHub-Delivery"),
         "Header fields whose value makes a repeated request get the job of the first one; empty = none.",
@@ -211,6 +208,32 @@ class SandboxSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PackageSettings:
+    """Packages that scripts import, and where they come from."""
+
+    package_index: tuple[str, ...] = _setting(
+        (),
+        "Package indexes (URLs, perhaps with credentials); the first one that has a package counts; empty = PyPI.",
+        secret=True,
+        flag=False,
+    )
+    package_wheelhouse: tuple[str, ...] = _setting((), "Directories of wheels, used besides the indexes.")
+    offline: bool = _setting(
+        False, "Never fetch packages: use those in package_wheelhouse and those that were fetched before."
+    )
+    package_proxy: str = _setting("", "Proxy for package indexes, http://host:port.", secret=True, flag=False)
+    package_ca: str = _setting("", "PEM file of certificates to trust in package indexes instead of the system's.")
+    package_builds: bool = _setting(
+        False, "Build packages that have no wheel: runs code of theirs with the rights of the server."
+    )
+    package_timeout_s: float = _setting(300.0, "Seconds for finding, or for installing, packages of a script.", low=1)
+    package_disk_bytes: int = _setting(
+        4 * 1024 * MIB, "Space for packages in the data directory; above it those unused for longest go.", low=MIB
+    )
+    uv: str = _setting("", "The program uv; empty = that of the Python package uv, or on PATH.")
+
+
+@dataclass(frozen=True, slots=True)
 class StorageSettings:
     """Where objects of workspaces are, unless a workspace has a configuration of its own."""
 
@@ -248,6 +271,7 @@ class Settings:
     jobs: JobSettings = JobSettings()
     streams: StreamSettings = StreamSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    packages: PackageSettings = PackageSettings()
     storage: StorageSettings = StorageSettings()
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -316,6 +340,7 @@ _TOPICS: Final = {
     "jobs": JobSettings,
     "streams": StreamSettings,
     "sandbox": SandboxSettings,
+    "packages": PackageSettings,
     "storage": StorageSettings,
 }
 
