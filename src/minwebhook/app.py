@@ -46,11 +46,14 @@ from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.idempotency import IdempotencyKeys
 from minwebhook.jobs.limits import LimitRules
+from minwebhook.jobs.packages import JobPackages, submit_lock_job
 from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
 from minwebhook.jobs.table import JobTable
+from minwebhook.packages.sets import PackageSets
+from minwebhook.packages.uv import Interpreter
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
 from minwebhook.runtimes.language import RUNTIMES
@@ -128,7 +131,6 @@ class _Program:
             ),
             slots=settings.worker_count,
             max_sync_wait_s=settings.jobs.max_sync_wait_s or math.inf,
-            crash_attempts=settings.jobs.crash_attempts,
         )
         self._idempotency = IdempotencyKeys(
             database,
@@ -140,6 +142,7 @@ class _Program:
         self._storages = WorkspaceStorages(database, settings.storage, data)
         self._upload_journal = UploadJournal(database)
         self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
+        self._internal_url = next(filter(None, map(_local_url, self._addresses)), self._base_url)
         self._shutdown = trio.Event()
 
     async def run(self) -> None:
@@ -173,7 +176,7 @@ class _Program:
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
-                    executor = self._make_executor(fleet, reached.rung, has_own_uids=zygote.has_own_uids)
+                    executor = self._make_executor(fleet, reached.rung, await self._make_packages(fleet, reached))
                     workers.start_soon(executor.run, self._settings.worker_count)
                     await self._serve(executor)
                     workers.cancel_scope.cancel(reason="shutdown")
@@ -183,6 +186,7 @@ class _Program:
 
     async def _serve(self, executor: Executor) -> None:
         self._restore_jobs()
+        await self._find_locks()
         description = api_document()
         services = Services(
             settings=self._settings,
@@ -260,9 +264,20 @@ class _Program:
             if script.is_new:
                 logger.info("deployed %s", script.path)
 
-    def _make_executor(self, fleet: Fleet, rung: Rung, *, has_own_uids: bool) -> Executor:
+    async def _make_packages(self, fleet: Fleet, reached: Reached) -> JobPackages:
+        version = fleet.python_version
+        sets = PackageSets(
+            self._settings.packages,
+            self._data / "packages",
+            Interpreter(reached.workshop.interpreter.binary, version.rpartition(".")[0]),
+            fleet.packages_in_use,
+        )
+        await sets.sweep()
+        return JobPackages(sets, self._scripts, usual_surroundings(self._settings.sandbox).network, version)
+
+    def _make_executor(self, fleet: Fleet, rung: Rung, packages: JobPackages) -> Executor:
         settings = self._settings
-        limits = LimitRules(settings.jobs, settings.sandbox, rung, has_own_uids=has_own_uids)
+        limits = LimitRules(settings.jobs, settings.sandbox, rung)
         return Executor(
             self._jobs,
             fleet,
@@ -272,6 +287,8 @@ class _Program:
             base_url=self._base_url,
             tokens=self._job_tokens,
             cache=ResultCache(self._database),
+            packages=packages,
+            internal_url=self._internal_url,
         )
 
     def _restore_jobs(self) -> None:
@@ -287,22 +304,16 @@ class _Program:
                 gone = outcomes.execution_error("the code of the script is gone")
                 self._job_store.fail(record.id, gone.result, now_ms())
                 continue
-            job = self._jobs.restore(
-                record.id,
-                spec,
-                record.created_at_ms,
-                record.scheduled_for_ms,
-                attempts=record.attempts,
-                failures=record.failures,
-            )
-            if job is not None:
-                restored += 1
-                continue
-            lost = outcomes.execution_error(f"the server died while the job ran, {record.attempts} times")
-            self._job_store.fail(record.id, lost.result, now_ms())
-        self._jobs.start_restored()
+            self._jobs.restore(record.id, spec, record.created_at_ms, record.scheduled_for_ms)
+            restored += 1
         if restored:
             logger.info("%d queued jobs of the last run are queued again", restored)
+
+    async def _find_locks(self) -> None:
+        """Versions whose packages nobody looks for: deployed from files, or in the moment of a crash."""
+        for script in self._scripts.without_lock():
+            if script.lock_job is None or self._jobs.get(script.lock_job) is None:
+                await submit_lock_job(self._scripts, self._jobs, script)
 
 
 def _relax_collector() -> None:
@@ -323,6 +334,13 @@ def _open_files_for(settings: Settings) -> HttpSettings:
         return settings.http
     logger.warning("only %d files may be open: %d connections at once instead of max_connections", hard, max(room, 1))
     return dataclasses.replace(settings.http, max_connections=max(room, 1))
+
+
+def _local_url(address: str) -> str:
+    """Where scripts on this machine reach a listener; "" if they cannot."""
+    if not address.startswith("http://"):
+        return ""
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _prepare_data_directory(path: Path) -> Path:

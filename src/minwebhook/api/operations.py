@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import minwebhook
 from minwebhook.api import (
-    dead_letters,
+    dependencies,
     files,
     job_cancel,
     job_lists,
@@ -98,19 +98,13 @@ _OF_RUNS: Final = (*parameters.ARGUMENT_OPTIONS, *parameters.RUN_OPTIONS)
 #: What a storage says.
 _STORAGE: Final = (502,)
 _STORING: Final = (502, 507)
-#: What a run may get besides.
-_RUNNING: Final = (*_STORING, 422, 429)
-#: What is gone for good.
-_DELETED: Final = (410,)
-_START: Final = Operation(_STARTED, _OF_RUNS, _ARGUMENTS, errors=_RUNNING)
-_WAIT: Final = Operation(
-    _RESULT, (*_OF_RUNS, parameters.PREFER), _ARGUMENTS, script_answers=True, errors=(*_RUNNING, *_DELETED)
-)
+_START: Final = Operation(_STARTED, _OF_RUNS, _ARGUMENTS, errors=_STORING)
+_WAIT: Final = Operation(_RESULT, (*_OF_RUNS, parameters.PREFER), _ARGUMENTS, script_answers=True, errors=_STORING)
 _EVENTS: Final = {
     200: Answer("Server-sent events; the schema is that of one.", {"text/event-stream": ref("Event")}),
     204: Answer("There is nothing behind the event of `Last-Event-ID`: the job has ended and was told whole.", {}),
 }
-_STREAM: Final = Operation(_EVENTS, (*_OF_RUNS, parameters.LAST_EVENT_ID), _ARGUMENTS, errors=_RUNNING)
+_STREAM: Final = Operation(_EVENTS, (*_OF_RUNS, parameters.LAST_EVENT_ID), _ARGUMENTS, errors=_STORING)
 _CANCEL: Final = Operation(
     _text("The id, or a sentence that says that the job has ended already."), body=_json_body("Cancellation")
 )
@@ -144,6 +138,7 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     ),
     scripts.get_by_path: Operation(_json(ref("Script"), "The version.")),
     scripts.get_by_hash: Operation(_json(ref("Script"), "The version.")),
+    scripts.deployment_status: Operation(_json(ref("DeploymentStatus"), "How far it is.")),
     scripts.list_scripts: Operation(_json(array(ref("ScriptListItem")), "One page."), parameters.OF_SCRIPT_LISTS),
     scripts.exists: Operation(_json(BOOLEAN, "Whether there is.")),
     scripts.history: Operation(_json(array(ref("ScriptHistoryItem")), "The versions; none of an unknown path.")),
@@ -158,6 +153,7 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     previews.run_wait_preview: Operation(
         _RESULT, (*parameters.RUN_OPTIONS, parameters.PREFER), _json_body("Preview"), script_answers=True
     ),
+    dependencies.run_dependencies: Operation(_STARTED, body=_json_body("RawScripts")),
     jobs.db_clock: Operation(_json(_INTEGER, "The time.")),
     jobs.get: Operation(_json(ref("Job"), "The job."), (*parameters.OF_JOBS, *_SEEN)),
     jobs.get_completed: Operation(
@@ -235,15 +231,6 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     job_lists.count_by_tag: Operation(_json(array(ref("TagCount")), "How many of each."), parameters.OF_TAG_COUNTS),
     job_lists.queue_position: Operation(_json(ref("QueuePosition"), "The place.")),
     job_lists.scheduled_for: Operation(_json(_INTEGER, "The time.")),
-    dead_letters.list_dead: Operation(
-        _json(array(ref("CompletedJob")), "One page, those that ended last first."), parameters.OF_DEAD_LETTERS
-    ),
-    dead_letters.redrive: Operation(_STARTED, (parameters.USE_LATEST_VERSION,), errors=_DELETED),
-    dead_letters.redrive_all: Operation(
-        _json(ref("Redriven"), "What became of them."), (parameters.SCRIPT_PATH_EXACT, parameters.USE_LATEST_VERSION)
-    ),
-    dead_letters.discard: Operation(_text("The id.")),
-    dead_letters.replay: Operation(_STARTED, (parameters.USE_LATEST_VERSION,), errors=_DELETED),
     job_cancel.cancel: _CANCEL,
     job_cancel.force_cancel: _CANCEL,
     job_cancel.cancel_persistent: Operation({200: Answer("Done.", {})}, body=_json_body("Cancellation")),

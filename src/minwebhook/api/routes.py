@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from minwebhook.api import (
-    dead_letters,
+    dependencies,
     files,
     job_cancel,
     job_lists,
@@ -63,6 +63,7 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/scripts/list", scripts.list_scripts, "scripts", read),
         _route("GET", _W + "/scripts/get/p/{path...}", scripts.get_by_path, "scripts", read),
         _route("GET", _W + "/scripts/get/h/{hash}", scripts.get_by_hash, "scripts", read),
+        _route("GET", _W + "/scripts/deployment_status/h/{hash}", scripts.deployment_status, "scripts", read),
         _route("GET", _W + "/scripts/exists/p/{path...}", scripts.exists, "scripts", read),
         _route("GET", _W + "/scripts/history/p/{path...}", scripts.history, "scripts", read),
         _route("GET", _W + "/scripts/raw/p/{path...}", scripts.raw, "scripts", read),
@@ -84,6 +85,7 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("HEAD", _W + "/jobs/run_and_stream/h/{hash}", runs.head, "jobs", run),
         _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run),
         _route("POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run),
+        _route("POST", _W + "/jobs/run/dependencies_async", dependencies.run_dependencies, "jobs", run),
         _route("GET", _W + "/jobs/ws", websocket.connect, "jobs", run),
         _public("GET", "/api/jobs/db_clock", jobs.db_clock),
         _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read),
@@ -115,11 +117,6 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/jobs/completed/count", job_lists.completed_count, "jobs", read),
         _route("GET", _W + "/jobs/completed/count_jobs", job_lists.count_jobs, "jobs", read),
         _route("POST", _W + "/jobs/completed/delete/{id}", jobs.delete_completed, "jobs", write),
-        _route("GET", _W + "/jobs/dead_letters/list", dead_letters.list_dead, "jobs", read),
-        _route("POST", _W + "/jobs/dead_letters/redrive/{id}", dead_letters.redrive, "jobs", run),
-        _route("POST", _W + "/jobs/dead_letters/redrive_all", dead_letters.redrive_all, "jobs", run),
-        _route("POST", _W + "/jobs/dead_letters/discard/{id}", dead_letters.discard, "jobs", write),
-        _route("POST", _W + "/jobs/replay/{id}", dead_letters.replay, "jobs", run),
         _route("GET", _W + "/jobs/job_view_token/{id}", jobs.job_view_token, "jobs", read),
         _optional("GET", _W + "/jobs_u/get/{id}", jobs.get, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_args/{id}", jobs.get_args, "jobs", read),

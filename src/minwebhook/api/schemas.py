@@ -90,8 +90,6 @@ _JOB: Final = record(
         "self_wait_time_ms": described(_INTEGER, "How long it was due before it started."),
         "preprocessed": BOOLEAN,
         "labels": array(TEXT),
-        "attempts": described(_INTEGER, "How often it was begun, if more than once."),
-        "dead": described(BOOLEAN, "It failed for good although it was to be tried again."),
         "raw_code": described(TEXT, "The code of a preview."),
     },
 )
@@ -130,15 +128,6 @@ _JOBS: Final[Mapping[str, Schema]] = {
     "QueuedJob": {"allOf": [ref("JobMembers"), _QUEUED], "description": "A job that waits or runs."},
     "CompletedJob": {"allOf": [ref("JobMembers"), _COMPLETED], "description": "A job that has ended."},
     "Job": {"oneOf": [ref("QueuedJob"), ref("CompletedJob")]},
-    "Redriven": record(
-        {
-            "jobs": described(array(UUID), "The ids of the new jobs."),
-            "failed": described(
-                {"type": "object", "additionalProperties": TEXT}, "Why letters, by their ids, could not be run."
-            ),
-            "left": described(_INTEGER, "Letters that are still there."),
-        }
-    ),
     "ResultMaybe": {
         **record(
             {
@@ -245,6 +234,21 @@ _JOBS: Final[Mapping[str, Schema]] = {
         ),
         "examples": [{"language": "python3", "content": "def main(a: int): return a + 1", "args": {"a": 1}}],
     },
+    "RawScripts": {
+        **record(
+            {
+                "raw_scripts": {
+                    **array(
+                        record({"raw_code": TEXT, "language": _LANGUAGE}, optional={"script_path": nullable(TEXT)}),
+                    ),
+                    "minItems": 1,
+                    "maxItems": 1,
+                }
+            },
+            optional={"entrypoint": nullable(TEXT)},
+        ),
+        "examples": [{"raw_scripts": [{"raw_code": "def main(): return 1", "language": "python3"}]}],
+    },
     "Cancellation": {**record({}, optional={"reason": nullable(TEXT)}), "examples": [{"reason": "no longer needed"}]},
 }
 
@@ -286,8 +290,6 @@ _SCRIPT_SETTINGS: Final[Mapping[str, Schema]] = {
     "network": described(
         {"type": "string", "enum": ["host", "none", None]}, "What its jobs may reach; none: only this server."
     ),
-    "retry": described({"type": "object"}, "When failed runs are tried again; see the documentation."),
-    "crash_attempts": described(_INTEGER, "How often a run is begun that ends with the server."),
     "signature": described(
         record(
             {"secret": TEXT, "header": TEXT},
@@ -348,13 +350,20 @@ _SCRIPTS: Final[Mapping[str, Schema]] = {
             "schema": nullable(_OBJECT),
             "deleted": BOOLEAN,
             "extra_perms": _OBJECT,
-            "lock": TEXT,
+            "lock": nullable(TEXT),
             "lock_error_logs": nullable(TEXT),
             "language": _LANGUAGE,
             "kind": _KIND,
             "tag": nullable(TEXT),
         },
         optional={**_SCRIPT_SETTINGS, "no_main_func": BOOLEAN, "has_preprocessor": BOOLEAN},
+    ),
+    "DeploymentStatus": record(
+        {
+            "lock": described(nullable(TEXT), "Its packages; null as long as they are not found."),
+            "lock_error_logs": described(nullable(TEXT), "Why they were not found."),
+            "job_id": described(nullable(UUID), "The job that looks for them; null if none had to."),
+        }
     ),
     "ScriptListItem": record(
         {

@@ -7,6 +7,7 @@ import orjson
 from minwebhook.api.context import Context
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
+from minwebhook.jobs.packages import submit_lock_job
 from minwebhook.scripts.model import EXTENSIONS, NewScript, hash_from_hex, hash_to_hex
 from minwebhook.scripts.query import ScriptQuery
 from minwebhook.times import now_ms
@@ -22,7 +23,23 @@ async def create(context: Context) -> Response:
         now_ms(),
         skip_if_noop=context.query.flag("skip_if_noop"),
     )
+    if new.lock is None:
+        await _find_lock(context, script_hash)
     return Response.text(hash_to_hex(script_hash), 201)
+
+
+async def _find_lock(context: Context, script_hash: int) -> None:
+    """Has the packages of a version found; not if it is an old one whose packages are known, or looked for."""
+    services = context.services
+    script = services.scripts.get_by_hash(context.workspace, script_hash)
+    if script.lock is None and (script.lock_job is None or script.lock_error_logs is not None):
+        await submit_lock_job(services.scripts, services.jobs, script, context.principal.email)
+
+
+async def deployment_status(context: Context) -> Response:
+    """The packages of a version, or why they were not found, and the job that looked for them."""
+    script = context.services.scripts.get_by_hash(context.workspace, hash_from_hex(context.params["hash"]))
+    return Response.json(orjson.dumps(script.deployment_status()))
 
 
 async def get_by_path(context: Context) -> Response:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import signal
 import time
 from collections import OrderedDict
@@ -22,7 +21,7 @@ import trio
 from minwebhook.auth.job_tokens import JobIdentity, JobTokens
 from minwebhook.child import wire
 from minwebhook.entropy import Entropy
-from minwebhook.errors import SandboxError, Unavailable
+from minwebhook.errors import PackageError, SandboxError, Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache, cache_key
 from minwebhook.jobs.cpu_watch import CpuWatch
@@ -30,7 +29,8 @@ from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import JobHeaders, changing_variables
 from minwebhook.jobs.limits import JobLimits, LimitRules
 from minwebhook.jobs.log import JobLog
-from minwebhook.jobs.model import Job, JobSpec, JobState, Outcome, Timing
+from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, Outcome, Timing
+from minwebhook.jobs.packages import JobPackages
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
 from minwebhook.runtimes.child import Broken, Child, Report, Vanished
 from minwebhook.runtimes.fleet import Fleet
@@ -44,8 +44,6 @@ logger = logging.getLogger(__name__)
 #: Compiled scripts kept in memory, by script version; the one unused for longest goes.
 _MAX_COMPILED_BYTES = 1024 * 1024
 _MAX_ALL_COMPILED_BYTES = 32 * 1024 * 1024
-#: Until a job is tried again whose beginning could not be written down.
-_DISK_PAUSE_MS = 1000
 
 
 def outcome_of(job: Job) -> Outcome:
@@ -70,14 +68,17 @@ class Executor:
         base_url: str,
         tokens: JobTokens,
         cache: ResultCache,
+        packages: JobPackages,
+        internal_url: str = "",
     ) -> None:
-        """``base_url`` is where scripts reach the server."""
+        """``base_url`` is the server's public address, ``internal_url`` the one where scripts reach it; "" for the same."""
         self._table = table
         self._fleet = fleet
         self._reuse = reuse
         self._settings = settings
-        self._headers = JobHeaders(base_url=base_url, internal_url=base_url)
+        self._headers = JobHeaders(base_url=base_url, internal_url=internal_url or base_url)
         self._entropy = Entropy()
+        self._packages = packages
         self._tokens = tokens
         self._cache = cache
         self._banners = {
@@ -103,7 +104,7 @@ class Executor:
                 nursery.start_soon(self._deadlines.run)
                 nursery.start_soon(self._cpu_watch.run)
                 for _ in range(workers):
-                    nursery.start_soon(self._work)
+                    nursery.start_soon(self._work, nursery)
         finally:
             for child, _ in self._used:
                 child.end()
@@ -137,29 +138,80 @@ class Executor:
 
     async def complete(self, job: Job) -> None:
         """Runs a job of :meth:`JobTable.submit_sync` to its end. A cancelled caller cancels the job."""
-        while await self._table.turn(job):
+        if await self._table.turn(job):
+            if not self._is_ready(job.spec):
+                await self._prepare(job)
+            if not job.state.is_final:
+                await self._run(job)
+
+    async def _work(self, nursery: trio.Nursery) -> None:
+        while True:
+            job = await self._table.take()
+            if self._is_ready(job.spec):
+                await self._run(job)
+            else:
+                nursery.start_soon(self._run_prepared, job)
+
+    async def _run_prepared(self, job: Job) -> None:
+        """Of its own, so that no worker waits for packages."""
+        await self._prepare(job)
+        if not job.state.is_final:
             await self._run(job)
 
-    async def _work(self) -> None:
-        while True:
-            await self._run(await self._table.take())
+    def _is_ready(self, spec: JobSpec) -> bool:
+        """Whether all that the job needs is there, and it is code to be run."""
+        if spec.lock == "":
+            return True
+        found = self._packages.find(spec)
+        if found is None:
+            return False
+        spec.surroundings = found
+        return True
+
+    async def _prepare(self, job: Job) -> None:
+        """Finds and installs what the job needs; ends the job if that fails, or if it was all it had to do."""
+        spec = job.spec
+        outcome: Outcome | None = None
+        started = time.perf_counter()
+        try:
+            with self._table.aside(), trio.CancelScope() as scope:
+                job.stop = scope.cancel
+                if job.cancellation is None:
+                    if spec.kind == DEPENDENCIES:
+                        outcome = await self._packages.run_lock_job(job)
+                    else:
+                        spec.surroundings = await self._packages.prepare(spec) or spec.surroundings
+        except PackageError as error:
+            outcome = outcomes.execution_error(f"packages: {error}")
+        except trio.Cancelled:
+            self._interrupted(job)
+            raise
+        except Exception:
+            logger.exception("the packages of a job could not be prepared", extra={"job_id": str(job.id)})
+            outcome = outcomes.execution_error("internal error; the server's log says more")
+        finally:
+            job.stop = None
+        if job.cancellation is not None:
+            outcome = outcomes.canceled(job.cancellation)
+        if outcome is not None:
+            self._table.finish(job, outcome, round((time.perf_counter() - started) * 1000))
+
+    def _interrupted(self, job: Job) -> None:
+        """The server stops: a job on disk runs again later, any other ends here."""
+        if job.is_stored and not job.is_stopped:
+            self._table.requeue(job)
+        else:
+            self._table.finish(job, outcomes.canceled(job.cancellation or SERVER_STOPS), 0)
 
     async def _run(self, job: Job) -> None:
-        """From a running job to an ended one, or to a queued one again if its run failed and may be repeated.
-
-        On cancellation the job is put back, or ends with its caller.
-        """
+        """From a running job to an ended one. On cancellation the job is put back, or ends with its caller."""
         if job.cancellation is not None:  # between its start and this turn of the loop
             self._table.finish(job, outcomes.canceled(job.cancellation), 0)
             return
         spec = job.spec
         runtime = RUNTIMES[spec.language]
         limits = self._limits.of(spec.limits)
-        log = job.log
-        if log is None:
-            log = job.log = JobLog(self._banners[runtime.language], limits.log_bytes)
-        elif job.failures:
-            log.reopen(f"--- ATTEMPT {job.attempts + 1} ---")
+        log = job.log = JobLog(self._banners[runtime.language], limits.log_bytes)
         key = cache_key(spec) if spec.cache_ttl_s else None
         if key is not None and (known := self._cache.find(key, now_ms())) is not None:
             self._table.finish(job, known, 0)
@@ -175,7 +227,6 @@ class Executor:
         pool = family.pools[runtime.language]
         family.jobs += 1
         try:
-            await self._table.begin(job)
             is_reused = False
             if spec.dedicated and runtime.reusable:
                 child = self._reuse.take(version_key(spec))
@@ -196,18 +247,10 @@ class Executor:
                         job.usage = end.usage
         except SandboxError as error:
             outcome = outcomes.execution_error(str(error))
-        except Unavailable as error:
-            logger.warning("a job waits for the disk: %s", error.detail, extra={"job_id": str(job.id)})
-            if job.cancellation is None:
-                self._table.requeue(job, pause_ms=_DISK_PAUSE_MS)
-                return
         except trio.Cancelled:
             if child is not None:
                 child.end()
-            if job.is_stored and not job.is_stopped:
-                self._table.requeue(job)
-            else:
-                self._table.finish(job, outcomes.canceled(job.cancellation or SERVER_STOPS), 0)
+            self._interrupted(job)
             raise
         except Exception:
             logger.exception("a job could not be run", extra={"job_id": str(job.id)})
@@ -228,12 +271,6 @@ class Executor:
             outcome = outcomes.judge(Vanished(), log, runtime.program)
         ended = time.perf_counter()
         job.timing = Timing(max(started - job.submitted_s, 0.0), given - started, ended - given)
-        if (pause_ms := _pause_ms(job, outcome)) is not None and not self._table.is_stopping:
-            self._table.retry(job, pause_ms)
-            if child is not None:
-                self._let_go(job, child, pool, end)
-            return
-        job.is_dead = outcome.state is JobState.FAILURE and spec.retry is not None and job.is_stored
         self._table.finish(job, outcome, round((ended - started) * 1000))
         if key is not None and spec.cache_ttl_s and job.delete_after_s is None:
             self._cache.keep(key, outcome, spec.cache_ttl_s, now_ms())
@@ -326,17 +363,6 @@ class Executor:
         while self._compiled_bytes > _MAX_ALL_COMPILED_BYTES:
             _, oldest = self._compiled.popitem(last=False)
             self._compiled_bytes -= len(oldest)
-
-
-def _pause_ms(job: Job, outcome: Outcome) -> int | None:
-    """How long to wait before the job runs again, by its policy; None if it has ended.
-
-    A run that has streamed a part of its result is not repeated: whoever follows it would see that part twice.
-    """
-    retry = job.spec.retry
-    if retry is None or outcome.state is not JobState.FAILURE or (job.log is not None and job.log.chunks.ends):
-        return None
-    return retry.pause_ms(job.failures, outcomes.error_name(outcome), random.random)
 
 
 def _replace_arguments(job: Job, text: bytes, mask: bytes) -> None:

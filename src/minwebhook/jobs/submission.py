@@ -8,11 +8,10 @@ from typing import Final
 import orjson
 
 from minwebhook.auth.principal import Principal
-from minwebhook.jobs.model import Concurrency, JobSpec
+from minwebhook.jobs.model import DEPENDENCIES, Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.sandbox.plan import Surroundings
-from minwebhook.scripts.model import Language
-from minwebhook.scripts.retry import RetryPolicy
+from minwebhook.scripts.model import Language, first_lock
 from minwebhook.scripts.script import Script
 from minwebhook.webhooks.arguments import Arguments
 from minwebhook.webhooks.query import RunOptions
@@ -53,7 +52,7 @@ def surroundings_of(script: Script) -> Surroundings | None:
 def script_spec(
     script: Script, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
-    """The spec of a run of a deployed script. Raises :class:`BadRequest` for a ``retry`` that is none."""
+    """The spec of a run of a deployed script."""
     return JobSpec(
         workspace=script.workspace_id,
         kind="script",
@@ -80,8 +79,7 @@ def script_spec(
         limits=script.limits,
         surroundings=surroundings_of(script),
         concurrency=concurrency_of(script, arguments.text),
-        retry=script.retry if options.retry is None else RetryPolicy.parse("retry", options.retry),
-        crash_attempts=script.crash_attempts,
+        lock=script.packages_lock,
         owner=principal.token_prefix or principal.email,
     )
 
@@ -112,6 +110,7 @@ def preview_spec(
         tag=tag or language.value,
         timeout_s=timeout_s,
         owner=principal.token_prefix or principal.email,
+        lock=first_lock(language, content),
     )
 
 
@@ -145,7 +144,12 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         limits=script.limits if script is not None else None,
         surroundings=surroundings_of(script) if script is not None else None,
         concurrency=concurrency_of(script, record.arguments or b"{}") if script is not None else None,
-        retry=record.options.retry,
-        crash_attempts=script.crash_attempts if script is not None else None,
         owner=record.email,
+        lock=_restored_lock(record, script),
     )
+
+
+def _restored_lock(record: JobRecord, script: Script | None) -> str | None:
+    if record.kind == DEPENDENCIES:
+        return None
+    return script.packages_lock if script is not None else first_lock(Language(record.language), record.raw_code or "")

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import trio
@@ -39,6 +40,9 @@ _INSERT_S = 10.0
 _SAVE_AT_ONCE = 500
 _MAX_CLOCK_SLEEP_S = 30.0
 
+#: Jobs that do not count as running while they wait.
+_MAX_ASIDE = 16
+
 #: Why jobs end whose callers are cut off by the end of the server.
 SERVER_STOPS = Cancellation("minwebhook", "the server stops")
 #: Why jobs end whose callers did not want to wait any longer for their turn.
@@ -55,18 +59,14 @@ class JobTable:
         limits: QueueLimits,
         slots: int = sys.maxsize,
         max_sync_wait_s: float = math.inf,
-        crash_attempts: int = 3,
         clock: Callable[[], int] = now_ms,
     ) -> None:
-        """At most ``slots`` jobs run at the same time, and as many as ``limits`` say wait; sync ones for a limited time.
-
-        ``crash_attempts``: how often a run is begun that ended with the server, unless its script says.
-        """
+        """At most ``slots`` jobs run at the same time, and as many as ``limits`` say wait; sync ones for a limited time."""
         self._store = store
         self._pressure = Pressure(limits)
         self._max_sync_wait_s = max_sync_wait_s
-        self._crash_attempts = crash_attempts
         self._free_slots = slots
+        self._aside = 0
         self._clock = clock
         self._ids = IdMaker()
         self._jobs: dict[UUID, Job] = {}
@@ -97,7 +97,7 @@ class JobTable:
         job = self._make(spec, job_id, now, None)
         self._pressure.check(spec, now)
         self._add(job)
-        if self._free_slots and self._queue.is_next(job, now):  # nearly always: it need not be put in line first
+        if self._free_slots > 0 and self._queue.is_next(job, now):  # nearly always: it need not be put in line first
             self._start(job, now)
             return job
         self._pressure.enter_anyway(spec)
@@ -112,12 +112,8 @@ class JobTable:
         job_id: UUID | None = None,
         scheduled_for_ms: int | None = None,
         key: IdempotencyKey | None = None,
-        revives: UUID | None = None,
     ) -> Job:
-        """A job whose id may be acknowledged: its row is on disk when this returns.
-
-        So is that of its ``key``, and the dead letter that it ``revives`` is none any more.
-        """
+        """A job whose id may be acknowledged: its row, and that of its key, is on disk when this returns."""
         now = self._clock()
         job = self._make(spec, job_id, now, scheduled_for_ms)
         self._pressure.enter(spec, now)
@@ -126,7 +122,7 @@ class JobTable:
         try:
             # The row will be written whatever becomes of the caller, so its job must be known here, too.
             with trio.move_on_after(_INSERT_S, shield=True):
-                await self._store.insert(job, key, revives)
+                await self._store.insert(job, key)
             if not job.is_stored:
                 self._store.forget(job.id)
                 raise Unavailable("the job could not be stored in time")
@@ -139,33 +135,17 @@ class JobTable:
         self._enqueue(job, self._clock())
         return job
 
-    def restore(
-        self,
-        job_id: UUID,
-        spec: JobSpec,
-        created_at_ms: int,
-        scheduled_for_ms: int,
-        *,
-        attempts: int = 0,
-        failures: int = 0,
-    ) -> Job | None:
-        """A job that an earlier run of the server acknowledged and did not end; :meth:`start_restored` follows.
-
-        None if it was begun as often as it may be, and the server died each time.
-        """
-        if attempts - failures >= (spec.crash_attempts or self._crash_attempts):
-            return None
-        job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True, attempts=attempts, failures=failures)
+    def restore(self, job_id: UUID, spec: JobSpec, created_at_ms: int, scheduled_for_ms: int) -> Job:
+        """A job that an earlier run of the server acknowledged and did not end."""
+        job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True)
         self._pressure.enter_anyway(spec)
         self._add(job)
-        self.queued_count += 1
-        self._queue.push(job, self._clock())
+        self._enqueue(job, self._clock())
         return job
 
-    def start_restored(self) -> None:
-        """All are restored: the first of them start."""
-        self._alarm.set()
-        self._dispatch(self._clock())
+    def new_id(self) -> UUID:
+        """An id for a job that is submitted later."""
+        return self._ids.make(self._clock())
 
     def _make(self, spec: JobSpec, job_id: UUID | None, now: int, scheduled_for_ms: int | None) -> Job:
         if self._is_stopping:
@@ -201,7 +181,7 @@ class JobTable:
         """Starts the jobs whose turn it is: a sync job in the task that waits for it, others in a worker."""
         if self._is_stopping:
             return
-        while self._free_slots and (job := self._queue.pop(now)) is not None:
+        while self._free_slots > 0 and (job := self._queue.pop(now)) is not None:
             self.queued_count -= 1
             self._pressure.leave(job.spec)
             self._start(job, now)
@@ -236,7 +216,7 @@ class JobTable:
         """
         if job.state is JobState.QUEUED and job.turn is not None:
             try:
-                with trio.move_on_after(math.inf if job.failures else self._max_sync_wait_s):
+                with trio.move_on_after(self._max_sync_wait_s):
                     await job.turn.wait()
             except trio.Cancelled:
                 if not job.state.is_final:
@@ -250,18 +230,23 @@ class JobTable:
                 )
         return job.state is JobState.RUNNING
 
-    async def begin(self, job: Job) -> None:
-        """A running job is about to be given to a process. If it may not be begun again after a crash, that is on disk now.
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While a running job waits for something that needs no processor of ours, another one runs in its place.
 
-        Raises :class:`Unavailable` if it cannot be written.
+        Only so many at a time: what they wait for must not draw the whole queue into memory.
         """
-        job.attempts += 1
-        if not job.is_stored:
+        if self._aside >= _MAX_ASIDE:
+            yield
             return
-        if job.attempts - job.failures >= (job.spec.crash_attempts or self._crash_attempts):
-            await self._store.note_last_attempt(job)
-        else:
-            self._store.note_attempt(job)
+        self._aside += 1
+        self._free_slots += 1
+        self._dispatch(self._clock())
+        try:
+            yield
+        finally:
+            self._aside -= 1
+            self._free_slots -= 1
 
     def _free_slot(self, job: Job) -> None:
         self.running_count -= 1
@@ -295,32 +280,14 @@ class JobTable:
         self._saver.set()
         self._tell_if_nothing_runs()
 
-    def requeue(self, job: Job, *, pause_ms: int = 0) -> None:
-        """A run that was interrupted by the end of the server, or could not begin, does not count; there will be another."""
-        job.attempts = max(job.attempts - 1, 0)
-        if pause_ms:
-            job.scheduled_for_ms = self._clock() + pause_ms
-        self._queue_again(job, JobEvent.REQUEUE)
-
-    def retry(self, job: Job, pause_ms: int) -> None:
-        """A run of the job failed, and another one is due after a pause."""
-        job.failures += 1
-        job.scheduled_for_ms = self._clock() + pause_ms
-        job.is_overdue = job.is_over_cpu = False
-        self._queue_again(job, JobEvent.RETRY)
-
-    def _queue_again(self, job: Job, event: JobEvent) -> None:
-        job.state = next_state(job.state, event)
+    def requeue(self, job: Job) -> None:
+        """A running job was interrupted by the end of the server: it starts again later, from its beginning."""
+        job.state = next_state(job.state, JobEvent.REQUEUE)
         job.started_at_ms = None
-        if job.is_stored:
-            self._store.note_attempt(job)
-        else:
-            job.turn = trio.Event()
         self._free_slot(job)
         self._pressure.enter_anyway(job.spec)
         self._enqueue(job, self._clock())
         self.watchers.tell(job.id)
-        self._tell_if_nothing_runs()
 
     def stop_starting(self) -> None:
         """Queued jobs stay queued from now on: those on disk run after the next start, sync ones end at once."""

@@ -83,6 +83,10 @@ class Fleet:
         """All that run."""
         return [self._first, *self._others.values()]
 
+    def packages_in_use(self) -> set[str]:
+        """The directories of packages that fork servers have."""
+        return {surroundings.packages for surroundings in self._others}
+
     def family(self, surroundings: Surroundings | None) -> Family:
         """The family for these surroundings (None: the usual ones), started if it does not run."""
         if surroundings is None or surroundings == self.usual:

@@ -58,7 +58,7 @@ class Workshop:
         self._settings = settings
         self._rung = rung
         self._directory = directory
-        self._interpreter = interpreter
+        self.interpreter: Final = interpreter
         self._without = without
 
     def make(self, surroundings: Surroundings, number: int) -> Zygote:
@@ -71,13 +71,13 @@ class Workshop:
             self._rung,
             surroundings,
             machine=platform.machine(),
-            python_prefix=self._interpreter.prefix,
+            python_prefix=self.interpreter.prefix,
             root_directory=str(root),
             scratch_directory=str(scratch),
             number=number,
             user_namespace=USER_NAMESPACE not in self._without,
         )
-        return Zygote(plan, self._interpreter.binary)
+        return Zygote(plan, self.interpreter.binary)
 
 
 @dataclass(frozen=True, slots=True)

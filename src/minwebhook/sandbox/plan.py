@@ -88,7 +88,7 @@ class Surroundings(NamedTuple):
     """What the scripts of one fork server share: these differ only between fork servers."""
 
     network: Network
-    #: Directory of installed packages, put on the import path and bound read-only; empty = the standard library only.
+    #: Directory of installed packages, which scripts import; empty = the standard library only.
     packages: str = ""
 
 
@@ -169,8 +169,6 @@ def make_plan(
     read_only = [*PROGRAM_PATHS, *LOOKUP_PATHS]
     if not f"{python_prefix}/".startswith("/usr/"):
         read_only.append(python_prefix)
-    if surroundings.packages:
-        read_only.append(surroundings.packages)
     return SandboxPlan(
         rung=rung,
         surroundings=surroundings,

@@ -68,6 +68,8 @@ async def _deploy(store: ScriptStore, file: _File, workspace: str, created_by: s
     )
     before = store.newest(workspace, path)
     if before is not None and before.is_live and (before.content, before.language) == (content, language):
+        if before.lock_error_logs is not None:
+            await store.forget_lock_error(workspace, before.hash)  # it is looked for anew
         return Deployed(path, before.hash, is_new=False)
     if before is not None:
         fresh = replace(
@@ -76,6 +78,7 @@ async def _deploy(store: ScriptStore, file: _File, workspace: str, created_by: s
             language=language,
             no_main_func=fresh.no_main_func,
             has_preprocessor=fresh.has_preprocessor,
+            lock=fresh.lock,
             # These two are about the earlier version, not about the script.
             settings={k: v for k, v in before.settings.items() if k not in ("draft_only", "deployment_message")},
         )

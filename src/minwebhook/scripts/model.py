@@ -31,7 +31,7 @@ from minwebhook.scripts.fields import (
     word,
 )
 from minwebhook.scripts.limits import limits
-from minwebhook.scripts.retry import RetryPolicy
+from minwebhook.scripts.requirements import find_requirements
 from minwebhook.scripts.signatures import SignatureCheck
 
 #: Bytes of a script's code.
@@ -115,12 +115,6 @@ def network(name: str, value: Any) -> str:
     return str(value)
 
 
-def retry(name: str, value: Any) -> dict[str, Any]:
-    """A check for when failed runs are tried again (retry.py)."""
-    RetryPolicy.parse(name, value)
-    return json_object(name, value)
-
-
 _SMALL: Final = integer(0, 2**31 - 1)
 
 #: The optional fields that are only kept and given back (most act on the job); each with its check.
@@ -153,8 +147,6 @@ SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
     "signature": signature,
     "limits": limits,
     "network": network,
-    "retry": retry,
-    "crash_attempts": integer(1, 1000),
 }
 
 
@@ -172,8 +164,8 @@ class NewScript:
     tag: str | None = None
     #: The JSON Schema of the arguments; it comes from the client, the server derives none.
     schema: Mapping[str, Any] | None = None
-    #: Pinned requirements; empty for none.
-    lock: str = ""
+    #: Pinned requirements, "" if there are none; None if they have yet to be found (jobs/dependencies.py).
+    lock: str | None = ""
     #: True when the code has no ``main`` function; otherwise None, as on the wire.
     no_main_func: bool | None = None
     has_preprocessor: bool | None = None
@@ -212,7 +204,7 @@ class NewScript:
             kind=_kind(obj.get("kind")),
             tag=_optional(obj, "tag", text) or None,
             schema=_optional(obj, "schema", json_object),
-            lock=_lock(obj.get("lock")),
+            lock=_lock(obj.get("lock")) or first_lock(language, content),
             no_main_func=no_main_func,
             has_preprocessor=has_preprocessor,
             settings=settings,
@@ -285,6 +277,16 @@ def _lock(value: object) -> str:
     if isinstance(value, list):
         return text("lock", "\n".join(array(text)("lock", value)))
     return "" if value is None else text("lock", value)
+
+
+def first_lock(language: Language, content: str) -> str | None:
+    """The lock of new code: "" if it needs no packages, None if its packages have yet to be found."""
+    if language is not Language.PYTHON3:
+        return ""
+    try:
+        return None if find_requirements(content) else ""
+    except BadRequest:  # whoever looks for them will say so
+        return None
 
 
 def _entry_points(language: Language, content: str, obj: dict[Any, Any]) -> tuple[bool | None, bool | None]:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 import orjson
 
+from minwebhook.errors import BadRequest
 from minwebhook.scripts.limits import Limits
 from minwebhook.scripts.model import Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
 from minwebhook.scripts.preprocessor import preprocessor_parameters
-from minwebhook.scripts.retry import RetryPolicy
+from minwebhook.scripts.requirements import imported_modules, pins_of
 from minwebhook.scripts.signatures import SignatureCheck
 from minwebhook.times import rfc3339
 
@@ -34,7 +36,12 @@ class Script:
     kind: ScriptKind
     tag: str | None
     schema: Mapping[str, Any] | None
-    lock: str
+    #: Pinned requirements, "" if there are none; None as long as they are not found.
+    lock: str | None
+    #: Why they could not be found; None if nothing went wrong.
+    lock_error_logs: str | None
+    #: The job that looks, or looked, for them; None if none had to.
+    lock_job: UUID | None
     #: The other optional fields of the payload, those that were sent (``SETTINGS_FIELDS``).
     settings: Mapping[str, Any]
     #: What the version is, apart from its place in the history (``script_fingerprint``).
@@ -50,6 +57,21 @@ class Script:
     def source(self) -> bytes:
         """The code in UTF-8."""
         return self.content.encode()
+
+    @cached_property
+    def packages_lock(self) -> str | None:
+        """Its lock, or "" if all it needs is the standard library; None as long as its packages are not found."""
+        if not self.lock or self.language is not Language.PYTHON3:
+            return self.lock
+        try:
+            return self.lock if pins_of(self.lock) else ""
+        except BadRequest:  # whoever installs it will say so
+            return self.lock
+
+    @cached_property
+    def imported_modules(self) -> tuple[str, ...]:
+        """The modules it imports that are not of the standard library."""
+        return imported_modules(self.content) if self.language is Language.PYTHON3 else ()
 
     @cached_property
     def preprocessor_parameters(self) -> tuple[str, ...] | None:
@@ -96,17 +118,6 @@ class Script:
     def concurrency_window_ms(self) -> int:
         """For how long a run counts after its end, in milliseconds."""
         return 1000 * (self.settings.get("concurrency_time_window_s") or 0)
-
-    @cached_property
-    def retry(self) -> RetryPolicy | None:
-        """When its failed runs are tried again."""
-        value = self.settings.get("retry")
-        return None if value is None else RetryPolicy.parse("retry", value)
-
-    @property
-    def crash_attempts(self) -> int | None:
-        """How often a run is begun that ended with the server; None for the instance's number."""
-        return self.settings.get("crash_attempts")
 
     @property
     def is_live(self) -> bool:
@@ -160,7 +171,9 @@ class Script:
             kind=ScriptKind(row["kind"]),
             tag=row["tag"],
             schema=None if row["schema"] is None else orjson.loads(row["schema"]),
-            lock=row["lock"] or "",
+            lock=row["lock"],
+            lock_error_logs=row["lock_error_logs"],
+            lock_job=UUID(bytes=row["lock_job"]) if row["lock_job"] is not None else None,
             settings=orjson.loads(row["settings"]),
             fingerprint=row["fingerprint"],
             created_by=row["created_by"],
@@ -206,7 +219,7 @@ class Script:
             "deleted": self.deleted,
             "extra_perms": {},
             "lock": self.lock,
-            "lock_error_logs": None,
+            "lock_error_logs": self.lock_error_logs,
             "language": self.language.value,
             "kind": self.kind.value,
             "tag": self.tag,
@@ -217,6 +230,14 @@ class Script:
         if self.has_preprocessor:
             shown["has_preprocessor"] = True
         return shown
+
+    def deployment_status(self) -> dict[str, Any]:
+        """The object of ``scripts/deployment_status``."""
+        return {
+            "lock": self.lock,
+            "lock_error_logs": self.lock_error_logs,
+            "job_id": str(self.lock_job) if self.lock_job is not None else None,
+        }
 
     def to_list_item(self, *, with_description: bool = True, with_deployment_msg: bool = False) -> dict[str, Any]:
         """The object of ``scripts/list``."""
@@ -230,7 +251,7 @@ class Script:
             "language": self.language.value,
             "starred": False,
             "tag": self.tag,
-            "has_deploy_errors": False,
+            "has_deploy_errors": self.lock_error_logs is not None,
             "ws_error_handler_muted": bool(self.settings.get("ws_error_handler_muted")),
             "kind": self.kind.value,
         }

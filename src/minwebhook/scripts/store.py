@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
+from uuid import UUID
 
 import orjson
 
@@ -61,7 +62,13 @@ class ScriptStore:
         self._cache = _Deployed()
 
     async def create(
-        self, workspace: str, new: NewScript, created_by: str, now_ms: int, *, skip_if_noop: bool = False
+        self,
+        workspace: str,
+        new: NewScript,
+        created_by: str,
+        now_ms: int,
+        *,
+        skip_if_noop: bool = False,
     ) -> int:
         """Store a new version and make it the live one; its hash, once it is on disk.
 
@@ -74,6 +81,42 @@ class ScriptStore:
             return self._create(connection, workspace, new, created_by, now_ms=now_ms, skip_if_noop=skip_if_noop)
 
         return await self._db.transact(work)
+
+    async def set_lock(self, workspace: str, hash: int, lock: str) -> None:
+        """The packages of a version were found: from now on it is the one that is run."""
+        await self._change_lock(workspace, hash, "lock = ?, lock_error_logs = NULL", lock)
+
+    async def set_lock_error(self, workspace: str, hash: int, logs: str) -> None:
+        """The packages of a version could not be found; the version before goes on being run."""
+        await self._change_lock(workspace, hash, "lock_error_logs = ?", logs)
+
+    async def begin_lock(self, workspace: str, hash: int, lock_job: UUID) -> None:
+        """A job looks for the packages of a version."""
+        await self._change_lock(workspace, hash, "lock_error_logs = NULL, lock_job = ?", lock_job.bytes)
+
+    async def forget_lock_error(self, workspace: str, hash: int) -> None:
+        """The packages of a version are to be looked for anew."""
+        await self._change_lock(workspace, hash, "lock_error_logs = NULL")
+
+    async def _change_lock(self, workspace: str, hash: int, changes: str, *values: str | bytes) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            key = (workspace, hash)
+            connection.execute(
+                f"UPDATE script SET {changes} WHERE workspace_id = ? AND hash = ? AND lock IS NULL AND deleted = 0",
+                (*values, *key),
+            )
+            script = _find(connection, "hash = ?", key)
+            if script is not None:
+                self._cache.evict(workspace, script.path)
+
+        await self._db.transact(work)
+
+    def without_lock(self) -> list[Script]:
+        """The live versions, of all workspaces, whose packages are neither found nor given up."""
+        return [
+            Script.from_row(row)
+            for row in self._db.read(f"SELECT * FROM script WHERE lock IS NULL AND lock_error_logs IS NULL AND {_LIVE}")
+        ]
 
     def newest(self, workspace: str, path: str) -> Script | None:
         """The newest version of ``path``, even if archived."""
@@ -94,15 +137,30 @@ class ScriptStore:
         return self.find_by_hash(workspace, hash) or _missing(hash_to_hex(hash))
 
     def deployed(self, workspace: str, path: str) -> Script:
-        """The live version of ``path``, the one to run; raises :class:`NotFound`."""
+        """The version of ``path`` to run; raises :class:`NotFound`.
+
+        That is the live one. As long as its packages are not found it is the last one before it that has them, if there is
+        one.
+        """
         script = self._cache.get(workspace, path)
         if script is None:
             query = f"SELECT * FROM script WHERE workspace_id = ? AND path = ? AND {_LIVE}"
             script = _first(self._db.read(query, (workspace, path)))
             if script is None:
                 _missing(path)
+            if script.lock is None:
+                script = self._last_ready(script) or script
             self._cache.put(script)
         return script
+
+    def _last_ready(self, live: Script) -> Script | None:
+        """The newest version in the lineage of ``live``, at its path, that has its packages."""
+        marks = ", ".join("?" * len(live.parent_hashes))
+        query = (
+            f"SELECT * FROM script WHERE workspace_id = ? AND hash IN ({marks}) AND path = ? AND deleted = 0"
+            f" AND lock IS NOT NULL {_NEWEST_FIRST} LIMIT 1"
+        )
+        return _first(self._db.read(query, (live.workspace_id, *live.parent_hashes, live.path)))
 
     def exists(self, workspace: str, path: str) -> bool:
         """Whether there is any version of ``path``, archived or not."""
@@ -124,8 +182,8 @@ class ScriptStore:
         where, values = query.where(workspace)
         rows = await self._db.read_in_thread(
             "SELECT workspace_id, hash, path, parent_hashes, summary, description, '' AS content, language, kind, tag,"
-            " NULL AS schema, '' AS lock, settings, fingerprint, created_by, created_at, archived, deleted,"
-            " no_main_func, has_preprocessor"
+            " NULL AS schema, '' AS lock, lock_error_logs, lock_job, settings, fingerprint, created_by, created_at,"
+            " archived, deleted, no_main_func, has_preprocessor"
             f" FROM script AS s WHERE {where} ORDER BY {query.order} LIMIT ? OFFSET ?",
             (*values, query.per_page, query.offset),
         )
@@ -149,7 +207,8 @@ class ScriptStore:
 
     async def delete_hash(self, workspace: str, hash: int) -> Script:
         """Blank one version and return it: the row stays, without code, lock and schema. Raises :class:`NotFound`."""
-        return await self._change(workspace, hash, "content = '', lock = '', schema = NULL, archived = 1, deleted = 1")
+        blank = "content = '', lock = '', lock_error_logs = NULL, schema = NULL"
+        return await self._change(workspace, hash, f"{blank}, archived = 1, deleted = 1")
 
     async def delete_path(self, workspace: str, path: str) -> int:
         """Remove every version of ``path``; how many. Raises :class:`NotFound`."""
@@ -277,7 +336,7 @@ class _Deployed:
 
 def _size(script: Script) -> int:
     """Roughly the bytes it holds: Python texts take up to four per character, the schema's objects are on top."""
-    return 4096 + 4 * (len(script.content) + len(script.lock) + len(script.description))
+    return 4096 + 4 * (len(script.content) + len(script.lock or "") + len(script.description))
 
 
 _COLUMNS: Final[dict[str, Callable[[NewScript], Any]]] = {

@@ -56,9 +56,6 @@ FULL_JOB: Final = JobRecord(
     peak_kib=20_000,
     visible_to_owner=True,
     options=JobOptions(is_preprocessed=True, cache_ttl_s=1),
-    attempts=2,
-    failures=1,
-    is_dead=True,
 )
 EMPTY_JOB: Final = dataclasses.replace(
     FULL_JOB,
@@ -78,9 +75,6 @@ EMPTY_JOB: Final = dataclasses.replace(
     cpu_ms=None,
     peak_kib=None,
     options=JobOptions(),
-    attempts=1,
-    failures=0,
-    is_dead=False,
 )
 SCRIPT: Final = Script(
     workspace_id="demo",
@@ -95,6 +89,8 @@ SCRIPT: Final = Script(
     tag=None,
     schema=None,
     lock="",
+    lock_error_logs=None,
+    lock_job=None,
     settings=dict.fromkeys(SETTINGS_FIELDS, True),
     fingerprint=0,
     created_by="a",

@@ -18,6 +18,7 @@ from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor, version_key
 from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
+from minwebhook.jobs.packages import JobPackages
 from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
@@ -114,10 +115,11 @@ async def executor(
         cast(Fleet, OneFamily(pool)),
         reuse,
         JobSettings(),
-        LimitRules(JobSettings(), SandboxSettings(), "root", has_own_uids=True),
+        LimitRules(JobSettings(), SandboxSettings(), "root"),
         base_url="http://x",
         tokens=JobTokens(),
         cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl
+        packages=cast(JobPackages, None),  # nor needs any
     )
     nursery.start_soon(made.run, 1)
     yield made

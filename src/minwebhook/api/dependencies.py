@@ -1,0 +1,33 @@
+"""``/api/w/{workspace}/jobs/run/dependencies_async``: finding the lock of code that comes with the request."""
+
+from __future__ import annotations
+
+from minwebhook.api.context import Context
+from minwebhook.errors import BadRequest
+from minwebhook.http.messages import Response
+from minwebhook.jobs.packages import code_lock_spec
+from minwebhook.scripts.fields import text
+from minwebhook.scripts.model import parse_language
+
+
+async def run_dependencies(context: Context) -> Response:
+    """Queues the search for the packages of one script: 201 and the job's id. Its result is ``{"lock": TEXT}``."""
+    body = await context.json()
+    scripts = body.get("raw_scripts") if isinstance(body, dict) else None
+    if not (isinstance(scripts, list) and len(scripts) == 1 and isinstance(scripts[0], dict)):
+        raise BadRequest("raw_scripts: send a list with one object of raw_code, language and script_path")
+    if context.principal.operator:
+        raise BadRequest("operators run deployed scripts only")
+    raw = scripts[0]
+    path = raw.get("script_path")
+    spec = code_lock_spec(
+        context.workspace,
+        parse_language(raw.get("language")).value,
+        text("raw_code", raw.get("raw_code")).encode(),
+        "" if path is None else text("script_path", path),
+        username=context.principal.username,
+        email=context.principal.email,
+    )
+    job = await context.services.jobs.submit(spec)
+    context.started_job = job.id
+    return Response.text(str(job.id), 201)

@@ -1,0 +1,165 @@
+"""The packages of jobs: the set that a job runs with, and the jobs that find the lock of a script's version.
+
+A script's version gets its lock once, by a job of the kind ``dependencies`` when it is deployed. A job whose code has no
+lock yet (a preview, a version that is being deployed and has no predecessor) finds its packages itself before it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from functools import lru_cache
+from typing import Final
+
+import orjson
+
+from minwebhook.errors import ApiError, BadRequest, PackageError
+from minwebhook.jobs import outcomes
+from minwebhook.jobs.log import JobLog
+from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome
+from minwebhook.jobs.table import JobTable
+from minwebhook.packages.sets import PackageSets
+from minwebhook.sandbox.plan import Network, Surroundings
+from minwebhook.scripts.requirements import allows_python, find_requirements, make_lock, pins_of
+from minwebhook.scripts.script import Script
+from minwebhook.scripts.store import ScriptStore
+
+logger = logging.getLogger(__name__)
+
+#: The tag of jobs that find a lock.
+_TAG: Final = "dependency"
+_PYTHON: Final = "python3"
+
+
+#: A lock and its errors are short; this is more than is kept of uv's output.
+_MAX_LOG_BYTES: Final = 1024 * 1024
+#: Jobs ask for the same locks again and again.
+_pins_of: Final = lru_cache(maxsize=1024)(pins_of)
+
+
+class JobPackages:
+    """What jobs need of packages."""
+
+    def __init__(self, sets: PackageSets, scripts: ScriptStore, network: Network, python_version: str) -> None:
+        """``network`` is that of scripts, ``python_version`` that of their interpreter, in full."""
+        self._sets = sets
+        self._scripts = scripts
+        self._network = network
+        self._python = tuple(int(part) for part in re.findall(r"\d+", python_version)[:3])
+
+    def find(self, spec: JobSpec) -> Surroundings | None:
+        """Where a job with packages runs, if they are known to be installed."""
+        if spec.lock is None:
+            return None
+        try:
+            directory = self._sets.find(_pins_of(spec.lock))
+        except BadRequest:  # prepare() says so
+            return None
+        return None if directory is None else self._surroundings(spec, directory)
+
+    def _surroundings(self, spec: JobSpec, directory: str) -> Surroundings:
+        """Those of the script, with packages."""
+        return Surroundings(spec.surroundings.network if spec.surroundings else self._network, directory)
+
+    async def prepare(self, spec: JobSpec) -> Surroundings | None:
+        """The same, found and installed if need be; None for the usual ones. Raises :class:`PackageError`."""
+        lock = spec.lock
+        if lock is None:
+            lock = await self._find_lock(spec.language, spec.source)
+        try:
+            pins = _pins_of(lock)
+        except BadRequest as error:
+            raise PackageError(error.detail) from None
+        directory = await self._sets.install(pins) if pins else None
+        if spec.lock is None and spec.script_hash is not None:
+            await self._scripts.set_lock(spec.workspace, spec.script_hash, lock)
+        return None if directory is None else self._surroundings(spec, directory)
+
+    async def run_lock_job(self, job: Job) -> Outcome:
+        """Finds a lock, installs it, and gives it to the version that waits for it, if the job is for one."""
+        spec = job.spec
+        log = job.log = JobLog("", _MAX_LOG_BYTES)
+        try:
+            lock = await self._find_lock(spec.language, spec.source)
+            if pins := _pins_of(lock):
+                await self._sets.install(pins)
+        except (PackageError, BadRequest) as error:
+            text = str(error)
+            log.write(text.encode() + b"\n")
+            if spec.script_hash is not None:
+                await self._scripts.set_lock_error(spec.workspace, spec.script_hash, text)
+            return outcomes.execution_error(text)
+        log.write(lock.encode() + b"\n")
+        if spec.script_hash is not None:
+            await self._scripts.set_lock(spec.workspace, spec.script_hash, lock)
+        result = {"status": "Successful lock file generation", "lock": lock}
+        return Outcome(JobState.SUCCESS, orjson.dumps(result))
+
+    async def _find_lock(self, language: str, source: bytes) -> str:
+        """The lock of this code; "" if it needs no packages. Raises :class:`PackageError`."""
+        if language != _PYTHON:
+            return ""
+        try:
+            wanted = find_requirements(source.decode("utf-8", "replace"))
+            fits = allows_python(wanted.python, self._python) if wanted.python else True
+        except BadRequest as error:
+            raise PackageError(error.detail) from None
+        if not fits:
+            have = ".".join(str(part) for part in self._python)
+            raise PackageError(f"the script wants Python {wanted.python}, scripts run on {have} here (setting python)")
+        if not wanted.lines:
+            return ""
+        return make_lock(self._sets.python_version, await self._sets.resolve(wanted.lines))
+
+
+def lock_spec(script: Script, email: str) -> JobSpec:
+    """The spec of the job that finds the lock of a script's version."""
+    return code_lock_spec(
+        script.workspace_id,
+        script.language.value,
+        script.source,
+        script.path,
+        username=script.created_by,
+        email=email,
+        script_hash=script.hash,
+    )
+
+
+def code_lock_spec(
+    workspace: str,
+    language: str,
+    source: bytes,
+    path: str,
+    *,
+    username: str,
+    email: str,
+    script_hash: int | None = None,
+) -> JobSpec:
+    """The spec of a job that finds the lock of this code, which is that of a version or came with the request."""
+    return JobSpec(
+        workspace=workspace,
+        kind=DEPENDENCIES,
+        language=language,
+        source=source,
+        arguments=b"{}",
+        created_by=username,
+        username=username,
+        email=email,
+        permissioned_as=f"u/{username}",
+        path=path,
+        script_hash=script_hash,
+        tag=_TAG,
+        lock=None,
+        owner=email,
+    )
+
+
+async def submit_lock_job(scripts: ScriptStore, jobs: JobTable, script: Script, email: str = "") -> None:
+    """Has the lock of a version found by a new job. A full queue is no reason to fail: the next start tries again, and so
+    does each job of the version."""
+    job_id = jobs.new_id()
+    await scripts.begin_lock(script.workspace_id, script.hash, job_id)
+    try:
+        await jobs.submit(lock_spec(script, email), job_id=job_id)
+    except ApiError as error:
+        logger.warning("the packages of %s are not looked for yet: %s", script.path, error.detail)
