@@ -168,6 +168,7 @@ class _Program:
             )
             services.start_soon(fleet.run)
             services.start_soon(self._jobs.run_clock)
+            services.start_soon(self._jobs.run_turns)
             services.start_soon(self._retention.run)
             services.start_soon(self._sync_waits.run)
             services.start_soon(self._heartbeats.run)

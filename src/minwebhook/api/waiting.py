@@ -53,8 +53,9 @@ async def answer_with_result(
             job.delete_after_s = delete_after_s
             caller.wait_for(job)
             context.started_job = job.id
-            with context.handing_over_uploads():
-                pass  # it has begun: the files are in its hands
+            if context.uploads is not None:
+                with context.uploads.handing_over():
+                    pass  # it has begun: the files are in its hands
 
         outcome = await services.executor.run_sync(spec, job_id=job_id, on_start=on_start)
     return _answer(context, caller, outcome)

@@ -306,13 +306,12 @@ class Executor:
     ) -> Report | Vanished | Broken:
         """Gives the job to the child and waits for its report."""
         spec = job.spec
-        key = version_key(spec)
         stays = spec.dedicated and runtime.reusable
         lasting = self._headers.lasting(spec, stays=stays, limits=limits.header)
         if child.given == lasting:
             header, source, compiled = self._headers.changing(spec, stays=stays), b"", b""
         else:
-            header, source, compiled = lasting, spec.source, self._compiled_of(key)
+            header, source, compiled = lasting, spec.source, self._compiled_of(version_key(spec))
         header = wire.add_variables(header, changing_variables(job, token=token))
         number = self._entropy.take(8)
         end = await child.run(
@@ -323,7 +322,7 @@ class Executor:
             spin_s=self._spin_s if is_reused and self._table.is_only_one_running else 0,
             on_log=lambda data: self._take_output(job, data),
             # A process that stayed has compiled its script long ago.
-            on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, key, code),
+            on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, version_key(spec), code),
             on_arguments=(lambda text, mask: _replace_arguments(job, text, mask)) if spec.preprocess else None,
         )
         # After an error it may not even have loaded its script.

@@ -28,7 +28,7 @@ class JobLog:
 
     def __init__(self, banner: str, max_bytes: int) -> None:
         """Starts with the runtime's ``banner`` line; takes at most ``max_bytes`` of output, chunks included."""
-        self._buffer = bytearray(banner.encode())
+        self._buffer = bytearray(banner, "utf-8")
         self._banner_bytes = len(self._buffer)
         self._room = max_bytes
         self._is_line_start = True
@@ -106,6 +106,8 @@ class JobLog:
         if self._is_closed:
             return
         self._is_closed = True
+        if not self._line and not self._cut:
+            return
         if self._line.startswith(_STREAM_MARK):
             self.chunks.add(self._line[len(_STREAM_MARK) :])
         else:

@@ -53,10 +53,11 @@ def script_spec(
     script: Script, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
     """The spec of a run of a deployed script."""
+    language = script.language.value
     return JobSpec(
         workspace=script.workspace_id,
         kind="script",
-        language=script.language.value,
+        language=language,
         source=script.source,
         arguments=arguments.text,
         mask=arguments.mask,
@@ -66,7 +67,7 @@ def script_spec(
         permissioned_as=principal.permissioned_as,
         path=script.path,
         script_hash=script.hash,
-        tag=options.tag or script.tag or script.language.value,
+        tag=options.tag or script.tag or language,
         priority=script.priority,
         timeout_s=script.timeout_s,
         parent_job=options.parent_job,

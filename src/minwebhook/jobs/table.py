@@ -19,10 +19,21 @@ from uuid import UUID
 import trio
 
 from minwebhook.errors import BadRequest, Unavailable
+from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.ids import IdMaker
-from minwebhook.jobs.model import ENDING_EVENT, Cancellation, Job, JobEvent, JobSpec, JobState, Outcome, next_state
+from minwebhook.jobs.model import (
+    ENDING_EVENT,
+    Cancellation,
+    Job,
+    JobEvent,
+    JobSpec,
+    JobState,
+    Outcome,
+    Signal,
+    next_state,
+)
 from minwebhook.jobs.pressure import Pressure, QueueLimits
 from minwebhook.jobs.queue import JobQueue
 from minwebhook.jobs.store import JobStore
@@ -49,6 +60,20 @@ SERVER_STOPS = Cancellation("minwebhook", "the server stops")
 QUEUE_TOO_LONG = Cancellation("minwebhook", "no worker was free in time")
 
 
+class _Wait:
+    """A caller who waits for the turn of its job, for so long. A cancel scope for each would cost as much as a switch of
+    tasks."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, turn: Signal) -> None:
+        self._turn = turn
+
+    def expire(self) -> None:
+        """It was too long: the caller looks what has become of its job."""
+        self._turn.set()
+
+
 class JobTable:
     """Live jobs by id, their queue, and who waits for them."""
 
@@ -65,6 +90,7 @@ class JobTable:
         self._store = store
         self._pressure = Pressure(limits)
         self._max_sync_wait_s = max_sync_wait_s
+        self._turns = DeadlineQueue(max_sync_wait_s)
         self._free_slots = slots
         self._aside = 0
         self._clock = clock
@@ -215,13 +241,16 @@ class JobTable:
         too long.
         """
         if job.state is JobState.QUEUED and job.turn is not None:
+            wait = _Wait(job.turn)
+            self._turns.add(wait)
             try:
-                with trio.move_on_after(self._max_sync_wait_s):
-                    await job.turn.wait()
+                await job.turn.wait()
             except trio.Cancelled:
                 if not job.state.is_final:
                     self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
                 raise
+            finally:
+                self._turns.discard(wait)
             if job.state is JobState.QUEUED:
                 self.cancel(job, QUEUE_TOO_LONG)
                 raise Unavailable(
@@ -307,6 +336,11 @@ class JobTable:
     def _tell_if_nothing_runs(self) -> None:
         if self._is_stopping and self.running_count == 0:
             self._nothing_runs.set()
+
+    async def run_turns(self) -> None:
+        """Ends the waits for a turn that last too long, until cancelled."""
+        if self._max_sync_wait_s < math.inf:
+            await self._turns.run()
 
     async def run_clock(self) -> None:
         """Starts jobs that were scheduled for later when they become due."""

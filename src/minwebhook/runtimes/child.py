@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import time
@@ -62,8 +63,10 @@ class Child:
     """One process. All descriptors are non-blocking."""
 
     __slots__ = (
+        "_answers",
         "_host_pid",
         "_is_log_full",
+        "_log",
         "_on_log",
         "_pidfd",
         "_socket",
@@ -93,6 +96,11 @@ class Child:
         self._host_pid: int | None = None
         self._on_log: Callable[[bytes], bool] | None = None
         self._is_log_full = False
+        # To look whether there is something costs less than to fail at reading: an exception costs several system calls.
+        self._answers = select.poll()
+        self._answers.register(self._socket, select.POLLIN)
+        self._log = select.poll()
+        self._log.register(self.log_fd, select.POLLIN)
         self.ended = False
         #: The lasting part of the header (jobs/environment.py) that it keeps, and its script, for further jobs.
         self.given: bytes | None = None
@@ -227,10 +235,10 @@ class Child:
         """
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            try:
-                return self._socket.recv(_SOCKET_READ_BYTES) or None
-            except OSError:
-                continue
+            if self._answers.poll(0):
+                with contextlib.suppress(OSError):
+                    return self._socket.recv(_SOCKET_READ_BYTES) or None
+                return None
         return None
 
     async def _send(self, data: bytes) -> None:
@@ -256,7 +264,7 @@ class Child:
         False at its end. A job that writes more than it may is killed.
         """
         taken = 0
-        while taken < _LOG_READ_BYTES:
+        while taken < _LOG_READ_BYTES and self._log.poll(0):
             try:
                 data = os.read(self.log_fd, _LOG_READ_BYTES - taken)
             except BlockingIOError:
