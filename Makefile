@@ -30,6 +30,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix src tests bench examples
 
 bench-setup: $(STAMP)  ## install the peers that the benchmark compares with
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python bench/setup_peers.py
 
 bench: $(STAMP)  ## latency side by side with the peers

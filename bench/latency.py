@@ -29,7 +29,7 @@ from typing import Any, Final, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import loadclient, machine, memory, report
+from bench import loadclient, machine, memory, openloop, plots, report
 from bench.paths import LOAD_BINARY, RESULTS
 from bench.systems import (
     DEDICATED,
@@ -75,21 +75,27 @@ class Workload:
 
 
 PACED: Final = "paced-4ms"
+CLOSED_1: Final = "closed-c1"
 CLOSED_8: Final = "closed-c8"
 
 WORKLOADS: Final = (
     Workload(PACED, "Paced: 1 connection, one request, then a pause of 4 ms", 1, 4_000),
     Workload("paced-20ms", "Paced: 1 connection, one request, then a pause of 20 ms", 1, 20_000),
-    Workload("closed-c1", "Closed loop: 1 connection without a pause", 1),
+    Workload(CLOSED_1, "Closed loop: 1 connection without a pause", 1),
     Workload(CLOSED_8, "Closed loop: 8 connections without a pause", 8),
 )
 
 RATIOS: Final = (
     report.RatioRule("p50 paced 4 ms, minwebhook one-shot / webhook > bash", "p50", PACED, ONE_SHOT, WEBHOOK_BASH),
     report.RatioRule("p50 paced 4 ms, minwebhook one-shot / FastAPI", "p50", PACED, ONE_SHOT, FASTAPI),
+    report.RatioRule("p99 paced 4 ms, minwebhook one-shot / FastAPI", "p99", PACED, ONE_SHOT, FASTAPI),
+    report.RatioRule("p50 closed c=1, minwebhook dedicated / FastAPI", "p50", CLOSED_1, DEDICATED, FASTAPI),
     report.RatioRule("p50 paced 4 ms, webhook > python / minwebhook one-shot", "p50", PACED, WEBHOOK_PYTHON, ONE_SHOT),
     report.RatioRule("req/s closed c=8, minwebhook dedicated / FastAPI", "rps", CLOSED_8, DEDICATED, FASTAPI),
     report.RatioRule("req/s closed c=8, minwebhook one-shot / webhook > bash", "rps", CLOSED_8, ONE_SHOT, WEBHOOK_BASH),
+    report.RatioRule(
+        "req/s closed c=8, minwebhook one-shot / webhook > python", "rps", CLOSED_8, ONE_SHOT, WEBHOOK_PYTHON
+    ),
 )
 
 
@@ -207,7 +213,9 @@ def print_memory(found: memory.TreeMemory) -> None:
         print(f"the memory of {found.unreadable} processes could not be read and is missing in the sums")
 
 
-def result_document(runs: Sequence[report.Run], started: Started, facts: dict[str, Any]) -> dict[str, Any]:
+def result_document(
+    runs: Sequence[report.Run], points: Sequence[openloop.Point], started: Started, facts: dict[str, Any]
+) -> dict[str, Any]:
     """Everything for a program. Latencies in microseconds, memory in KiB."""
     plain_runs = [
         {"round": run.round, "workload": run.workload, "system": run.system} | dataclasses.asdict(run.load)
@@ -223,8 +231,19 @@ def result_document(runs: Sequence[report.Run], started: Started, facts: dict[st
         "cells": [dataclasses.asdict(cell) for cell in report.cells(runs)],
         "ratios": [dataclasses.asdict(found) for rule in RATIOS if (found := report.ratio(rule, runs))],
         "runs": plain_runs,
+        "open_loop": [dataclasses.asdict(point) for point in points],
+        "paced_latencies_us": paced_latencies(runs),
         "memory": None if own is None else {"pss_kib": own.pss_kib} | dataclasses.asdict(own),
     }
+
+
+def paced_latencies(runs: Sequence[report.Run]) -> dict[str, list[float]]:
+    """Every latency of the paced calls in microseconds, by system."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        if run.workload == PACED:
+            found.setdefault(run.system, []).extend(run.latencies_us)
+    return found
 
 
 # ---- Command line ----------------------------------------------------------------------------------------------------
@@ -236,6 +255,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="latency.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="window of each run (default 2)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
+    parser.add_argument("--no-open-loop", action="store_true", help="leave out the requests at fixed rates")
     parser.add_argument("--only", default="", help=f"systems, separated by commas: {', '.join(names)}")
     parser.add_argument("--output", type=Path, default=RESULTS / "latest.json", help="where the JSON goes")
     options = parser.parse_args(arguments)
@@ -277,14 +297,27 @@ def main(arguments: Sequence[str]) -> int:
         directory = Path(temporary)
         started = start_all(chosen, directory, stack)
         runs = measure_all(started.systems, rounds=options.rounds, seconds=options.seconds, directory=directory)
+        points = []
+        if not options.no_open_loop:
+            points = openloop.measure(
+                LOAD_BINARY, started.systems, seconds=options.seconds, directory=directory, say=say
+            )
     facts["load_after"] = machine.load_average()
     facts["stolen_percent"] = machine.stolen_percent(cpu_before, machine.cpu_times())
 
     print_results(runs, started, facts)
+    if points:
+        print("\nOpen loop: requests at fixed times on 32 connections, latency from the intended start; p50 / p99")
+        print(openloop.table(points, {system.name: system.label for system in started.systems}))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    document = result_document(runs, started, facts)
-    options.output.write_text(json.dumps(document, indent=1) + "\n")
+    document = result_document(runs, points, started, facts)
+    options.output.write_text(json.dumps(document) + "\n")
     say(f"written: {options.output}")
+    try:
+        for path in plots.draw_all(document, document["paced_latencies_us"], options.output.parent):
+            say(f"written: {path}")
+    except plots.NoPlots as error:
+        say(f"no plots: {error}")
     return 1 if started.failed or any(run.load.errors for run in runs) else 0
 
 

@@ -8,6 +8,8 @@
  * What counts: requests that start within the measured window, which begins after the warm-up; those under way when it
  * ends are waited for, so that slow answers are not lost. A wrong status, a wrong body, a broken or missing answer is an
  * error and gives no latency.
+ * Open loop: with --rate, requests are due at fixed times, whether or not earlier ones were answered; one that finds no free
+ * connection waits for it. Its latency counts from the time it was due, so a server that stalls cannot hide those who waited.
  *
  * Safety: IPv4 loopback addresses only (127.0.0.0/8); time, requests, connections and errors are all bounded.
  *
@@ -53,6 +55,7 @@ static const char USAGE[] =
     "  --requests N            end the window after N requests, if that is sooner\n"
     "  --warmup-seconds S      requests before the window, not measured (default 0)\n"
     "  --pace-us US            pause of each connection between an answer and its next request (default 0)\n"
+    "  --rate N                so many requests a second at fixed times, on whatever connection is free (default: closed loop)\n"
     "  --timeout-seconds S     longest wait for one answer (default 10)\n"
     "  --max-errors N          give up after so many errors (default 100)\n"
     "  --expect-body TEXT      the body of every answer must be this text\n"
@@ -74,6 +77,7 @@ struct options {
     uint64_t window_ns;
     uint64_t warmup_ns;
     uint64_t pace_ns;
+    uint64_t interval_ns; /* between two requests of an open loop; 0: closed loop */
     uint64_t timeout_ns;
     uint64_t requests; /* 0: no bound */
     uint64_t max_errors;
@@ -144,7 +148,7 @@ static void add_header(struct options *options, const char *line) {
 }
 
 static struct options parse_options(int argc, char **argv) {
-    enum { HOST = 1, PORT, PATH, METHOD, HEADER, BODY, CONNECTIONS, SECONDS, REQUESTS, WARMUP, PACE, TIMEOUT, MAX_ERRORS,
+    enum { HOST = 1, PORT, PATH, METHOD, HEADER, BODY, CONNECTIONS, SECONDS, REQUESTS, WARMUP, PACE, RATE, TIMEOUT, MAX_ERRORS,
            EXPECT_BODY, EXPECT_CONTAINS, DUMP, HELP };
     static const struct option known[] = {
         {"host", required_argument, NULL, HOST},
@@ -158,6 +162,7 @@ static struct options parse_options(int argc, char **argv) {
         {"requests", required_argument, NULL, REQUESTS},
         {"warmup-seconds", required_argument, NULL, WARMUP},
         {"pace-us", required_argument, NULL, PACE},
+        {"rate", required_argument, NULL, RATE},
         {"timeout-seconds", required_argument, NULL, TIMEOUT},
         {"max-errors", required_argument, NULL, MAX_ERRORS},
         {"expect-body", required_argument, NULL, EXPECT_BODY},
@@ -188,6 +193,7 @@ static struct options parse_options(int argc, char **argv) {
         case REQUESTS: options.requests = count_option("requests", optarg, 1, MAX_REQUESTS); break;
         case WARMUP: options.warmup_ns = (uint64_t)(number_option("warmup-seconds", optarg, 0, 60) * 1e9); break;
         case PACE: options.pace_ns = count_option("pace-us", optarg, 0, 10000000) * NS_PER_US; break;
+        case RATE: options.interval_ns = (uint64_t)(1e9 / number_option("rate", optarg, 0.1, 100000)); break;
         case TIMEOUT: options.timeout_ns = (uint64_t)(number_option("timeout-seconds", optarg, 0.01, 60) * 1e9); break;
         case MAX_ERRORS: options.max_errors = count_option("max-errors", optarg, 1, 1000000); break;
         case EXPECT_BODY: options.expect_body = optarg; break;
@@ -201,6 +207,8 @@ static struct options parse_options(int argc, char **argv) {
         usage_error("unexpected argument '%s'", argv[optind]);
     if (options.address.sin_port == 0)
         usage_error("--port is required");
+    if (options.interval_ns != 0 && options.pace_ns != 0)
+        usage_error("--rate and --pace-us exclude each other");
     if (options.method == NULL)
         options.method = options.body ? "POST" : "GET";
     static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
@@ -382,7 +390,7 @@ enum error_kind { ERROR_CONNECT, ERROR_CLOSED, ERROR_TIMEOUT, ERROR_PROTOCOL, ER
 static const char *const ERROR_NAMES[ERROR_KINDS] = {"connect", "closed", "timeout", "protocol", "status", "body"};
 
 enum connection_state {
-    WAITING,    /* its next request is due at due_ns; the socket may be open or not */
+    WAITING,    /* for its next request; the socket may be open or not */
     CONNECTING, /* the request is under way, the connection is not made yet */
     SENDING,
     RECEIVING,
@@ -393,8 +401,9 @@ struct connection {
     enum connection_state state;
     bool watches_output; /* whether epoll was asked for EPOLLOUT */
     bool is_measured;    /* the request under way started within the window */
-    uint64_t due_ns;
-    uint64_t started_ns;
+    uint64_t due_ns; /* when it may send its next request, in a closed loop */
+    uint64_t started_ns; /* from here its latency counts */
+    uint64_t sent_ns;    /* from here its time-out counts */
     size_t sent;
     char *buffer;
     char *scratch;
@@ -410,6 +419,7 @@ struct run {
     int timer_fd;
     uint64_t window_start_ns;
     uint64_t window_end_ns;
+    uint64_t arrival_ns;        /* when the next request of an open loop is due */
     uint64_t first_start_ns;    /* of a measured request */
     uint64_t last_answer_ns;    /* of a measured request */
     uint64_t measured_requests; /* started, answered or not */
@@ -428,8 +438,9 @@ static uint64_t now_ns(void) {
     return (uint64_t)time.tv_sec * NS_PER_S + (uint64_t)time.tv_nsec;
 }
 
-static bool may_start(const struct run *run, uint64_t now) {
-    return now < run->window_end_ns && run->error_count < run->options->max_errors &&
+/* Whether a request may start whose latency counts from this time. */
+static bool may_start(const struct run *run, uint64_t start_ns) {
+    return start_ns < run->window_end_ns && run->error_count < run->options->max_errors &&
            (run->options->requests == 0 || run->measured_requests < run->options->requests);
 }
 
@@ -508,14 +519,16 @@ static bool open_connection(struct run *run, struct connection *connection) {
     return true;
 }
 
-static void start_request(struct run *run, struct connection *connection, uint64_t now) {
-    connection->started_ns = now;
+/* Starts a request whose latency counts from start_ns. */
+static void start_request(struct run *run, struct connection *connection, uint64_t start_ns) {
+    connection->started_ns = start_ns;
+    connection->sent_ns = run->options->interval_ns ? now_ns() : start_ns;
     connection->sent = 0;
     connection->used = 0;
-    connection->is_measured = now >= run->window_start_ns;
+    connection->is_measured = start_ns >= run->window_start_ns;
     if (connection->is_measured) {
         if (run->measured_requests == 0)
-            run->first_start_ns = now;
+            run->first_start_ns = start_ns;
         run->measured_requests++;
     }
     if (connection->fd < 0) {
@@ -527,6 +540,18 @@ static void start_request(struct run *run, struct connection *connection, uint64
     }
     if (connection->state == SENDING)
         send_rest(run, connection);
+}
+
+/* Starts the next request on a free connection, if one is due now. */
+static void start_if_due(struct run *run, struct connection *connection, uint64_t now) {
+    if (run->options->interval_ns == 0) {
+        if (connection->due_ns <= now && may_start(run, now))
+            start_request(run, connection, now_ns());
+    } else if (run->arrival_ns <= now && may_start(run, run->arrival_ns)) {
+        uint64_t start_ns = run->arrival_ns;
+        run->arrival_ns += run->options->interval_ns;
+        start_request(run, connection, start_ns);
+    }
 }
 
 static void record_latency(struct run *run, uint64_t latency_ns) {
@@ -568,8 +593,8 @@ static void finish_request(struct run *run, struct connection *connection, const
         close_connection(connection);
     connection->state = WAITING;
     connection->due_ns = now + options->pace_ns;
-    if (options->pace_ns == 0 && may_start(run, now))
-        start_request(run, connection, now);
+    if (options->pace_ns == 0)
+        start_if_due(run, connection, now);
 }
 
 static void make_room(struct run *run, struct connection *connection) {
@@ -640,21 +665,39 @@ static void handle_event(struct run *run, struct connection *connection, uint32_
         receive_some(run, connection);
 }
 
+/* The window is long over and requests of it still wait for a connection: they are errors. Always false. */
+static bool give_up_waiting(struct run *run, struct connection *connections) {
+    for (int i = 0; i < run->options->connections; i++)
+        if (connections[i].state != WAITING)
+            fail(run, &connections[i], ERROR_TIMEOUT, "no answer in time");
+    for (; run->arrival_ns < run->window_end_ns; run->arrival_ns += run->options->interval_ns) {
+        if (run->error_count++ == 0)
+            snprintf(run->first_error, sizeof run->first_error, "never sent: all connections were busy");
+        run->errors[ERROR_TIMEOUT]++;
+    }
+    return false;
+}
+
 /* Starts what is due, gives up what takes too long, and arms the timer for the next start. False when nothing is left. */
 static bool advance(struct run *run, struct connection *connections) {
     uint64_t now = now_ns(), next_due_ns = UINT64_MAX;
     bool is_busy = false;
     for (int i = 0; i < run->options->connections; i++) {
         struct connection *connection = &connections[i];
-        if (connection->state != WAITING && now - connection->started_ns > run->options->timeout_ns)
+        if (connection->state != WAITING && now > connection->sent_ns && now - connection->sent_ns > run->options->timeout_ns)
             fail(run, connection, ERROR_TIMEOUT, "no answer in time");
-        if (connection->state == WAITING && connection->due_ns <= now && may_start(run, now))
-            start_request(run, connection, now_ns());
-        if (connection->state != WAITING)
+        if (connection->state == WAITING)
+            start_if_due(run, connection, now);
+        if (connection->state != WAITING) {
             is_busy = true;
-        else if (may_start(run, now) && connection->due_ns < next_due_ns)
-            next_due_ns = connection->due_ns;
+            continue;
+        }
+        uint64_t due_ns = run->options->interval_ns ? run->arrival_ns : connection->due_ns;
+        if (may_start(run, run->options->interval_ns ? due_ns : now) && due_ns < next_due_ns)
+            next_due_ns = due_ns;
     }
+    if (run->options->interval_ns != 0 && now > run->window_end_ns + run->options->timeout_ns)
+        return give_up_waiting(run, connections);
     if (next_due_ns == UINT64_MAX)
         return is_busy;
     struct itimerspec timer = {
@@ -683,6 +726,7 @@ static void measure(struct run *run) {
     }
     run->window_start_ns = start_ns + options->warmup_ns;
     run->window_end_ns = run->window_start_ns + options->window_ns;
+    run->arrival_ns = start_ns;
 
     struct epoll_event events[MAX_CONNECTIONS + 1];
     while (advance(run, connections)) {
@@ -785,7 +829,7 @@ int main(int argc, char **argv) {
     char *request = build_request(&options, &run.request_length);
     run.request = request;
     /* The loop ends by itself; the alarm is for the case that it does not. */
-    alarm((unsigned)((options.warmup_ns + options.window_ns + options.timeout_ns) / NS_PER_S) + 10);
+    alarm((unsigned)((options.warmup_ns + options.window_ns + 2 * options.timeout_ns) / NS_PER_S) + 10);
     measure(&run);
     if (options.dump != NULL)
         dump_latencies(&run); /* before report() sorts them */

@@ -45,6 +45,8 @@ class Shape:
     connections: int = 1
     #: Pause between an answer and the next request of the same connection.
     pace_us: int = 0
+    #: Requests per second of an open loop, at fixed times; ``None`` = a closed loop.
+    rate: float | None = None
     #: Length of the measured window.
     seconds: float = 2.0
     #: Ends the window sooner; ``None`` = time alone ends it.
@@ -57,7 +59,7 @@ class Shape:
     @property
     def longest_s(self) -> float:
         """Seconds after which the client must have ended."""
-        return self.warmup_s + self.seconds + self.timeout_s + EXTRA_TIMEOUT_S
+        return self.warmup_s + self.seconds + 2 * self.timeout_s + EXTRA_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ def run(
     command += ["--connections", str(shape.connections), "--pace-us", str(shape.pace_us)]
     command += ["--seconds", str(shape.seconds), "--warmup-seconds", str(shape.warmup_s)]
     command += ["--timeout-seconds", str(shape.timeout_s)]
+    if shape.rate is not None:
+        command += ["--rate", str(shape.rate)]
     if shape.requests is not None:
         command += ["--requests", str(shape.requests)]
     if expect_body is not None:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from bench.loadclient import Load
 
-Metric = Literal["p50", "rps"]
+Metric = Literal["p50", "p99", "rps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Run:
         """The number that ratios are made of; ``None`` when nothing was answered."""
         if self.load.n == 0:
             return None
-        return self.load.rps if name == "rps" else self.load.latency_us["p50"]
+        return self.load.rps if name == "rps" else self.load.latency_us.get(name)
 
 
 @dataclass(frozen=True, slots=True)

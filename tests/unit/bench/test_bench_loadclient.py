@@ -60,6 +60,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "/hang-up":
                 self.close_connection = True
+            case "/stall-once":
+                if len(self.server.seen) == 20:
+                    self.server.stall.wait(0.4)
+                self.answer(200, body)
             case "/silent":
                 self.server.released.wait(30)
                 self.close_connection = True
@@ -88,6 +92,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
         self.released = threading.Event()
+        #: Never set: waiting for it is a stall.
+        self.stall = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that has left is no error here."""
@@ -152,6 +158,29 @@ def test_pauses_between_requests(load_binary: Path, server: Server) -> None:
     load = run(load_binary, request(server, "/echo"), shape(5, pace_us=20_000))
     assert load.n == 5
     assert load.elapsed_s >= 4 * 0.020
+
+
+def test_an_open_loop_keeps_its_rate(load_binary: Path, server: Server) -> None:
+    load = run(load_binary, request(server, "/echo"), Shape(connections=8, rate=200, seconds=0.5))
+    assert (load.n, load.errors) == (100, 0)
+    assert load.elapsed_s == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_open_loop_charges_a_stall_to_all_who_waited(load_binary: Path, server: Server, tmp_path: Path) -> None:
+    dump = tmp_path / "latencies"
+    stalled = request(server, "/stall-once")
+    open_loop = run(load_binary, stalled, Shape(connections=1, rate=100, seconds=1.0), dump=dump)
+    late = [latency for latency in read_dump(dump) if latency > 100_000]
+    assert (open_loop.n, open_loop.errors) == (100, 0)
+    assert len(late) >= 25  # every one of those due in the first 300 of 400 ms
+    server.seen.clear()
+    run(load_binary, stalled, Shape(connections=1, requests=100, pace_us=5_000, seconds=10), dump=dump)
+    assert sum(latency > 100_000 for latency in read_dump(dump)) == 1  # a closed loop hides the others
+
+
+def test_an_open_loop_ends_when_nobody_answers(load_binary: Path, server: Server) -> None:
+    load = run(load_binary, request(server, "/silent"), Shape(connections=2, rate=50, seconds=0.3, timeout_s=0.3))
+    assert (load.n, load.error_kinds) == (0, {"timeout": 15})
 
 
 @pytest.mark.parametrize("path", ["/chunked", "/interim", "/until-closed", "/close"])
@@ -240,6 +269,8 @@ def test_accepts_the_whole_loopback_net(load_binary: Path) -> None:
         ["--port", "80", "--seconds", "601"],
         ["--port", "80", "--seconds", "nan"],
         ["--port", "80", "--requests", "10000001"],
+        ["--port", "80", "--rate", "0"],
+        ["--port", "80", "--rate", "100", "--pace-us", "1"],
         ["--port", "80", "--header", "no colon"],
         ["--port", "80", "--header", "a: b\r\nc: d"],
         ["--port", "80", "--path", "no-slash"],

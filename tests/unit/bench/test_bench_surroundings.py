@@ -168,7 +168,7 @@ def test_the_ready_line() -> None:
 def test_cells_survive_a_result_document() -> None:
     load = Load(1, 1.0, 1.0, {"p50": 5.0}, 0, {}, "", 1)
     runs = [report.Run(1, latency.PACED, systems.FASTAPI, load, [5.0])]
-    document = latency.result_document(runs, latency.Started({}, {"webhook-bash": "missing"}, {}, None), {})
+    document = latency.result_document(runs, [], latency.Started({}, {"webhook-bash": "missing"}, {}, None), {})
     assert document["cells"][0]["p50"] == 5.0
     assert document["runs"][0]["system"] == systems.FASTAPI
     assert document["left_out"] == {"webhook-bash": "missing"}
