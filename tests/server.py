@@ -229,6 +229,9 @@ class Server:
     listen: tuple[str, ...] = ("127.0.0.1:0",)
     #: What is run by the interpreter.
     program: tuple[str, ...] = ("-m", "minwebhook")
+    interpreter: str = sys.executable
+    #: User that the server runs as; None = that of the test.
+    run_as: int | None = None
     #: Most files the server may have open; 0 = what the test has.
     open_files: int = 0
     process: subprocess.Popen[bytes] | None = None
@@ -244,12 +247,15 @@ class Server:
         self.starts += 1
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self.program, "serve", "--data", str(self.data), *listens, *self.flags],
+                [self.interpreter, *self.program, "serve", "--data", str(self.data), *listens, *self.flags],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
                 start_new_session=True,
+                user=self.run_as,
+                group=self.run_as,
+                extra_groups=None if self.run_as is None else [],
                 preexec_fn=self._limit_files if self.open_files else None,  # noqa: PLW1509 - before there are threads
             )
         found = _FIRST_LINE.fullmatch(self._first_line())

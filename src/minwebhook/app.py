@@ -131,6 +131,7 @@ class _Program:
             ),
             slots=settings.worker_count,
             max_sync_wait_s=settings.jobs.max_sync_wait_s or math.inf,
+            crash_attempts=settings.jobs.crash_attempts,
         )
         self._idempotency = IdempotencyKeys(
             database,
@@ -177,7 +178,8 @@ class _Program:
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
-                    executor = self._make_executor(fleet, reached.rung, await self._make_packages(fleet, reached))
+                    packages = await self._make_packages(fleet, reached)
+                    executor = self._make_executor(fleet, reached.rung, packages, has_own_uids=zygote.has_own_uids)
                     workers.start_soon(executor.run, self._settings.worker_count)
                     await self._serve(executor)
                     workers.cancel_scope.cancel(reason="shutdown")
@@ -276,9 +278,9 @@ class _Program:
         await sets.sweep()
         return JobPackages(sets, self._scripts, usual_surroundings(self._settings.sandbox).network, version)
 
-    def _make_executor(self, fleet: Fleet, rung: Rung, packages: JobPackages) -> Executor:
+    def _make_executor(self, fleet: Fleet, rung: Rung, packages: JobPackages, *, has_own_uids: bool) -> Executor:
         settings = self._settings
-        limits = LimitRules(settings.jobs, settings.sandbox, rung)
+        limits = LimitRules(settings.jobs, settings.sandbox, rung, has_own_uids=has_own_uids)
         return Executor(
             self._jobs,
             fleet,
@@ -305,8 +307,20 @@ class _Program:
                 gone = outcomes.execution_error("the code of the script is gone")
                 self._job_store.fail(record.id, gone.result, now_ms())
                 continue
-            self._jobs.restore(record.id, spec, record.created_at_ms, record.scheduled_for_ms)
-            restored += 1
+            job = self._jobs.restore(
+                record.id,
+                spec,
+                record.created_at_ms,
+                record.scheduled_for_ms,
+                attempts=record.attempts,
+                failures=record.failures,
+            )
+            if job is not None:
+                restored += 1
+                continue
+            lost = outcomes.execution_error(f"the server died while the job ran, {record.attempts} times")
+            self._job_store.fail(record.id, lost.result, now_ms())
+        self._jobs.start_restored()
         if restored:
             logger.info("%d queued jobs of the last run are queued again", restored)
 

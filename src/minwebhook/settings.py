@@ -135,6 +135,9 @@ class JobSettings:
     max_websocket_jobs: int = _setting(
         256, "Jobs that one WebSocket runs and follows at once; one more closes it with code 1013.", low=1
     )
+    crash_attempts: int = _setting(
+        3, "How often a job is begun that ends with the server each time; then it is a dead letter.", low=1
+    )
     idempotency_headers: tuple[str, ...] = _setting(
         ("Idempotency-Key", "webhook-id", "X-GitHub-Delivery"),
         "Header fields whose value makes a repeated request get the job of the first one; empty = none.",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
+import minwebhook
 from tests.conftest import missing
 from tests.server import Client, Server, StartFailed
 
@@ -42,9 +50,9 @@ def server(rung: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     server.close()
 
 
-def start(rung: str, data: Path, *flags: str) -> Server:
+def start(rung: str, data: Path, *flags: str, **more: Any) -> Server:
     """A started server; skips (in CI: fails) naming the reason if the kernel refuses the rung."""
-    server = Server(data, ("--sandbox", rung, "--workers", "2", *flags))
+    server = Server(data, ("--sandbox", rung, "--workers", "2", *flags), **more)
     try:
         server.start()
     except StartFailed as failed:
@@ -62,3 +70,42 @@ def client(server: Server) -> Iterator[Client]:
     assert client.preview("def main():\n    return 'well'").json() == "well"
     assert client.preview("echo well", language="bash").json() == "well"
     assert server.running.poll() is None
+
+
+#: A user that owns nothing; what it can do, any ordinary user can.
+ORDINARY_USER = 47_110
+
+
+@functools.cache
+def ordinary_interpreter() -> str:
+    """An interpreter that an ordinary user may run, with what the server needs; empty if there is none."""
+    name = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    for candidate in (str(Path(sys.executable).resolve()), name):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(
+                [candidate, "-c", "import minwebhook, trio, orjson, cbor2, h11"],
+                user=ORDINARY_USER,
+                group=ORDINARY_USER,
+                extra_groups=[],
+                env=ordinary_environment(),
+                cwd="/",
+                capture_output=True,
+                check=True,
+                timeout=20,
+            )
+            return candidate
+    return ""
+
+
+def ordinary_environment() -> dict[str, str]:
+    """Where an interpreter other than the test's finds the program and its dependencies."""
+    return {"PYTHONPATH": os.pathsep.join(str(Path(module.__path__[0]).parent) for module in (minwebhook, trio))}
+
+
+@contextlib.contextmanager
+def folder_of(user: int | None) -> Iterator[Path]:
+    """A new directory that only ``user`` may enter, outside of pytest's, which only its own user may."""
+    with tempfile.TemporaryDirectory(prefix="minwebhook-test-") as name:
+        if user is not None:
+            os.chown(name, user, user)
+        yield Path(name)

@@ -21,7 +21,7 @@ def probe(client: Client, code: str, language: str = "python3", **args: Any) -> 
     return answer.json()
 
 
-def test_identity(client: Client, rung: str) -> None:
+def test_identity(client: Client) -> None:
     code = (
         "import os\n"
         "def main():\n"
@@ -31,7 +31,7 @@ def test_identity(client: Client, rung: str) -> None:
     assert (pid, cwd) == (1, "/tmp")
     assert len(set(uids)) == 1
     assert uids == gids
-    if rung == "root":
+    if os.geteuid() == 0:
         assert uids[0] >= 1_879_000_000
         assert groups == []
     else:

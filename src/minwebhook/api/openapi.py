@@ -77,11 +77,17 @@ _ERRORS: Final[Mapping[int, tuple[str, Answer]]] = {
     ),
     403: ("PermissionDenied", Answer("The token is valid, but not for this.", PROBLEM)),
     404: ("NotFound", Answer("What the path names does not exist, or not yet.", PROBLEM)),
+    410: ("Gone", Answer("What would be needed was deleted for good.", PROBLEM)),
     413: ("PayloadTooLarge", Answer("The body is over a limit, which the text names.", PROBLEM)),
     415: ("UnsupportedMediaType", Answer("The body is compressed, or of a type that is not read here.", PROBLEM)),
     416: (
         "RangeNotSatisfiable",
         Answer("The range is outside of the object.", PROBLEM, {"Content-Range": "`bytes */` and the object's size."}),
+    ),
+    422: ("KeyReused", Answer("The idempotency key belongs to another request.", PROBLEM)),
+    429: (
+        "TooManyRequests",
+        Answer("The script or the token has as much waiting as it may.", PROBLEM, {"Retry-After": "Seconds to wait."}),
     ),
     500: (
         "NoResult",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import minwebhook
 from minwebhook.api import (
+    dead_letters,
     dependencies,
     files,
     job_cancel,
@@ -98,13 +99,19 @@ _OF_RUNS: Final = (*parameters.ARGUMENT_OPTIONS, *parameters.RUN_OPTIONS)
 #: What a storage says.
 _STORAGE: Final = (502,)
 _STORING: Final = (502, 507)
-_START: Final = Operation(_STARTED, _OF_RUNS, _ARGUMENTS, errors=_STORING)
-_WAIT: Final = Operation(_RESULT, (*_OF_RUNS, parameters.PREFER), _ARGUMENTS, script_answers=True, errors=_STORING)
+#: What a run may get besides.
+_RUNNING: Final = (*_STORING, 422, 429)
+#: What is gone for good.
+_DELETED: Final = (410,)
+_START: Final = Operation(_STARTED, _OF_RUNS, _ARGUMENTS, errors=_RUNNING)
+_WAIT: Final = Operation(
+    _RESULT, (*_OF_RUNS, parameters.PREFER), _ARGUMENTS, script_answers=True, errors=(*_RUNNING, *_DELETED)
+)
 _EVENTS: Final = {
     200: Answer("Server-sent events; the schema is that of one.", {"text/event-stream": ref("Event")}),
     204: Answer("There is nothing behind the event of `Last-Event-ID`: the job has ended and was told whole.", {}),
 }
-_STREAM: Final = Operation(_EVENTS, (*_OF_RUNS, parameters.LAST_EVENT_ID), _ARGUMENTS, errors=_STORING)
+_STREAM: Final = Operation(_EVENTS, (*_OF_RUNS, parameters.LAST_EVENT_ID), _ARGUMENTS, errors=_RUNNING)
 _CANCEL: Final = Operation(
     _text("The id, or a sentence that says that the job has ended already."), body=_json_body("Cancellation")
 )
@@ -231,6 +238,15 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     job_lists.count_by_tag: Operation(_json(array(ref("TagCount")), "How many of each."), parameters.OF_TAG_COUNTS),
     job_lists.queue_position: Operation(_json(ref("QueuePosition"), "The place.")),
     job_lists.scheduled_for: Operation(_json(_INTEGER, "The time.")),
+    dead_letters.list_dead: Operation(
+        _json(array(ref("CompletedJob")), "One page, those that ended last first."), parameters.OF_DEAD_LETTERS
+    ),
+    dead_letters.redrive: Operation(_STARTED, (parameters.USE_LATEST_VERSION,), errors=_DELETED),
+    dead_letters.redrive_all: Operation(
+        _json(ref("Redriven"), "What became of them."), (parameters.SCRIPT_PATH_EXACT, parameters.USE_LATEST_VERSION)
+    ),
+    dead_letters.discard: Operation(_text("The id.")),
+    dead_letters.replay: Operation(_STARTED, (parameters.USE_LATEST_VERSION,), errors=_DELETED),
     job_cancel.cancel: _CANCEL,
     job_cancel.force_cancel: _CANCEL,
     job_cancel.cancel_persistent: Operation({200: Answer("Done.", {})}, body=_json_body("Cancellation")),

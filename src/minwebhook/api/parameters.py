@@ -166,6 +166,11 @@ RUN_OPTIONS: Final = (
         {**_SECONDS},
         "Refuses the run with 500 if more jobs than these are due. Of sync runs, not previews.",
     ),
+    Parameter(
+        "retry",
+        {"type": "string", "contentMediaType": "application/json"},
+        "When the run is tried again if it fails, as the script's own `retry`. Not of previews.",
+    ),
 )
 #: How a request becomes arguments.
 ARGUMENT_OPTIONS: Final = (
@@ -252,13 +257,24 @@ def _bounds(what: str, name: str) -> tuple[Parameter, Parameter]:
 
 
 SUCCESS: Final = choice("success", "`true`: jobs that ended well. `false`: jobs that failed or were canceled.")
+_JOBS_PER_PAGE: Final = per_page(jobs.DEFAULT_PER_PAGE, jobs.MAX_PER_PAGE, key="jobs_per_page")
+INCLUDE_ARGS: Final = flag("include_args", "Shows the arguments.")
+#: Of the list of dead letters.
+SCRIPT_PATH_EXACT: Final = text("script_path_exact", "Only jobs of this script.", key="dead_script_path")
+OF_DEAD_LETTERS: Final = (
+    PAGE,
+    _JOBS_PER_PAGE,
+    SCRIPT_PATH_EXACT,
+    INCLUDE_ARGS,
+)
+USE_LATEST_VERSION: Final = flag("use_latest_version", "Runs what the path has now, not the version that ran.")
 #: Of all lists of jobs, and of their ids.
 OF_JOB_LISTS: Final = (
     PAGE,
-    per_page(jobs.DEFAULT_PER_PAGE, jobs.MAX_PER_PAGE, key="jobs_per_page"),
+    _JOBS_PER_PAGE,
     NEWEST_FIRST,
     ALL_WORKSPACES,
-    flag("include_args", "Shows the arguments."),
+    INCLUDE_ARGS,
     choice("running", "`true`: jobs that run. `false`: jobs that wait."),
     SUCCESS,
     Parameter(

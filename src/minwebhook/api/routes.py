@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from minwebhook.api import (
+    dead_letters,
     dependencies,
     files,
     job_cancel,
@@ -117,6 +118,11 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/jobs/completed/count", job_lists.completed_count, "jobs", read),
         _route("GET", _W + "/jobs/completed/count_jobs", job_lists.count_jobs, "jobs", read),
         _route("POST", _W + "/jobs/completed/delete/{id}", jobs.delete_completed, "jobs", write),
+        _route("GET", _W + "/jobs/dead_letters/list", dead_letters.list_dead, "jobs", read),
+        _route("POST", _W + "/jobs/dead_letters/redrive/{id}", dead_letters.redrive, "jobs", run),
+        _route("POST", _W + "/jobs/dead_letters/redrive_all", dead_letters.redrive_all, "jobs", run),
+        _route("POST", _W + "/jobs/dead_letters/discard/{id}", dead_letters.discard, "jobs", write),
+        _route("POST", _W + "/jobs/replay/{id}", dead_letters.replay, "jobs", run),
         _route("GET", _W + "/jobs/job_view_token/{id}", jobs.job_view_token, "jobs", read),
         _optional("GET", _W + "/jobs_u/get/{id}", jobs.get, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_args/{id}", jobs.get_args, "jobs", read),

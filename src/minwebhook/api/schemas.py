@@ -90,6 +90,8 @@ _JOB: Final = record(
         "self_wait_time_ms": described(_INTEGER, "How long it was due before it started."),
         "preprocessed": BOOLEAN,
         "labels": array(TEXT),
+        "attempts": described(_INTEGER, "How often it was begun, if more than once."),
+        "dead": described(BOOLEAN, "It failed for good although it was to be tried again."),
         "raw_code": described(TEXT, "The code of a preview."),
     },
 )
@@ -128,6 +130,15 @@ _JOBS: Final[Mapping[str, Schema]] = {
     "QueuedJob": {"allOf": [ref("JobMembers"), _QUEUED], "description": "A job that waits or runs."},
     "CompletedJob": {"allOf": [ref("JobMembers"), _COMPLETED], "description": "A job that has ended."},
     "Job": {"oneOf": [ref("QueuedJob"), ref("CompletedJob")]},
+    "Redriven": record(
+        {
+            "jobs": described(array(UUID), "The ids of the new jobs."),
+            "failed": described(
+                {"type": "object", "additionalProperties": TEXT}, "Why letters, by their ids, could not be run."
+            ),
+            "left": described(_INTEGER, "Letters that are still there."),
+        }
+    ),
     "ResultMaybe": {
         **record(
             {
@@ -290,6 +301,8 @@ _SCRIPT_SETTINGS: Final[Mapping[str, Schema]] = {
     "network": described(
         {"type": "string", "enum": ["host", "none", None]}, "What its jobs may reach; none: only this server."
     ),
+    "retry": described({"type": "object"}, "When failed runs are tried again; see the documentation."),
+    "crash_attempts": described(_INTEGER, "How often a run is begun that ends with the server."),
     "signature": described(
         record(
             {"secret": TEXT, "header": TEXT},

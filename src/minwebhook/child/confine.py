@@ -2,7 +2,8 @@
 
 What is dear is done once and inherited: namespaces, the read-only root, resource limits, no_new_privs, the system call
 filter. Per child the fork server only enters a prepared mount namespace (a *slot*, with a private ``/tmp``) and makes a
-PID namespace; the child itself only changes its uid (rung root) or empties its capabilities (rung userns).
+PID namespace; the child itself only changes its uid, or, where there is only one uid (rung userns of an ordinary user),
+empties its capabilities.
 
 A plan is the JSON object of ``sandbox/plan.py``.
 """
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from minwebhook.child import kernel
 
-#: Inside a user namespace one uid exists; a name for "not root".
+#: The one uid in the user namespace of an ordinary user; a name for "not root".
 _USERNS_ID: Final = 1000
 _OLD_ROOT: Final = "/.old"
 #: Where scripts see the packages that were installed for them. The server's own path is nothing for them.
@@ -33,35 +34,65 @@ def enter_namespaces(plan: dict[str, Any], host_proc: int) -> bool:
     """Moves this process into its own namespaces and root; the next child forked is the first of a PID namespace.
 
     ``host_proc`` is an open descriptor of the /proc of the machine. True if children may mount a /proc.
-    On rung root the root is built with the rights of root, which may look for its parts anywhere, and then left to a user
-    namespace that has no rights outside of it, if the plan wants one: all that is mounted is locked there.
+    Started by root, the root is built with the rights of root, which may look for its parts anywhere, and then left to a
+    user namespace that has no rights outside of it, if the plan wants one: all that is mounted is locked there.
     """
+    gives_up_host = gives_up_root(plan)
     flags = kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWPID
     if plan["network"] == "none":
         flags |= kernel.CLONE_NEWNET
     if plan["rung"] == "userns":
-        uid, gid = os.geteuid(), os.getegid()
-        kernel.unshare(kernel.CLONE_NEWUSER)
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{_USERNS_ID} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{_USERNS_ID} {gid} 1")
+        if gives_up_host:
+            first, count = plan["first_uid"], plan["uids"]
+            _unshare_with_ids(kernel.CLONE_NEWUSER, f"0 0 1\n{first} {first} {count}", host_proc)
+        else:
+            uid, gid = os.geteuid(), os.getegid()
+            kernel.unshare(kernel.CLONE_NEWUSER)
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{_USERNS_ID} {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"{_USERNS_ID} {gid} 1")
     kernel.unshare(kernel.CLONE_NEWNS)
     has_proc = _build_root(plan)
     _seal_root()
-    if plan["user_namespace"]:
+    if gives_up_host:
         _give_up_host(plan, flags | kernel.CLONE_NEWNS, host_proc)
     else:
         kernel.unshare(flags)
     return has_proc
 
 
+def gives_up_root(plan: dict[str, Any]) -> bool:
+    """Whether the fork server, now root, will be an ordinary user of the machine, and each job another one.
+
+    On rung userns a job that were root outside, even without capabilities, could read what only root may read, would be
+    root for services with local sockets, and its limit on processes would not count. Root of a container that lacks the
+    uids is an ordinary user outside already.
+    """
+    if plan["rung"] == "userns":
+        return os.geteuid() == 0 and _has_uid(plan["first_uid"])
+    return bool(plan["user_namespace"])
+
+
+def _has_uid(uid: int) -> bool:
+    """Whether the user namespace of this process has this uid."""
+    spans = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(int(start) <= uid < int(start) + int(count) for start, _, count in spans)
+
+
 def _give_up_host(plan: dict[str, Any], flags: int, host_proc: int) -> None:
-    """From root of the machine to root of a new user namespace, which is an ordinary user outside of it.
+    """From root of the machine to root of a new user namespace, which is an ordinary user outside of it."""
+    first, count = plan["first_uid"], plan["uids"]
+    _unshare_with_ids(kernel.CLONE_NEWUSER | flags, f"0 {first} 1\n{first + 1} {first + 1} {count - 1}", host_proc)
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _unshare_with_ids(flags: int, ids: str, host_proc: int) -> None:
+    """Moves this process into new namespaces, one of users with this map among them.
 
     Only who still has rights outside may write a map of several ids: a helper, forked before.
     """
-    first, count = plan["first_uid"], plan["uids"]
-    ids = f"0 {first} 1\n{first + 1} {first + 1} {count - 1}".encode()
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     helper = os.fork()
@@ -72,7 +103,7 @@ def _give_up_host(plan: dict[str, Any], flags: int, host_proc: int) -> None:
             if os.read(read_end, 1):
                 for name in ("uid_map", "gid_map"):
                     fd = os.open(f"{parent}/{name}", os.O_WRONLY, dir_fd=host_proc)
-                    os.write(fd, ids)
+                    os.write(fd, ids.encode())
                 status = 0
         except OSError as error:
             status = error.errno or status
@@ -80,16 +111,13 @@ def _give_up_host(plan: dict[str, Any], flags: int, host_proc: int) -> None:
             os._exit(status)
     os.close(read_end)
     try:
-        kernel.unshare(kernel.CLONE_NEWUSER | flags)
+        kernel.unshare(flags)
         os.write(write_end, b"!")
     finally:
         os.close(write_end)
         _, ended = os.waitpid(helper, 0)
     if failed := os.waitstatus_to_exitcode(ended):
-        raise OSError(failed, f"user ids {first} to {first + count - 1} cannot be mapped: {os.strerror(failed)}")
-    os.setgroups(())
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
+        raise OSError(failed, f"user ids cannot be mapped ({ids!r}): {os.strerror(failed)}")
 
 
 def _build_root(plan: dict[str, Any]) -> bool:
@@ -191,9 +219,9 @@ def limit_resources(plan: dict[str, Any]) -> None:
         resource.RLIMIT_FSIZE: plan["file_bytes"],
         resource.RLIMIT_MEMLOCK: (64 * 1024, 64 * 1024),
     }
-    if plan["rung"] == "root":
+    if plan["own_uids"]:
         limits[resource.RLIMIT_NPROC] = plan["processes"]
-    elif plan["rung"] == "userns":
+    elif plan["rung"] != "none":
         # All jobs share one uid, and so the count: leave room for the waiting children.
         shared = 4 * plan["processes"][0]
         limits[resource.RLIMIT_NPROC] = (shared, shared)
@@ -216,14 +244,19 @@ def lock_down(plan: dict[str, Any]) -> None:
 class Slots:
     """Places where jobs run, reused one after the other: a mount namespace with a private ``/tmp`` each.
 
-    On rung none a slot is a scratch directory. A slot is taken by one child at a time and cleaned before the next.
+    Without a network a slot has an empty network namespace, too: abstract unix sockets belong to that, and jobs that
+    shared one could reach each other. On rung none a slot is a scratch directory. A slot is taken by one child at a time
+    and cleaned before the next.
     """
 
     def __init__(self, plan: dict[str, Any], proc: int | None) -> None:
         """``proc`` is an open descriptor of a /proc of this PID namespace (None on rung none)."""
         self._plan = plan
         self._proc = proc
-        self._namespaces: list[int] = []
+        self._kinds = {"mnt": kernel.CLONE_NEWNS}
+        if plan["network"] == "none":
+            self._kinds["net"] = kernel.CLONE_NEWNET
+        self._namespaces: list[list[tuple[int, int]]] = []  # descriptors and their kinds
         self._free: list[int] = []
         self._resized: set[int] = set()
 
@@ -232,9 +265,9 @@ class Slots:
         if self._free:
             slot = self._free.pop()
             if self._proc is not None:
-                kernel.setns(self._namespaces[slot], kernel.CLONE_NEWNS)
-                # In a user namespace a job owns /tmp, and may have left it empty but closed.
-                is_used = self._plan["rung"] == "userns" or slot in self._resized or os.listdir("/tmp")  # noqa: PTH208
+                self._enter(slot)
+                # With the one uid of all jobs a job owns /tmp, and may have left it empty but closed.
+                is_used = not self._plan["own_uids"] or slot in self._resized or os.listdir("/tmp")  # noqa: PTH208
                 if is_used:
                     kernel.unmount("/tmp")
                     self._mount_tmp()
@@ -242,16 +275,24 @@ class Slots:
             return slot
         slot = len(self._namespaces)
         if self._proc is None:
-            self._namespaces.append(-1)
+            self._namespaces.append([])
             return slot
-        if self._namespaces:  # what this namespace copies is the slot we stand in: its /tmp must go
-            kernel.unshare(kernel.CLONE_NEWNS)
+        for kind in self._kinds.values():
+            kernel.unshare(kind)
+        if self._namespaces:  # what this namespace copies is the slot we stood in: its /tmp must go
             kernel.unmount("/tmp")
-        else:
-            kernel.unshare(kernel.CLONE_NEWNS)
         self._mount_tmp()
-        self._namespaces.append(os.open("self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc))
+        self._namespaces.append(
+            [
+                (os.open(f"self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc), kind)
+                for name, kind in self._kinds.items()
+            ]
+        )
         return slot
+
+    def _enter(self, slot: int) -> None:
+        for fd, kind in self._namespaces[slot]:
+            kernel.setns(fd, kind)
 
     def give_back(self, slot: int) -> None:
         """The child of ``slot`` and all its descendants are gone."""
@@ -265,7 +306,7 @@ class Slots:
 
     def resize(self, slot: int, size: int) -> None:
         """Gives /tmp of a taken slot another size, until it is given back."""
-        kernel.setns(self._namespaces[slot], kernel.CLONE_NEWNS)
+        self._enter(slot)
         kernel.mount("tmp", "/tmp", None, kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV, f"size={size}")
         self._resized.add(slot)
 
@@ -287,7 +328,7 @@ def confine_child(plan: dict[str, Any], slot: int, directory: str, *, own_proc: 
         # In a mount namespace that ends with this process: the slot's own must not keep a view of other jobs.
         kernel.unshare(kernel.CLONE_NEWNS)
         mount_proc("/proc")
-    if rung == "root":
+    if plan["own_uids"]:
         uid = plan["first_uid"] + 1 + slot  # the first one is the fork server's
         os.setgroups(())
         os.setresgid(uid, uid, uid)

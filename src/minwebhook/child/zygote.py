@@ -7,7 +7,7 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
 
     server -> zygote   the sandbox plan, once; then {"spawn": ID, "language": NAME} for each child wanted, and
                        {"resize": ID, "tmp_bytes": N} for one that needs another size of /tmp than usual
-    zygote -> server   {"ready": true, "host_rights": bool, "python": "3.11.7"} or {"failed": TEXT}, once
+    zygote -> server   {"ready": true, "host_rights": bool, "own_uids": bool, "python": "3.11.7"} or {"failed": TEXT}, once
                        {"spawned": ID, "pid": PID} with three descriptors: job socket, log pipe, pidfd
                        {"refused": ID, "reason": TEXT} when the system has no room for another process
                        {"resized": ID, "reason": TEXT}; no text: it was done
@@ -46,8 +46,9 @@ def main(module_path: str, control_fd: int) -> None:
     if os.getppid() != plan["server_pid"]:
         return  # the server died before the line above
     confine.hide_module_path(module_path)
+    plan["own_uids"] = plan["rung"] == "root" or confine.gives_up_root(plan)
     # Whoever takes over this process is then an ordinary user, who sees nothing of the machine.
-    plan["host_rights"] = not (plan["user_namespace"] or (plan["rung"] == "userns" and os.geteuid() != 0))
+    plan["host_rights"] = not (confine.gives_up_root(plan) or (plan["rung"] == "userns" and os.geteuid() != 0))
     try:
         if plan["rung"] == "none":
             confine.lock_down(plan)
@@ -102,7 +103,14 @@ class ForkServer:
         gc.disable()
         gc.freeze()
         version = ".".join(str(part) for part in sys.version_info[:3])
-        self._send({"ready": True, "host_rights": self._plan["host_rights"], "python": version})
+        self._send(
+            {
+                "ready": True,
+                "host_rights": self._plan["host_rights"],
+                "own_uids": self._plan["own_uids"],
+                "python": version,
+            }
+        )
         poller = select.poll()
         poller.register(self._control.fileno(), select.POLLIN)
         poller.register(wakeup_read, select.POLLIN)

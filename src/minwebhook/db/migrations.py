@@ -217,6 +217,14 @@ ALTER TABLE job ADD COLUMN cpu_ms INTEGER;
 ALTER TABLE job ADD COLUMN peak_kib INTEGER;
 """
 
+_ATTEMPTS: Final = """
+-- Runs that were begun, those of them that failed and were tried again, and whether somebody should look at the job.
+ALTER TABLE job ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX job_dead ON job (workspace_id, completed_at, id) WHERE dead = 1;
+"""
+
 _LOCKS: Final = """
 -- A lock that is NULL is being looked for by lock_job, or was not found and lock_error_logs says why.
 ALTER TABLE script ADD COLUMN lock_error_logs TEXT;
@@ -234,7 +242,8 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(6, "uploads under way", _UPLOADS),
     Migration(7, "idempotency keys", _IDEMPOTENCY),
     Migration(8, "what jobs used", _USAGE),
-    Migration(9, "packages of scripts", _LOCKS),
+    Migration(9, "attempts and dead letters", _ATTEMPTS),
+    Migration(10, "packages of scripts", _LOCKS),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import time
 from collections import OrderedDict
@@ -29,7 +30,7 @@ from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import JobHeaders, changing_variables
 from minwebhook.jobs.limits import JobLimits, LimitRules
 from minwebhook.jobs.log import JobLog
-from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, Outcome, Timing
+from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome, Timing
 from minwebhook.jobs.packages import JobPackages
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
 from minwebhook.runtimes.child import Broken, Child, Report, Vanished
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 #: Compiled scripts kept in memory, by script version; the one unused for longest goes.
 _MAX_COMPILED_BYTES = 1024 * 1024
 _MAX_ALL_COMPILED_BYTES = 32 * 1024 * 1024
+#: Until a job is tried again whose beginning could not be written down.
+_DISK_PAUSE_MS = 1000
 
 
 def outcome_of(job: Job) -> Outcome:
@@ -138,24 +141,23 @@ class Executor:
 
     async def complete(self, job: Job) -> None:
         """Runs a job of :meth:`JobTable.submit_sync` to its end. A cancelled caller cancels the job."""
-        if await self._table.turn(job):
-            if not self._is_ready(job.spec):
-                await self._prepare(job)
-            if not job.state.is_final:
+        while await self._table.turn(job):
+            if self._is_ready(job.spec):
                 await self._run(job)
+            else:
+                await self._run_prepared(job)
 
     async def _work(self, nursery: trio.Nursery) -> None:
         while True:
             job = await self._table.take()
             if self._is_ready(job.spec):
                 await self._run(job)
-            else:
+            else:  # of its own, so that no worker waits for packages
                 nursery.start_soon(self._run_prepared, job)
 
     async def _run_prepared(self, job: Job) -> None:
-        """Of its own, so that no worker waits for packages."""
         await self._prepare(job)
-        if not job.state.is_final:
+        if job.state is JobState.RUNNING:
             await self._run(job)
 
     def _is_ready(self, spec: JobSpec) -> bool:
@@ -184,6 +186,7 @@ class Executor:
         except PackageError as error:
             outcome = outcomes.execution_error(f"packages: {error}")
         except trio.Cancelled:
+            job.attempts += 1  # none was begun, which putting it back takes off again
             self._interrupted(job)
             raise
         except Exception:
@@ -193,7 +196,11 @@ class Executor:
             job.stop = None
         if job.cancellation is not None:
             outcome = outcomes.canceled(job.cancellation)
-        if outcome is not None:
+        if outcome is None:
+            return
+        if (pause_ms := _pause_ms(job, outcome)) is not None and not self._table.is_stopping:
+            self._table.retry(job, pause_ms)
+        else:
             self._table.finish(job, outcome, round((time.perf_counter() - started) * 1000))
 
     def _interrupted(self, job: Job) -> None:
@@ -204,14 +211,21 @@ class Executor:
             self._table.finish(job, outcomes.canceled(job.cancellation or SERVER_STOPS), 0)
 
     async def _run(self, job: Job) -> None:
-        """From a running job to an ended one. On cancellation the job is put back, or ends with its caller."""
+        """From a running job to an ended one, or to a queued one again if its run failed and may be repeated.
+
+        On cancellation the job is put back, or ends with its caller.
+        """
         if job.cancellation is not None:  # between its start and this turn of the loop
             self._table.finish(job, outcomes.canceled(job.cancellation), 0)
             return
         spec = job.spec
         runtime = RUNTIMES[spec.language]
         limits = self._limits.of(spec.limits)
-        log = job.log = JobLog(self._banners[runtime.language], limits.log_bytes)
+        log = job.log
+        if log is None:
+            log = job.log = JobLog(self._banners[runtime.language], limits.log_bytes)
+        elif job.failures:
+            log.reopen(f"--- ATTEMPT {job.attempts + 1} ---")
         key = cache_key(spec) if spec.cache_ttl_s else None
         if key is not None and (known := self._cache.find(key, now_ms())) is not None:
             self._table.finish(job, known, 0)
@@ -227,6 +241,7 @@ class Executor:
         pool = family.pools[runtime.language]
         family.jobs += 1
         try:
+            await self._table.begin(job)
             is_reused = False
             if spec.dedicated and runtime.reusable:
                 child = self._reuse.take(version_key(spec))
@@ -247,6 +262,11 @@ class Executor:
                         job.usage = end.usage
         except SandboxError as error:
             outcome = outcomes.execution_error(str(error))
+        except Unavailable as error:
+            logger.warning("a job waits for the disk: %s", error.detail, extra={"job_id": str(job.id)})
+            if job.cancellation is None:
+                self._table.requeue(job, pause_ms=_DISK_PAUSE_MS)
+                return
         except trio.Cancelled:
             if child is not None:
                 child.end()
@@ -271,6 +291,12 @@ class Executor:
             outcome = outcomes.judge(Vanished(), log, runtime.program)
         ended = time.perf_counter()
         job.timing = Timing(max(started - job.submitted_s, 0.0), given - started, ended - given)
+        if (pause_ms := _pause_ms(job, outcome)) is not None and not self._table.is_stopping:
+            self._table.retry(job, pause_ms)
+            if child is not None:
+                self._let_go(job, child, pool, end)
+            return
+        job.is_dead = outcome.state is JobState.FAILURE and spec.retry is not None and job.is_stored
         self._table.finish(job, outcome, round((ended - started) * 1000))
         if key is not None and spec.cache_ttl_s and job.delete_after_s is None:
             self._cache.keep(key, outcome, spec.cache_ttl_s, now_ms())
@@ -362,6 +388,17 @@ class Executor:
         while self._compiled_bytes > _MAX_ALL_COMPILED_BYTES:
             _, oldest = self._compiled.popitem(last=False)
             self._compiled_bytes -= len(oldest)
+
+
+def _pause_ms(job: Job, outcome: Outcome) -> int | None:
+    """How long to wait before the job runs again, by its policy; None if it has ended.
+
+    A run that has streamed a part of its result is not repeated: whoever follows it would see that part twice.
+    """
+    retry = job.spec.retry
+    if retry is None or outcome.state is not JobState.FAILURE or (job.log is not None and job.log.chunks.ends):
+        return None
+    return retry.pause_ms(job.failures, outcomes.error_name(outcome), random.random)
 
 
 def _replace_arguments(job: Job, text: bytes, mask: bytes) -> None:

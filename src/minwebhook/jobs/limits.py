@@ -29,7 +29,7 @@ class JobLimits(NamedTuple):
 class LimitRules:
     """The defaults and maxima of the instance."""
 
-    def __init__(self, jobs: JobSettings, sandbox: SandboxSettings, rung: Rung) -> None:
+    def __init__(self, jobs: JobSettings, sandbox: SandboxSettings, rung: Rung, *, has_own_uids: bool) -> None:
         self._usual = {
             "cpu_s": sandbox.job_cpu_s,
             "memory_bytes": sandbox.job_memory_bytes,
@@ -52,7 +52,7 @@ class LimitRules:
         }
         # Without a default, processor time has no limit that a script could exceed.
         self._most = {name: max(most[name], usual) or math.inf for name, usual in self._usual.items()}
-        self._has_own_uid = rung == "root"
+        self._has_own_uid = has_own_uids
         self._resizes_tmp = rung != "none"
         #: Whether processes are started with room above the defaults, which a job must then not keep.
         self._is_roomy = any(

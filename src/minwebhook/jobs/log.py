@@ -24,12 +24,24 @@ TAIL_CHARACTERS: Final = 600
 class JobLog:
     """Collects the output of one job."""
 
-    __slots__ = ("_banner_bytes", "_buffer", "_cut", "_is_closed", "_is_line_start", "_line", "_room", "chunks")
+    __slots__ = (
+        "_banner_bytes",
+        "_buffer",
+        "_cut",
+        "_is_closed",
+        "_is_line_start",
+        "_line",
+        "_output_start",
+        "_room",
+        "chunks",
+    )
 
     def __init__(self, banner: str, max_bytes: int) -> None:
         """Starts with the runtime's ``banner`` line; takes at most ``max_bytes`` of output, chunks included."""
         self._buffer = bytearray(banner, "utf-8")
         self._banner_bytes = len(self._buffer)
+        #: Where the output of the present run begins.
+        self._output_start = self._banner_bytes
         self._room = max_bytes
         self._is_line_start = True
         #: The beginning of a line that is a chunk, or may become one.
@@ -116,6 +128,21 @@ class JobLog:
         self._buffer += self._cut.decode("utf-8", "replace").encode()
         self._cut = b""
 
+    def reopen(self, line: str) -> None:
+        """Goes on with another run, behind a line that says so."""
+        self.close()
+        self._is_closed = False
+        if not self._buffer.endswith(b"\n"):
+            self._buffer += b"\n"
+        self._buffer += line.encode() + b"\n"
+        self._output_start = len(self._buffer)
+        self._is_line_start = True
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the present run has written nothing to the log."""
+        return len(self._buffer) == self._output_start
+
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing but the banner."""
@@ -140,13 +167,13 @@ class JobLog:
 
     def last_line(self) -> str:
         """The last line of output, without surrounding blanks; "" if there was none."""
-        output = self._buffer[self._banner_bytes :].rstrip()
+        output = self._buffer[self._output_start :].rstrip()
         return output[output.rfind(b"\n") + 1 :].decode().strip()
 
     def tail(self) -> str:
         """The end of the output without terminal colors, for error messages."""
         # A colour code or a character may be cut at the start; four bytes a character and some are enough.
-        end = self._buffer[max(self._banner_bytes, len(self._buffer) - 8 * TAIL_CHARACTERS) :]
+        end = self._buffer[max(self._output_start, len(self._buffer) - 8 * TAIL_CHARACTERS) :]
         return _ANSI.sub("", end.decode("utf-8", "replace")).strip()[-TAIL_CHARACTERS:]
 
 

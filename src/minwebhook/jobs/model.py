@@ -7,6 +7,7 @@
        |---cancel--------|-----cancel----> CANCELED
        ^                 |
        +----requeue------+   (the server stops; the job did not run to its end and is not counted)
+       +-----retry-------+   (the run failed, and its policy allows another one)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from minwebhook.errors import MinwebhookError
 from minwebhook.jobs.log import JobLog
 from minwebhook.sandbox.plan import Surroundings
 from minwebhook.scripts.limits import Limits
+from minwebhook.scripts.retry import RetryPolicy
 
 #: What is left of the arguments and the result of a job that was wiped, and of its log.
 WIPED_DATA: Final = b"{}"
@@ -59,6 +61,7 @@ class JobEvent(enum.Enum):
     FAIL = "fail"
     CANCEL = "cancel"
     REQUEUE = "requeue"
+    RETRY = "retry"
 
 
 #: Every legal change. What is not here does not happen: :func:`next_state` raises.
@@ -69,6 +72,7 @@ TRANSITIONS: Final[dict[tuple[JobState, JobEvent], JobState]] = {
     (JobState.RUNNING, JobEvent.FAIL): JobState.FAILURE,
     (JobState.RUNNING, JobEvent.CANCEL): JobState.CANCELED,
     (JobState.RUNNING, JobEvent.REQUEUE): JobState.QUEUED,
+    (JobState.RUNNING, JobEvent.RETRY): JobState.QUEUED,
 }
 
 #: The event that leads to each way of ending.
@@ -141,6 +145,10 @@ class JobSpec:
     #: The fork server it needs; None for the usual one.
     surroundings: Surroundings | None = None
     concurrency: Concurrency | None = None
+    #: When failed runs are tried again.
+    retry: RetryPolicy | None = None
+    #: How often a run is begun that ended with the server; None for the instance's number.
+    crash_attempts: int | None = None
     #: Whose turn it takes when jobs wait: whoever's token started it.
     owner: str = ""
 
@@ -210,6 +218,11 @@ class Job:
     completed_at_ms: int | None = None
     duration_ms: int | None = None
     outcome: Outcome | None = None
+    #: Runs that were begun, and how many of them failed and are tried again.
+    attempts: int = 0
+    failures: int = 0
+    #: It failed for good although it was to be tried again: somebody should look.
+    is_dead: bool = False
     #: Asked for while it runs; the executor ends it.
     cancellation: Cancellation | None = None
     #: For sync jobs that had to wait: set when the job starts, or ends while it is queued. Their callers run them.

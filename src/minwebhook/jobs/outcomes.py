@@ -101,6 +101,14 @@ def judge(end: Report | Vanished | Broken, log: JobLog, program: str, *, log_lim
     return _exit(end.payload, log, program)
 
 
+def error_name(outcome: Outcome) -> str:
+    """The ``name`` in the error of a failure; "" if it has none."""
+    value = orjson.loads(outcome.result)
+    error = value.get("error") if isinstance(value, dict) else None
+    name = error.get("name") if isinstance(error, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 def _mask(text: bytes) -> bytes:
     """A mask that is JSON, whatever a process sent."""
     try:
@@ -189,5 +197,5 @@ def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:
     if isinstance(result_text, str):
         return _result(orjson.dumps(result_text), log)
     # A script that wrote nothing but chunks has no last line, and its result is the stream.
-    has_streamed = log.is_empty and log.chunks.ends
+    has_streamed = log.is_silent and log.chunks.ends
     return _result(b"null" if has_streamed else orjson.dumps(log.last_line()), log)

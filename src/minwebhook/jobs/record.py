@@ -10,6 +10,7 @@ import orjson
 
 from minwebhook.jobs.model import Job, JobState
 from minwebhook.scripts.model import hash_to_hex
+from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.times import rfc3339
 
 #: Arguments and results above this are not shown inside a job object; they have endpoints of their own.
@@ -30,6 +31,7 @@ class JobOptions:
     preprocess: bool = False
     is_preprocessed: bool = False
     cache_ttl_s: int | None = None
+    retry: RetryPolicy | None = None
 
     @classmethod
     def of(cls, job: Job) -> JobOptions:
@@ -38,9 +40,9 @@ class JobOptions:
             return _NO_OPTIONS
         spec, outcome = job.spec, job.outcome
         result_mask = outcome.mask if outcome is not None else b""
-        if not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s):
+        if not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s or spec.retry):
             return _NO_OPTIONS
-        return cls(spec.mask, result_mask, spec.preprocess, job.is_preprocessed, spec.cache_ttl_s)
+        return cls(spec.mask, result_mask, spec.preprocess, job.is_preprocessed, spec.cache_ttl_s, spec.retry)
 
     @classmethod
     def parse(cls, text: str | None) -> JobOptions:
@@ -54,6 +56,7 @@ class JobOptions:
             stored.get("preprocess", False),
             stored.get("is_preprocessed", False),
             stored.get("cache_ttl_s"),
+            RetryPolicy.parse("retry", stored["retry"]) if "retry" in stored else None,
         )
 
     def to_text(self) -> str | None:
@@ -66,6 +69,7 @@ class JobOptions:
             "preprocess": self.preprocess,
             "is_preprocessed": self.is_preprocessed,
             "cache_ttl_s": self.cache_ttl_s,
+            "retry": self.retry.to_json() if self.retry is not None else None,
         }
         return orjson.dumps({name: value for name, value in stored.items() if value}).decode()
 
@@ -111,6 +115,9 @@ class JobRecord:
     ended_by: str = ""
     cpu_ms: int | None = None
     peak_kib: int | None = None
+    attempts: int = 0
+    failures: int = 0
+    is_dead: bool = False
 
     @classmethod
     def of(cls, job: Job) -> JobRecord:
@@ -150,6 +157,9 @@ class JobRecord:
             ended_by=outcome.ended_by if outcome else "",
             cpu_ms=job.usage.cpu_ms if job.usage else None,
             peak_kib=job.usage.peak_kib if job.usage else None,
+            attempts=job.attempts,
+            failures=job.failures,
+            is_dead=job.is_dead,
         )
 
     @property
@@ -203,6 +213,8 @@ class JobRecord:
             "cpu_s": self.cpu_ms / 1000 if self.cpu_ms is not None else None,
             "ended_by": self.ended_by or None,
             "preprocessed": self.options.is_preprocessed or None,
+            "attempts": self.attempts if self.attempts > 1 else None,
+            "dead": self.is_dead or None,
         }
         shown.update({key: value for key, value in optional.items() if value is not None})
         if with_data:

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from minwebhook.db.database import Database
-from minwebhook.errors import BadRequest
+from minwebhook.errors import BadRequest, NotFound
 from minwebhook.jobs.filters import JobFilter
 from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
@@ -26,6 +26,7 @@ _FIXED: Final = (
 _CHANGING: Final = (
     "args", "options", "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason",
     "labels", "deleted", "delete_at", "ended_by", "cpu_ms", "peak_kib",
+    "attempts", "failures", "dead",
 )  # fmt: skip
 _COLUMNS: Final = (*_FIXED, *_CHANGING)
 _INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -33,6 +34,9 @@ _SAVE: Final = (
     f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _CHANGING)
     + " WHERE job.status = 'queued'"  # what has ended is never written over
+)
+_NOTE_ATTEMPT: Final = (
+    "UPDATE job SET attempts = ?, failures = ?, scheduled_for = ?, started_at = ? WHERE id = ? AND status = 'queued'"
 )
 _SAVE_LOG: Final = (
     "INSERT INTO job_log (job_id, log) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET log = excluded.log"
@@ -55,6 +59,9 @@ _SHOWN_ARGUMENTS: Final = (
 )
 _LISTED: Final = ", ".join(_NOT_LISTED.get(name, name) for name in _COLUMNS)
 _LISTED_WITH_ARGUMENTS: Final = _LISTED.replace(_NOT_LISTED["args"], _SHOWN_ARGUMENTS)
+#: All but the result.
+_LISTED_FOR_RUNS: Final = ", ".join("NULL AS result" if name == "result" else name for name in _COLUMNS)
+_DISCARD_DEAD: Final = "UPDATE job SET dead = 0 WHERE id = ? AND dead = 1"
 #: A time that every SQLite integer is after.
 _NEVER_MS: Final = 1 << 62
 
@@ -67,22 +74,26 @@ class JobStore:
         #: Called with the time at which a stored job is to be wiped (Unix milliseconds), for each that has one.
         self.on_wipe_planned: Callable[[int], None] = lambda wipe_at_ms: None
 
-    async def insert(self, job: Job, key: IdempotencyKey | None = None) -> None:
-        """Stores a queued job, and the key it is found by; on disk when this returns.
+    async def insert(self, job: Job, key: IdempotencyKey | None = None, revives: UUID | None = None) -> None:
+        """Stores a queued job, and the key it is found by, or for the dead letter that it ``revives``.
 
-        Raises :class:`BadRequest` if its id is taken.
+        On disk when this returns. Raises :class:`BadRequest` if its id is taken, and :class:`NotFound` if somebody else
+        has revived the letter.
         """
         row = _row(job)
 
         def work(connection: sqlite3.Connection) -> None:
-            assert key is not None  # noqa: S101 - or it would be a plain write
             connection.execute(_INSERT, row)
-            # A few that are over go with each that comes.
-            connection.execute(_FORGET_KEYS, (job.created_at_ms,))
-            connection.execute(_INSERT_KEY, (key.digest, key.fingerprint, job.id.bytes, key.expires_at_ms))
+            if revives is not None and not connection.execute(_DISCARD_DEAD, (revives.bytes,)).rowcount:
+                raise NotFound(f"{revives} is no dead letter any more")
+            if key is not None:
+                # A few that are over go with each that comes.
+                connection.execute(_FORGET_KEYS, (job.created_at_ms,))
+                connection.execute(_INSERT_KEY, (key.digest, key.fingerprint, job.id.bytes, key.expires_at_ms))
 
+        is_plain = key is None and revives is None
         try:
-            await (self._db.write(_INSERT, row) if key is None else self._db.transact(work))
+            await (self._db.write(_INSERT, row) if is_plain else self._db.transact(work))
         except sqlite3.IntegrityError:
             raise BadRequest(f"a job with id {job.id} exists already; leave job_id out or send a new one") from None
         job.is_stored = True
@@ -132,9 +143,42 @@ class JobStore:
         self._db.post("DELETE FROM job WHERE id = ? AND status = 'queued'", (job_id.bytes,))
 
     def fail(self, job_id: UUID, result: bytes, now_ms: int) -> None:
-        """Ends a queued row that cannot run any more."""
-        query = "UPDATE job SET status = 'failure', result = ?, completed_at = ? WHERE id = ? AND status = 'queued'"
+        """Ends a queued row that cannot run any more, as a dead letter."""
+        query = "UPDATE job SET status = 'failure', result = ?, completed_at = ?, dead = 1 WHERE id = ? AND status = 'queued'"
         self._db.post(query, (result, now_ms, job_id.bytes))
+
+    async def list_dead(self, workspace: str, path: str | None, *, offset: int, limit: int) -> list[JobRecord]:
+        """Dead letters of a workspace, or of one of its scripts; those that ended last first."""
+        return await self._db.read_in_thread(
+            f"SELECT {_LISTED_FOR_RUNS} FROM job WHERE dead = 1 AND workspace_id = ?"  # noqa: S608 - built from constants
+            " AND ifnull(?, script_path) IS script_path ORDER BY completed_at DESC, id DESC LIMIT ? OFFSET ?",
+            (workspace, path, limit, offset),
+            _record,
+        )
+
+    async def count_dead(self, workspace: str, path: str | None) -> int:
+        """How many there are."""
+        rows = await self._db.read_in_thread(
+            "SELECT count(*) FROM job WHERE dead = 1 AND workspace_id = ? AND ifnull(?, script_path) IS script_path",
+            (workspace, path),
+        )
+        return int(rows[0][0])
+
+    async def discard_dead(self, job_id: UUID) -> bool:
+        """The job is no dead letter any more. False if it was none."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return bool(connection.execute(_DISCARD_DEAD, (job_id.bytes,)).rowcount)
+
+        return await self._db.transact(work)
+
+    def note_attempt(self, job: Job) -> None:
+        """Has it written soon how often the job was begun and has failed, and when its next run is due."""
+        self._db.post(_NOTE_ATTEMPT, _attempt_row(job))
+
+    async def note_last_attempt(self, job: Job) -> None:
+        """The same, on disk when this returns: for a run that must not be begun again if the server dies."""
+        await self._db.write(_NOTE_ATTEMPT, _attempt_row(job))
 
     def exists(self, job_id: UUID) -> bool:
         """Whether there is a row with this id, in whatever workspace."""
@@ -210,6 +254,10 @@ def _wipe(connection: sqlite3.Connection, keys: Sequence[bytes], *, deleted: boo
             connection.execute("DELETE FROM job_stream WHERE job_id = ?", (key,))
 
 
+def _attempt_row(job: Job) -> tuple[Any, ...]:
+    return (job.attempts, job.failures, job.scheduled_for_ms, job.started_at_ms, job.id.bytes)
+
+
 def _wipe_at_ms(job: Job) -> int | None:
     """When the row of an ended job is to be wiped; None if it is written that way already, or stays."""
     if not job.delete_after_s or job.completed_at_ms is None:
@@ -254,6 +302,9 @@ def _row(job: Job) -> tuple[Any, ...]:
         (outcome.ended_by if outcome else None) or None,
         job.usage.cpu_ms if job.usage else None,
         job.usage.peak_kib if job.usage else None,
+        job.attempts,
+        job.failures,
+        int(job.is_dead),
     )
 
 
@@ -291,4 +342,7 @@ def _record(row: sqlite3.Row) -> JobRecord:
         ended_by=row["ended_by"] or "",
         cpu_ms=row["cpu_ms"],
         peak_kib=row["peak_kib"],
+        attempts=row["attempts"],
+        failures=row["failures"],
+        is_dead=bool(row["dead"]),
     )

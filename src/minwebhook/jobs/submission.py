@@ -12,6 +12,7 @@ from minwebhook.jobs.model import DEPENDENCIES, Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.sandbox.plan import Surroundings
 from minwebhook.scripts.model import Language, first_lock
+from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.script import Script
 from minwebhook.webhooks.arguments import Arguments
 from minwebhook.webhooks.query import RunOptions
@@ -52,7 +53,7 @@ def surroundings_of(script: Script) -> Surroundings | None:
 def script_spec(
     script: Script, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
-    """The spec of a run of a deployed script."""
+    """The spec of a run of a deployed script. Raises :class:`BadRequest` for a ``retry`` that is none."""
     language = script.language.value
     return JobSpec(
         workspace=script.workspace_id,
@@ -80,6 +81,8 @@ def script_spec(
         limits=script.limits,
         surroundings=surroundings_of(script),
         concurrency=concurrency_of(script, arguments.text),
+        retry=script.retry if options.retry is None else RetryPolicy.parse("retry", options.retry),
+        crash_attempts=script.crash_attempts,
         lock=script.packages_lock,
         owner=principal.token_prefix or principal.email,
     )
@@ -145,6 +148,8 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         limits=script.limits if script is not None else None,
         surroundings=surroundings_of(script) if script is not None else None,
         concurrency=concurrency_of(script, record.arguments or b"{}") if script is not None else None,
+        retry=record.options.retry,
+        crash_attempts=script.crash_attempts if script is not None else None,
         owner=record.email,
         lock=_restored_lock(record, script),
     )

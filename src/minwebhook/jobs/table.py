@@ -84,13 +84,18 @@ class JobTable:
         limits: QueueLimits,
         slots: int = sys.maxsize,
         max_sync_wait_s: float = math.inf,
+        crash_attempts: int = 3,
         clock: Callable[[], int] = now_ms,
     ) -> None:
-        """At most ``slots`` jobs run at the same time, and as many as ``limits`` say wait; sync ones for a limited time."""
+        """At most ``slots`` jobs run at the same time, and as many as ``limits`` say wait; sync ones for a limited time.
+
+        ``crash_attempts``: how often a run is begun that ended with the server, unless its script says.
+        """
         self._store = store
         self._pressure = Pressure(limits)
         self._max_sync_wait_s = max_sync_wait_s
         self._turns = DeadlineQueue(max_sync_wait_s)
+        self._crash_attempts = crash_attempts
         self._free_slots = slots
         self._aside = 0
         self._clock = clock
@@ -138,8 +143,12 @@ class JobTable:
         job_id: UUID | None = None,
         scheduled_for_ms: int | None = None,
         key: IdempotencyKey | None = None,
+        revives: UUID | None = None,
     ) -> Job:
-        """A job whose id may be acknowledged: its row, and that of its key, is on disk when this returns."""
+        """A job whose id may be acknowledged: its row is on disk when this returns.
+
+        So is that of its ``key``, and the dead letter that it ``revives`` is none any more.
+        """
         now = self._clock()
         job = self._make(spec, job_id, now, scheduled_for_ms)
         self._pressure.enter(spec, now)
@@ -148,7 +157,7 @@ class JobTable:
         try:
             # The row will be written whatever becomes of the caller, so its job must be known here, too.
             with trio.move_on_after(_INSERT_S, shield=True):
-                await self._store.insert(job, key)
+                await self._store.insert(job, key, revives)
             if not job.is_stored:
                 self._store.forget(job.id)
                 raise Unavailable("the job could not be stored in time")
@@ -161,13 +170,33 @@ class JobTable:
         self._enqueue(job, self._clock())
         return job
 
-    def restore(self, job_id: UUID, spec: JobSpec, created_at_ms: int, scheduled_for_ms: int) -> Job:
-        """A job that an earlier run of the server acknowledged and did not end."""
-        job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True)
+    def restore(
+        self,
+        job_id: UUID,
+        spec: JobSpec,
+        created_at_ms: int,
+        scheduled_for_ms: int,
+        *,
+        attempts: int = 0,
+        failures: int = 0,
+    ) -> Job | None:
+        """A job that an earlier run of the server acknowledged and did not end; :meth:`start_restored` follows.
+
+        None if it was begun as often as it may be, and the server died each time.
+        """
+        if attempts - failures >= (spec.crash_attempts or self._crash_attempts):
+            return None
+        job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True, attempts=attempts, failures=failures)
         self._pressure.enter_anyway(spec)
         self._add(job)
-        self._enqueue(job, self._clock())
+        self.queued_count += 1
+        self._queue.push(job, self._clock())
         return job
+
+    def start_restored(self) -> None:
+        """All are restored: the first of them start."""
+        self._alarm.set()
+        self._dispatch(self._clock())
 
     def new_id(self) -> UUID:
         """An id for a job that is submitted later."""
@@ -242,7 +271,8 @@ class JobTable:
         """
         if job.state is JobState.QUEUED and job.turn is not None:
             wait = _Wait(job.turn)
-            self._turns.add(wait)
+            if not job.failures:  # one that is to run again has had its turn, and pauses by its policy
+                self._turns.add(wait)
             try:
                 await job.turn.wait()
             except trio.Cancelled:
@@ -258,6 +288,19 @@ class JobTable:
                     retry_after_s=self._pressure.retry_after_s(self._clock()),
                 )
         return job.state is JobState.RUNNING
+
+    async def begin(self, job: Job) -> None:
+        """A running job is about to be given to a process. If it may not be begun again after a crash, that is on disk now.
+
+        Raises :class:`Unavailable` if it cannot be written.
+        """
+        job.attempts += 1
+        if not job.is_stored:
+            return
+        if job.attempts - job.failures >= (job.spec.crash_attempts or self._crash_attempts):
+            await self._store.note_last_attempt(job)
+        else:
+            self._store.note_attempt(job)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -309,14 +352,32 @@ class JobTable:
         self._saver.set()
         self._tell_if_nothing_runs()
 
-    def requeue(self, job: Job) -> None:
-        """A running job was interrupted by the end of the server: it starts again later, from its beginning."""
-        job.state = next_state(job.state, JobEvent.REQUEUE)
+    def requeue(self, job: Job, *, pause_ms: int = 0) -> None:
+        """A run that was interrupted by the end of the server, or could not begin, does not count; there will be another."""
+        job.attempts = max(job.attempts - 1, 0)
+        if pause_ms:
+            job.scheduled_for_ms = self._clock() + pause_ms
+        self._queue_again(job, JobEvent.REQUEUE)
+
+    def retry(self, job: Job, pause_ms: int) -> None:
+        """A run of the job failed, and another one is due after a pause."""
+        job.failures += 1
+        job.scheduled_for_ms = self._clock() + pause_ms
+        job.is_overdue = job.is_over_cpu = False
+        self._queue_again(job, JobEvent.RETRY)
+
+    def _queue_again(self, job: Job, event: JobEvent) -> None:
+        job.state = next_state(job.state, event)
         job.started_at_ms = None
+        if job.is_stored:
+            self._store.note_attempt(job)
+        else:
+            job.turn = trio.Event()
         self._free_slot(job)
         self._pressure.enter_anyway(job.spec)
         self._enqueue(job, self._clock())
         self.watchers.tell(job.id)
+        self._tell_if_nothing_runs()
 
     def stop_starting(self) -> None:
         """Queued jobs stay queued from now on: those on disk run after the next start, sync ones end at once."""

@@ -81,6 +81,8 @@ class Zygote:
         #: Whether whoever takes over the fork server has rights on the machine, known after the start. Only without them
         #: may code of others run in it.
         self.has_host_rights = True
+        #: Whether each running job has a user id of its own, known after the start.
+        self.has_own_uids = False
 
     @property
     def pid(self) -> int | None:
@@ -163,6 +165,7 @@ class Zygote:
             self._end_process()
             raise SandboxError(reply["failed"])
         self.version, self.has_host_rights = reply["python"], reply["host_rights"]
+        self.has_own_uids = reply["own_uids"]
         self._control = ours
         return ours
 

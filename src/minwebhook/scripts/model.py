@@ -32,6 +32,7 @@ from minwebhook.scripts.fields import (
 )
 from minwebhook.scripts.limits import limits
 from minwebhook.scripts.requirements import find_requirements
+from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.signatures import SignatureCheck
 
 #: Bytes of a script's code.
@@ -115,6 +116,12 @@ def network(name: str, value: Any) -> str:
     return str(value)
 
 
+def retry(name: str, value: Any) -> dict[str, Any]:
+    """A check for when failed runs are tried again (retry.py)."""
+    RetryPolicy.parse(name, value)
+    return json_object(name, value)
+
+
 _SMALL: Final = integer(0, 2**31 - 1)
 
 #: The optional fields that are only kept and given back (most act on the job); each with its check.
@@ -147,6 +154,8 @@ SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
     "signature": signature,
     "limits": limits,
     "network": network,
+    "retry": retry,
+    "crash_attempts": integer(1, 1000),
 }
 
 

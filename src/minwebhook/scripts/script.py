@@ -16,6 +16,7 @@ from minwebhook.scripts.limits import Limits
 from minwebhook.scripts.model import Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
 from minwebhook.scripts.preprocessor import preprocessor_parameters
 from minwebhook.scripts.requirements import imported_modules, pins_of
+from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.signatures import SignatureCheck
 from minwebhook.times import rfc3339
 
@@ -118,6 +119,17 @@ class Script:
     def concurrency_window_ms(self) -> int:
         """For how long a run counts after its end, in milliseconds."""
         return 1000 * (self.settings.get("concurrency_time_window_s") or 0)
+
+    @cached_property
+    def retry(self) -> RetryPolicy | None:
+        """When its failed runs are tried again."""
+        value = self.settings.get("retry")
+        return None if value is None else RetryPolicy.parse("retry", value)
+
+    @property
+    def crash_attempts(self) -> int | None:
+        """How often a run is begun that ended with the server; None for the instance's number."""
+        return self.settings.get("crash_attempts")
 
     @property
     def is_live(self) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID
+
+import orjson
 
 from minwebhook.errors import BadRequest
 from minwebhook.times import parse_rfc3339
@@ -16,7 +18,7 @@ MAX_PAIRS: Final = 1000
 CONTROL: Final = (
     "raw", "wrap_body", "include_header", "include_query", "payload", "token",
     "job_id", "parent_job", "root_job", "tag", "timeout", "scheduled_for", "scheduled_in_secs", "cache_ttl",
-    "cache_ignore_s3_path", "skip_preprocessor", "invisible_to_owner", "queue_limit",
+    "cache_ignore_s3_path", "skip_preprocessor", "invisible_to_owner", "queue_limit", "retry",
 )  # fmt: skip
 
 
@@ -94,6 +96,16 @@ class Query:
                 f"{name}: send an RFC 3339 time such as 2030-01-31T12:00:00Z ('+' in a URL is %2B), not {value[:40]!r}"
             ) from None
 
+    def json(self, name: str) -> Any:
+        """A JSON text, or None. Raises :class:`BadRequest` naming the parameter."""
+        value = self.get(name)
+        if not value:
+            return None
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise BadRequest(f"{name}: send JSON ({error})") from None
+
     def names(self, name: str) -> tuple[str, ...]:
         """A list of names separated by commas, untrimmed."""
         value = self.get(name)
@@ -140,6 +152,8 @@ class RunOptions:
     skip_preprocessor: bool = False
     invisible_to_owner: bool = False
     queue_limit: int | None = None
+    #: The JSON value of ``retry``, unchecked.
+    retry: Any = None
 
     @classmethod
     def parse(cls, query: Query) -> RunOptions:
@@ -160,6 +174,7 @@ class RunOptions:
             skip_preprocessor=query.flag("skip_preprocessor"),
             invisible_to_owner=query.flag("invisible_to_owner"),
             queue_limit=query.number("queue_limit", unit="jobs"),
+            retry=query.json("retry"),
         )
 
     def scheduled_ms(self, now_ms: int) -> int | None:

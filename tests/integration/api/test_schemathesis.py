@@ -41,7 +41,10 @@ def write_settings(client: Client, path: Path) -> None:
         "JOB": client.submit("u/demo/hello", {"name": "Ada"}, job_id=uuid.UUID(int=7)),
         "WAITING": client.submit("u/demo/retired", scheduled_for="2999-12-31T23:59:59Z"),
     }
-    client.ended(names["JOB"])
+    client.deploy("u/demo/fails", "def main(): raise ValueError", retry={})
+    names |= {name: client.submit("u/demo/fails") for name in ("DEAD", "DISCARDED", "REPLAYED")}
+    for name in ("JOB", "DEAD", "DISCARDED", "REPLAYED"):
+        client.ended(names[name])
     for key in ("a.csv", "b.csv"):
         assert client.call("POST", f"/job_helpers/upload_s3_file?file_key={key}", b"x;y\n1;2\n").status == 200
     (signed,) = client.post("/apps/sign_s3_objects", {"s3_objects": [{"s3": "a.csv"}]}).json()

@@ -56,6 +56,9 @@ FULL_JOB: Final = JobRecord(
     peak_kib=20_000,
     visible_to_owner=True,
     options=JobOptions(is_preprocessed=True, cache_ttl_s=1),
+    attempts=2,
+    failures=1,
+    is_dead=True,
 )
 EMPTY_JOB: Final = dataclasses.replace(
     FULL_JOB,
@@ -75,6 +78,9 @@ EMPTY_JOB: Final = dataclasses.replace(
     cpu_ms=None,
     peak_kib=None,
     options=JobOptions(),
+    attempts=1,
+    failures=0,
+    is_dead=False,
 )
 SCRIPT: Final = Script(
     workspace_id="demo",

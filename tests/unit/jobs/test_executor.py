@@ -115,7 +115,7 @@ async def executor(
         cast(Fleet, OneFamily(pool)),
         reuse,
         JobSettings(),
-        LimitRules(JobSettings(), SandboxSettings(), "root"),
+        LimitRules(JobSettings(), SandboxSettings(), "root", has_own_uids=True),
         base_url="http://x",
         tokens=JobTokens(),
         cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl

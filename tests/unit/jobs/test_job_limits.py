@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 
 def rules(rung: Rung = "root", **sandbox: Any) -> LimitRules:
-    return LimitRules(JobSettings(), replace(SandboxSettings(), **sandbox), rung)
+    return LimitRules(JobSettings(), replace(SandboxSettings(), **sandbox), rung, has_own_uids=rung == "root")
 
 
 def test_a_script_that_asks_for_nothing_pays_nothing() -> None:
@@ -69,7 +69,7 @@ def test_where_all_jobs_share_a_uid_processes_are_not_counted_per_job() -> None:
 )
 def test_nobody_gets_more_than_the_instance_allows(asked: Limits, most: int) -> None:
     settings = replace(SandboxSettings(), job_max_memory_bytes=most, job_max_open_files=most)
-    made = LimitRules(JobSettings(), settings, "root").of(asked)
+    made = LimitRules(JobSettings(), settings, "root", has_own_uids=True).of(asked)
     header = child_limits.parse(made.header)
     assert header.get("AS", 0) <= max(most, settings.job_memory_bytes)
     assert header.get("NOFILE", 0) <= max(most, settings.job_open_files)

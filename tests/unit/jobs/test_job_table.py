@@ -57,9 +57,11 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.rows: dict[UUID, str] = {}
+        #: What is known of begun and failed runs.
+        self.attempts: dict[UUID, tuple[int, int]] = {}
         self.refuses = False
 
-    async def insert(self, job: Job, key: object = None) -> None:
+    async def insert(self, job: Job, key: object = None, revives: object = None) -> None:
         await trio.lowlevel.checkpoint()
         if self.refuses:
             raise Unavailable("the disk is full")
@@ -67,6 +69,13 @@ class MemoryStore:
             raise BadRequest("exists already")
         self.rows[job.id] = "queued"
         job.is_stored = True
+
+    def note_attempt(self, job: Job) -> None:
+        self.attempts[job.id] = (job.attempts, job.failures)
+
+    async def note_last_attempt(self, job: Job) -> None:
+        await trio.lowlevel.checkpoint()
+        self.note_attempt(job)
 
     async def save(self, jobs: Sequence[Job]) -> None:
         await trio.lowlevel.checkpoint()
@@ -100,6 +109,10 @@ class TableMachine(RuleBasedStateMachine):
         self.turn: dict[UUID, tuple[int, int, int]] = {}
         self.arrivals = 0
         self.stopped = False
+        #: Running jobs that were given to a process.
+        self.begun: set[UUID] = set()
+        #: Jobs that no table knows any more: sync ones of a dead server, and those that crashed too often.
+        self.gone: set[UUID] = set()
         #: Async jobs that started, in order, for workers.
         self.for_workers: list[UUID] = []
         #: Jobs whose callers wait and run them.
@@ -109,11 +122,14 @@ class TableMachine(RuleBasedStateMachine):
         return [job_id for job_id, state in self.model.items() if state in states]
 
     def queue(self, job: Job) -> None:
+        self.put_in_line(job)
+        self.dispatch()
+
+    def put_in_line(self, job: Job) -> None:
         self.jobs[job.id] = job
         self.model[job.id] = "queued"
         self.turn[job.id] = (-(job.spec.priority or 0), job.scheduled_for_ms, self.arrivals)
         self.arrivals += 1
-        self.dispatch()
 
     def dispatch(self) -> None:
         while not self.stopped and len(self.in_state("running")) < SLOTS:
@@ -161,7 +177,7 @@ class TableMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.stopped)
     @rule(job_id=ids)
     def an_id_is_used_once(self, job_id: UUID | None) -> None:
-        if job_id is None or self.is_full():
+        if job_id is None or job_id in self.gone or self.is_full():
             return
         with pytest.raises(BadRequest):
             trio.run(lambda: self.table.submit(spec(), job_id=job_id))
@@ -225,9 +241,62 @@ class TableMachine(RuleBasedStateMachine):
         self.queue(job)
         assert job.started_at_ms is None
 
+    @precondition(lambda self: self.in_state("running"))
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        """The executor gives a job to a process."""
+        running = [job_id for job_id in self.in_state("running") if job_id not in (*self.for_workers, *self.begun)]
+        if running:
+            job_id = data.draw(st.sampled_from(running))
+            trio.run(self.table.begin, self.jobs[job_id])
+            self.begun.add(job_id)
+
+    @precondition(lambda self: self.begun)
+    @rule(data=st.data(), pause=st.sampled_from([0, 10, 1000]))
+    def retry(self, data: st.DataObject, pause: int) -> None:
+        """A run failed, and there will be another one."""
+        running = sorted(job_id for job_id in self.begun if self.model[job_id] == "running")
+        if not running or self.stopped:
+            return
+        job = self.jobs[data.draw(st.sampled_from(running))]
+        self.table.retry(job, pause)
+        self.begun.discard(job.id)
+        assert job.scheduled_for_ms == self.now + pause
+        self.queue(job)
+        if job.is_stored:
+            assert self.store.attempts[job.id] == (job.attempts, job.failures)
+
+    @rule()
+    def crash(self) -> None:
+        """The server dies and starts again: what is not on disk is gone, what is and has not ended runs again."""
+        self.table = make_table(self.store, slots=SLOTS, clock=lambda: self.now)
+        self.stopped = False
+        self.for_workers.clear()
+        stored = {job_id for job_id, state in self.store.rows.items() if state == "queued"}
+        for job_id in list(self.model):
+            if job_id not in stored and job_id not in self.store.rows:
+                del self.model[job_id], self.jobs[job_id]
+                self.gone.add(job_id)
+        for job_id in sorted(stored):
+            old = self.jobs[job_id]
+            attempts, failures = self.store.attempts.get(job_id, (0, 0))
+            job = self.table.restore(
+                job_id, old.spec, old.created_at_ms, old.scheduled_for_ms, attempts=attempts, failures=failures
+            )
+            assert (job is None) == (attempts - failures >= 3)
+            if job is None:
+                self.store.rows[job_id] = "failure"  # what the caller of restore() does
+                del self.model[job_id], self.jobs[job_id]
+                self.gone.add(job_id)
+            else:
+                self.put_in_line(job)
+        self.table.start_restored()
+        self.dispatch()
+        self.begun.clear()
+
     @rule(job_id=ids)
     def cancel(self, job_id: UUID | None) -> None:
-        if job_id is None:
+        if job_id is None or job_id in self.gone:
             return
         job, before = self.jobs[job_id], self.model[job_id]
         stops: list[int] = []
@@ -250,7 +319,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(job_id=consumes(ids))
     def an_ended_job_does_not_change(self, job_id: UUID | None) -> None:
-        if job_id is not None and self.jobs[job_id].state.is_final:
+        if job_id is not None and job_id not in self.gone and self.jobs[job_id].state.is_final:
             for outcome in (OUTCOME, Outcome(JobState.CANCELED, b"1")):
                 with pytest.raises(IllegalTransition):
                     self.table.finish(self.jobs[job_id], outcome, 0)
@@ -419,7 +488,7 @@ async def test_nobody_sees_a_job_before_it_is_stored(autojump_clock: trio.testin
     gate = trio.Event()
 
     class SlowStore(MemoryStore):
-        async def insert(self, job: Job, key: object = None) -> None:
+        async def insert(self, job: Job, key: object = None, revives: object = None) -> None:
             await gate.wait()
             await super().insert(job)
 

@@ -118,6 +118,8 @@ def test_every_optional_field_is_kept() -> None:
         "signature": {"secret": "name", "header": "X-Signature"},
         "limits": {"cpu_s": 1.5, "processes": 4},
         "network": "none",
+        "retry": {"constant": {"attempts": 1, "seconds": 1}},
+        "crash_attempts": 1,
     }
     sent: dict[str, Any] = {
         name: structured.get(name, sample)

@@ -63,7 +63,7 @@ def bad_values(info: SettingInfo) -> list[object]:
         bad += [1, True, None]
     if info.type is tuple:
         bad += [7, None]
-        bad += ["", ",", []] if info.default else []
+        bad += ["", ",", []] if info.default and not info.may_be_empty else []
     if info.low is not None:
         bad += [str(info.low - 1), "-inf" if info.type is float else "-99999999999999999999"]
     if info.choices:

@@ -1,0 +1,122 @@
+"""``minwebhook doctor``: says what works here and how to cure what does not; ``--sandbox`` tries to break out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from minwebhook.cli.flags import add_flags, settings_from
+from minwebhook.runtimes import bait
+from minwebhook.runtimes.ladder import Reached, find_interpreter, start_best
+from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.runtimes.probing import Prober
+from minwebhook.sandbox.probes.corpus import PROBES, Finding
+from minwebhook.settings import Settings
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command; ``commands`` is what ``add_subparsers`` gave."""
+    parser = commands.add_parser("doctor", help="say what works here and what does not", conflict_handler="resolve")
+    add_flags(parser)
+    parser.add_argument(
+        "--sandbox",
+        nargs="?",
+        const="",
+        metavar="RUNG",
+        help="Try to break out of the sandbox: of the best one that works, or of exactly this one.",
+    )
+    parser.add_argument("--json", action="store_true", help="Print JSON for machines.")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 if all is well, 1 if there are problems."""
+    wants_probes = options.sandbox is not None
+    options.sandbox = options.sandbox or None
+    settings = settings_from(options)
+    return _break_out(settings, as_json=options.json) if wants_probes else _examine(settings, as_json=options.json)
+
+
+def _examine(settings: Settings, *, as_json: bool) -> int:
+    reached = trio.run(_reach, settings)
+    if as_json:
+        missing = [{**each._asdict(), "cure": each.cure} for each in reached.missing]
+        print(json.dumps({"rung": reached.rung, "missing": missing}, indent=2))
+    else:
+        print(f"sandbox {reached.rung}: {reached.description}")
+        for each in reached.missing:
+            print(f"{each.name} does not work here: {each.reason}; {each.cure}")
+    return int(reached.rung == "none")
+
+
+async def _reach(settings: Settings) -> Reached:
+    with tempfile.TemporaryDirectory(prefix="minwebhook-doctor-") as name:
+        async with trio.open_nursery() as nursery:
+            zygote, reached = await start_best(nursery, settings.sandbox, Path(name))
+            zygote.stop()
+    return reached
+
+
+def _break_out(settings: Settings, *, as_json: bool) -> int:
+    findings: list[Finding] = []
+
+    def tell(found: Finding) -> None:
+        findings.append(found)
+        if not as_json:
+            print(_row(found), flush=True)
+
+    rung = trio.run(_probe, settings, tell)
+    counts = dict.fromkeys(("held", "got through", "not contained", "broken", "not applicable"), 0)
+    for found in findings:
+        counts[found.outcome] += 1
+    bad = sum(found.is_bad for found in findings)
+    if as_json:
+        rows = [dataclasses.asdict(found) for found in findings]
+        print(json.dumps({"rung": rung, "network": settings.sandbox.sandbox_network, "probes": rows}, indent=2))
+    else:
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+        print(f"\nsandbox {rung}, network {settings.sandbox.sandbox_network}: {told}")
+    return int(bad > 0)
+
+
+def _row(found: Finding) -> str:
+    mark = "!!" if found.is_bad else "  "
+    return (
+        f"{mark} {found.outcome:14} {found.category}/{found.probe} ({found.language}): {found.tries}"
+        f"\n       {found.evidence}"
+    )
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """What is there of the server's own files."""
+    data = Path(settings.server.data).resolve()
+    files = (settings.server.hook_secrets, settings.server.tls_key)
+    paths = [data, data / "minwebhook.db", *(Path(name).resolve() for name in files if name)]
+    return [str(path) for path in paths if path.exists()]
+
+
+async def _probe(settings: Settings, tell: Any) -> str:
+    with tempfile.TemporaryDirectory(prefix="minwebhook-doctor-") as name:
+        directory = Path(name)
+        async with trio.open_nursery() as nursery:
+            zygote, reached = await start_best(nursery, settings.sandbox, directory / "sandbox")
+            with bait.laid_out(
+                directory,
+                settings.sandbox,
+                find_interpreter(settings.sandbox.python),
+                rung=reached.rung,
+                server_pid=os.getpid(),
+                zygote_pid=zygote.pid or 0,
+                hidden=_secrets(settings),
+            ) as facts:
+                await Prober(zygote, facts, settings.jobs).run(PROBES, list(RUNTIMES), tell)
+            zygote.stop()
+            nursery.cancel_scope.cancel(reason="all probes were run")
+    return reached.rung

@@ -1,0 +1,182 @@
+"""All probes, the scripts that run them in each language, and how what was seen is judged.
+
+Most probes are Python functions. In a job of Python they run in its own process; a job of any other language starts the
+Python interpreter, so that they run in the sandbox as that language's processes find it. A few are bash scripts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final
+
+from minwebhook.sandbox.probes import (
+    bash,
+    channel,
+    files,
+    inside,
+    network,
+    privileges,
+    processes,
+    resources,
+    state,
+    surface,
+)
+from minwebhook.sandbox.probes.inside import BROKEN, HELD, NOT_APPLICABLE, THROUGH, Facts, Outcome, Terms
+
+_MODULES: Final[dict[str, ModuleType]] = {
+    "files": files,
+    "processes": processes,
+    "privileges": privileges,
+    "kernel": surface,
+    "network": network,
+    "state": state,
+    "resources": resources,
+    "channel": channel,
+}
+
+#: Loads the modules that come as text and calls one function.
+_LOADER: Final = """
+import sys, types
+
+def main(modules, function, facts):
+    for name, text in modules.items():
+        module = sys.modules[name] = types.ModuleType(name)
+        exec(compile(text, name, "exec"), module.__dict__)
+    facts = sys.modules["minwebhook.sandbox.probes.inside"].Facts(**facts)
+    return getattr(sys.modules[name], function)(facts)
+"""
+#: The same for an interpreter that was started by a job of another language.
+_PROGRAM: Final = (
+    "import json\n"
+    "arguments = json.load(open('args.json'))\n"
+    f"exec({_LOADER!r})\n"
+    "value = main(*(arguments[name] for name in ('modules', 'function', 'facts')))\n"
+    "json.dump(value, open('result.json', 'w'))\n"
+)
+
+#: How each language runs a probe: the source of a job.
+STARTERS: Final[dict[str, str]] = {
+    "python3": _LOADER,
+    # args.json and result.json are the job's own there.
+    "bash": f'python="$1"\n"$python" -I -S - <<\'PROGRAM\'\n{_PROGRAM}PROGRAM\n',
+}
+
+#: A job that runs beside the probes and has what they look for: a file, a listener, a secret in memory and environment.
+NEIGHBOR: Final = """
+import os, socket, time
+
+def main(name, canary):
+    secret = canary[::-1]
+    os.environ["NEIGHBOR"] = secret
+    with open("/tmp/" + name, "w") as file:
+        file.write(secret)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("\\0" + name)
+    listener.listen()
+    print("ready", flush=True)
+    while True:
+        time.sleep(1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One attempt to get out."""
+
+    name: str
+    category: str
+    #: What it tries, a phrase whose subject is the script.
+    tries: str
+    terms: Terms
+    #: The script, if it is bash.
+    script: str = ""
+
+    def why_not(self, language: str, network: str) -> str:
+        """Why it makes no sense for this language and policy; empty if it does."""
+        if self.terms.languages and language not in self.terms.languages:
+            return f"only in {', '.join(self.terms.languages)}"
+        if self.terms.network and network != self.terms.network:
+            return f"only with sandbox_network = {self.terms.network}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the outside saw of a probe's job."""
+
+    #: What the job gave, if it gave something.
+    value: Any = None
+    #: Why it gave nothing.
+    error: str = ""
+    #: What must not have happened: others that ended, processes that are left.
+    damage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row of the report."""
+
+    probe: str
+    category: str
+    language: str
+    tries: str
+    outcome: str
+    evidence: str
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it says that the sandbox does not hold, or says nothing."""
+        return self.outcome not in (HELD, NOT_APPLICABLE)
+
+
+def _collect() -> Iterable[Probe]:
+    for category, module in _MODULES.items():
+        for name, function in vars(module).items():
+            terms = getattr(function, "terms", None)
+            if isinstance(terms, Terms) and function.__module__ == module.__name__:
+                yield Probe(name, category, inspect.getdoc(function) or "", terms)
+    for name, (tries, ending, policy, script) in bash.SCRIPTS.items():
+        yield Probe(name, "shell", tries, Terms(languages=("bash",), network=policy, ending=ending), script)
+
+
+#: The corpus.
+PROBES: Final[tuple[Probe, ...]] = tuple(_collect())
+
+
+def job(probe: Probe, language: str, facts: Facts, *, first: bool = False) -> tuple[str, dict[str, Any]]:
+    """Source and arguments of the job that runs a probe, or its ``first`` part."""
+    described = dataclasses.asdict(facts)
+    if probe.script:
+        return bash.PRELUDE + probe.script, {"facts": described}
+    module = _MODULES[probe.category]
+    arguments = {
+        "modules": {each.__name__: inspect.getsource(each) for each in (inside, module)},
+        "function": probe.terms.first if first else probe.name,
+        "facts": described,
+        "python": facts.python,
+    }
+    return STARTERS[language], arguments
+
+
+def judge(probe: Probe, seen: Seen) -> Outcome:
+    """What a probe's job says about the sandbox."""
+    if seen.damage:
+        return THROUGH, seen.damage
+    value = seen.value
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
+        return value[0], value[1][:400]
+    if probe.terms.ending == "report":
+        return BROKEN, seen.error or f"it gave {json.dumps(value)[:200]}"
+    if seen.error or probe.terms.ending == "any":
+        return HELD, (seen.error or "the job ended").strip().splitlines()[-1][:400]
+    return BROKEN, f"it gave {json.dumps(value)[:200]}"
+
+
+def finding(probe: Probe, language: str, outcome: Outcome) -> Finding:
+    """A row of the report."""
+    return Finding(probe.name, probe.category, language, probe.tries, *outcome)

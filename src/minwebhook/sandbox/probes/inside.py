@@ -1,0 +1,390 @@
+"""What probes use, inside the sandbox. Standard library only: this file travels into the job as text.
+
+A probe is a function of :class:`Facts` that really tries one kind of escape, harmlessly if it succeeds, and gives an
+:data:`Outcome`. What could hurt a machine (signals to all, bombs) is only done where the job itself has seen that it is
+contained; otherwise the outcome is :data:`NOT_CONTAINED`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import resource
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+HELD: Final = "held"
+THROUGH: Final = "got through"
+NOT_APPLICABLE: Final = "not applicable"
+#: A probe that could do harm saw that nothing would stop it, and did not try.
+NOT_CONTAINED: Final = "not contained"
+#: The probe itself failed: it says nothing about the sandbox.
+BROKEN: Final = "broken"
+
+#: One of the words above, and what was seen.
+Outcome = tuple[str, str]
+
+#: First uid of jobs on the rung root (plan.py).
+FIRST_JOB_UID: Final = 1_879_000_000
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the outside tells a probe; JSON values only."""
+
+    rung: str
+    network: str
+    language: str
+    #: Processes outside of the sandbox.
+    server_pid: int = 0
+    zygote_pid: int = 0
+    #: Whether root around the sandbox is root of the machine; in a container with users of its own it is not.
+    root_is_root: bool = True
+    #: Files outside that exist and hold secrets: the database, the bait.
+    hidden: list[str] = field(default_factory=list)
+    #: A text that the server and another job hold in memory, environment, files and queues. Written backwards, so that a
+    #: probe that looks for it does not find its own copy.
+    canary: str = ""
+    #: Listeners outside, on the loopback interface and in the abstract namespace of unix sockets.
+    tcp_port: int = 0
+    udp_port: int = 0
+    abstract: str = ""
+    #: The name under which another job, running now, listens in the abstract namespace and keeps files.
+    neighbor: str = ""
+    #: A System V message queue outside that everybody may read.
+    queue_id: int = -1
+    #: Processes that are left behind are found by this name.
+    mark: str = "probe"
+    python: str = ""
+    python_prefix: str = ""
+    memory_bytes: int = 0
+    processes: int = 0
+    open_files: int = 0
+    file_bytes: int = 0
+    tmp_bytes: int = 0
+    #: What the first part of the probe gave, run by an earlier job.
+    earlier: Any = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a probe is run and judged."""
+
+    #: Languages it makes sense in; empty = all.
+    languages: tuple[str, ...] = ()
+    #: Network policy it makes sense under; empty = both.
+    network: str = ""
+    #: ``report``: the job says how it went. ``cut``: a sandbox that holds ends the job. ``any``: both are good.
+    ending: str = "report"
+    #: Name of the function of the same module that an earlier job runs.
+    first: str = ""
+    #: Whether another job's process and the fork server could be ended by it, or processes be left.
+    destructive: bool = False
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def probe(**terms: Any) -> Callable[[_Function], _Function]:
+    """Makes a function a probe; its docstring says what it tries."""
+
+    def mark(function: _Function) -> _Function:
+        function.terms = Terms(**terms)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+# --- outcomes ---------------------------------------------------------------------------------------------------------
+
+
+def held(evidence: str) -> Outcome:
+    """The sandbox stopped it."""
+    return HELD, evidence
+
+
+def through(evidence: str) -> Outcome:
+    """The sandbox did not stop it."""
+    return THROUGH, evidence
+
+
+def not_applicable(evidence: str) -> Outcome:
+    """It makes no sense here."""
+    return NOT_APPLICABLE, evidence
+
+
+def judged(found: Iterable[str], evidence: str) -> Outcome:
+    """Got through if anything was found."""
+    listed = list(found)
+    return through(", ".join(listed[:8])) if listed else held(evidence)
+
+
+#: How a kernel refuses. Anything else (EINVAL, EFAULT, EBADF…) would be a fault of the probe.
+REFUSALS: Final = frozenset(
+    {
+        errno.EPERM,
+        errno.EACCES,
+        errno.ENOENT,
+        errno.EROFS,
+        errno.ENOSYS,
+        errno.ESRCH,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.EAFNOSUPPORT,
+        errno.EPROTONOSUPPORT,
+        errno.ESOCKTNOSUPPORT,
+        errno.ECONNREFUSED,
+        errno.ENETUNREACH,
+    }
+)
+
+
+def tried(steps: Mapping[str, Callable[[], object]], *, also: Iterable[int] = ()) -> Outcome:
+    """Does every step: got through by the first that raises nothing, held if all are refused.
+
+    ``also`` are further errors by which this is refused.
+    """
+    refusals = REFUSALS | set(also)
+    seen: dict[str, list[str]] = {}
+    for name, step in steps.items():
+        try:
+            step()
+        except OSError as error:
+            if error.errno not in refusals:
+                return BROKEN, f"{name}: {error}"
+            seen.setdefault(errno.errorcode[error.errno or 0], []).append(name)
+        else:
+            return through(name)
+    return held("; ".join(f"{code}: {', '.join(names[:6])}" for code, names in seen.items()))
+
+
+# --- system calls -----------------------------------------------------------------------------------------------------
+
+libc: Final = ctypes.CDLL(None, use_errno=True)
+MACHINE: Final = platform.machine()
+
+#: (x86_64, aarch64); from the kernel's tables, on purpose not shared with the filter they try.
+_NUMBERS: Final = {
+    "add_key": (248, 217),
+    "adjtimex": (159, 171),
+    "acct": (163, 89),
+    "bpf": (321, 280),
+    "capget": (125, 90),
+    "capset": (126, 91),
+    "chroot": (161, 51),
+    "clock_settime": (227, 112),
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "delete_module": (176, 106),
+    "fanotify_init": (300, 262),
+    "finit_module": (313, 273),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fsopen": (430, 430),
+    "fspick": (433, 433),
+    "getpid": (39, 172),
+    "init_module": (175, 105),
+    "io_uring_setup": (425, 425),
+    "ioperm": (173, -1),
+    "iopl": (172, -1),
+    "ioprio_set": (251, 30),
+    "kcmp": (312, 272),
+    "kexec_file_load": (320, 294),
+    "kexec_load": (246, 104),
+    "keyctl": (250, 219),
+    "mbind": (237, 235),
+    "mount_setattr": (442, 442),
+    "move_mount": (429, 429),
+    "mq_open": (240, 180),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
+    "perf_event_open": (298, 241),
+    "personality": (135, 92),
+    "pidfd_getfd": (438, 438),
+    "pidfd_open": (434, 434),
+    "pivot_root": (155, 41),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "ptrace": (101, 117),
+    "quotactl": (179, 60),
+    "reboot": (169, 142),
+    "request_key": (249, 218),
+    "sethostname": (170, 161),
+    "setns": (308, 268),
+    "settimeofday": (164, 170),
+    "swapoff": (168, 225),
+    "swapon": (167, 224),
+    "syslog": (103, 116),
+    "unshare": (272, 97),
+    "userfaultfd": (323, 282),
+    "vmsplice": (278, 75),
+}
+
+
+def number(name: str) -> int:
+    """The number of a system call on this machine."""
+    return _NUMBERS[name][0 if MACHINE == "x86_64" else 1]
+
+
+def checked(result: int, what: str) -> int:
+    """``result``, or an :class:`OSError` of errno if it is negative."""
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def syscall(name: str, *arguments: Any) -> int:
+    """A raw system call. Raises :class:`OSError`."""
+    ctypes.set_errno(0)
+    libc.syscall.restype = ctypes.c_long
+    values = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    return checked(libc.syscall(ctypes.c_long(number(name)), *values), name)
+
+
+def function(name: str, *arguments: Any) -> int:
+    """A function of the C library that gives -1 on failure. Raises :class:`OSError`."""
+    ctypes.set_errno(0)
+    values = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    result: int = getattr(libc, name)(*values)
+    return checked(result, name)
+
+
+def prctl(option: int, *values: int) -> int:
+    """prctl(2). Raises :class:`OSError`."""
+    return function("prctl", option, *values, *(0 for _ in range(4 - len(values))))
+
+
+def in_child(work: Callable[[], int]) -> int:
+    """Runs ``work`` in a forked process; its wait status as an exit code, negative for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        code = 255
+        try:
+            code = work() & 0xFF
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# --- what can be seen from inside -------------------------------------------------------------------------------------
+
+
+def backwards(text: str) -> str:
+    """A text read from its end."""
+    return text[::-1]
+
+
+def holds_canary(facts: Facts, data: bytes) -> bool:
+    """Whether the canary is in ``data``; never makes a copy of it that reads forwards."""
+    return bool(facts.canary) and facts.canary.encode() in data[::-1]
+
+
+def read(path: str, size: int = 1 << 16) -> bytes:
+    """The beginning of a file. Raises :class:`OSError`."""
+    with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs a sandboxed process its import
+        return file.read(size)
+
+
+def process_ids() -> list[int]:
+    """The processes that /proc shows; none where there is none."""
+    with contextlib.suppress(OSError):
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+    return []
+
+
+def own_family() -> set[int]:
+    """This process, its ancestors up to the first of its namespace, and what belongs to them."""
+    family = {os.getpid(), 1}
+    pid = os.getppid()
+    while pid > 1:
+        family.add(pid)
+        try:
+            pid = int(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
+        except OSError:
+            break
+    return family
+
+
+def strangers(facts: Facts, *, up_to: int = 5000) -> list[int]:
+    """Processes that exist and are not of this job. Each job is a PID namespace whose first ids are its own."""
+    family = own_family()
+    found = []
+    for pid in [*range(1, up_to), facts.server_pid, facts.zygote_pid]:
+        if pid < 1 or pid in family:
+            continue
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            found.append(pid)
+        except ProcessLookupError:
+            pass
+        else:
+            found.append(pid)
+    return found
+
+
+def in_own_pid_namespace() -> bool:
+    """Whether this job is a PID namespace of its own: a small one, whose first process is the runner of this job."""
+    if os.getpid() == 1:
+        return True
+    family = own_family()
+    return os.getpid() < 64 and os.getppid() in family and max(process_ids(), default=0) < 64
+
+
+def outer_uid() -> int:
+    """The uid that the kernel counts by, as far as it can be seen: the mapped one inside a user namespace."""
+    uid = os.geteuid()
+    try:
+        for line in read("/proc/self/uid_map").splitlines():
+            inside, outside, count = (int(part) for part in line.split())
+            if inside <= uid < inside + count:
+                return outside + uid - inside
+    except OSError:
+        pass
+    return uid
+
+
+def is_root_outside(facts: Facts) -> bool:
+    """Whether the kernel takes this process for root of the machine, whatever it is called inside."""
+    return outer_uid() == 0 and facts.root_is_root
+
+
+def uncontained(facts: Facts, *limits: int) -> Outcome | None:
+    """None if this job is contained enough to misbehave; otherwise the outcome that says what is missing.
+
+    ``limits`` are resource limits (``resource.RLIMIT_*``) that must be set.
+    """
+    missing = []
+    if not in_own_pid_namespace() or strangers(facts):
+        missing.append("processes of others are in reach")
+    if is_root_outside(facts):
+        missing.append("the kernel sees root: limits do not count")
+    missing += [
+        f"the limit {limit} is not set" for limit in limits if resource.getrlimit(limit)[1] == resource.RLIM_INFINITY
+    ]
+    return (NOT_CONTAINED, "; ".join(missing)) if missing else None
+
+
+def tmp_is_bounded(facts: Facts) -> bool:
+    """Whether /tmp is a file system of its own, no larger than it may be."""
+    if os.stat("/tmp").st_dev == os.stat("/usr").st_dev:  # noqa: PTH116
+        return False
+    room = os.statvfs("/tmp")
+    return 0 < room.f_blocks * room.f_frsize <= facts.tmp_bytes
+
+
+def opened(path: str, flags: int) -> None:
+    """Opens a file and closes it again. Raises :class:`OSError`."""
+    os.close(os.open(path, flags, 0o600))
+
+
+def rename_process(name: str) -> None:
+    """Gives this process a name by which the outside can find it."""
+    libc.prctl(15, name.encode(), 0, 0, 0)

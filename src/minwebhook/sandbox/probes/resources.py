@@ -1,0 +1,202 @@
+"""Probes: taking more than a job's share. Each of them first makes sure that it would be stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import resource
+import signal
+import threading
+import time
+from functools import partial
+
+from minwebhook.sandbox.probes.inside import (
+    NOT_CONTAINED,
+    Facts,
+    Outcome,
+    function,
+    held,
+    probe,
+    through,
+    tmp_is_bounded,
+    tried,
+    uncontained,
+)
+
+_MIB = 1 << 20
+
+
+@probe(destructive=True)
+def fork_bomb(facts: Facts) -> Outcome:
+    """starts processes without end"""
+    missing = uncontained(facts, resource.RLIMIT_NPROC)
+    if missing:
+        return missing
+    allowed = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    started: list[int] = []
+    try:
+        while len(started) <= allowed + 8:
+            pid = os.fork()
+            if pid == 0:
+                time.sleep(30)
+                os._exit(0)
+            started.append(pid)
+    except OSError as error:
+        return held(f"{errno.errorcode[error.errno or 0]} after {len(started)}")
+    finally:
+        for pid in started:
+            os.kill(pid, signal.SIGKILL)
+        for pid in started:
+            os.waitpid(pid, 0)
+    return through(f"{len(started)} processes")
+
+
+@probe(destructive=True)
+def thread_bomb(facts: Facts) -> Outcome:
+    """starts threads without end"""
+    missing = uncontained(facts, resource.RLIMIT_NPROC)
+    if missing:
+        return missing
+    allowed = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    threading.stack_size(64 * 1024)
+    stop = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        while len(started) <= allowed + 8:
+            thread = threading.Thread(target=stop.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        return held(f"no more after {len(started)}")
+    finally:
+        stop.set()
+        for thread in started:
+            thread.join(5)
+    return through(f"{len(started)} threads")
+
+
+@probe(destructive=True)
+def memory_bomb(facts: Facts) -> Outcome:
+    """takes memory without end"""
+    missing = uncontained(facts, resource.RLIMIT_AS)
+    if missing:
+        return missing
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if allowed > facts.memory_bytes:
+        return through(f"a process may have {allowed >> 20} MiB")
+    kept: list[mmap.mmap] = []
+    try:
+        while len(kept) * 16 * _MIB <= allowed:
+            kept.append(mmap.mmap(-1, 16 * _MIB))  # not touched: the address space is what is limited
+    except (OSError, MemoryError):
+        return held(f"no more after {len(kept) * 16} MiB")
+    finally:
+        for piece in kept:
+            piece.close()
+    return through(f"{len(kept) * 16} MiB")
+
+
+@probe()
+def locked_memory(facts: Facts) -> Outcome:
+    """locks memory, which then cannot be swapped out"""
+    size = 4 * _MIB
+    piece = ctypes.create_string_buffer(size)
+    return tried({"mlock": partial(function, "mlock", piece, size)}, also=(errno.ENOMEM, errno.EAGAIN))
+
+
+@probe(destructive=True)
+def disk_bomb(facts: Facts) -> Outcome:
+    """fills /tmp without end"""
+    if not tmp_is_bounded(facts):
+        return NOT_CONTAINED, "/tmp is not a bounded file system of the job's own"
+    piece, written = bytes(_MIB), 0
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    names = [f"/tmp/bomb-{facts.mark}-{index}" for index in range(64)]
+    try:
+        for name in names:
+            with contextlib.suppress(FileExistsError), open(name, "wb", buffering=0) as file:  # noqa: PTH123
+                while file.tell() < facts.file_bytes - _MIB and written <= facts.tmp_bytes:
+                    written += file.write(piece)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return held(f"ENOSPC after {written >> 20} MiB")
+    finally:
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(name)  # noqa: PTH108
+    return through(f"{written >> 20} MiB")
+
+
+@probe(destructive=True)
+def inode_bomb(facts: Facts) -> Outcome:
+    """makes files without end"""
+    if not tmp_is_bounded(facts):
+        return NOT_CONTAINED, "/tmp is not a bounded file system of the job's own"
+    made = 0
+    try:
+        for index in range(40_000):
+            os.mkdir(f"/tmp/inode-{facts.mark}-{index}")  # noqa: PTH102
+            made += 1
+    except OSError as error:
+        return held(f"{errno.errorcode[error.errno or 0]} after {made}")
+    finally:
+        for index in range(made):
+            os.rmdir(f"/tmp/inode-{facts.mark}-{index}")  # noqa: PTH106
+    return through(f"{made} folders")
+
+
+@probe()
+def file_bomb(facts: Facts) -> Outcome:
+    """writes one huge file"""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    fd = os.open(f"/tmp/huge-{facts.mark}", os.O_CREAT | os.O_RDWR)
+    try:
+        # A hole: it takes no space.
+        return tried({"truncate to 1 TiB": lambda: os.ftruncate(fd, 1 << 40)}, also=(errno.EFBIG,))
+    finally:
+        os.close(fd)
+        os.unlink(f"/tmp/huge-{facts.mark}")  # noqa: PTH108
+
+
+@probe(destructive=True)
+def descriptor_bomb(facts: Facts) -> Outcome:
+    """opens files without end"""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if allowed > facts.open_files:
+        return through(f"a process may have {allowed} open files")
+    kept: list[int] = []
+    try:
+        while len(kept) <= allowed:
+            kept.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError as error:
+        return held(f"{errno.errorcode[error.errno or 0]} after {len(kept)}")
+    finally:
+        for fd in kept:
+            os.close(fd)
+    return through(f"{len(kept)} open files")
+
+
+@probe(ending="cut", destructive=True)
+def log_flood(facts: Facts) -> Outcome:
+    """writes log without end"""
+    piece = b"flood " * 10_000
+    for _ in range(2_000):  # 120 MB
+        os.write(1, piece)
+    return through("120 MB of log were taken")
+
+
+@probe(ending="cut", destructive=True, languages=("python3",))
+def huge_result(facts: Facts) -> Outcome:
+    """gives a result beyond every limit"""
+    return through("x" * (80 * _MIB))
+
+
+@probe()
+def core_dumps(facts: Facts) -> Outcome:
+    """fills the disk with the memory of crashed processes"""
+    limit = resource.getrlimit(resource.RLIMIT_CORE)
+    return held("no core dumps") if limit == (0, 0) else through(f"core dumps of {limit[1]} bytes")

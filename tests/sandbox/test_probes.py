@@ -1,0 +1,196 @@
+"""The escape corpus through the real server: every probe in every language, on every rung that this machine has."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minwebhook.runtimes.bait import laid_out, make_canary, processes_named
+from minwebhook.runtimes.ladder import Interpreter, find_interpreter
+from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.sandbox.plan import FIRST_UID
+from minwebhook.sandbox.probes.corpus import NEIGHBOR, PROBES, Finding, Probe, Seen, finding, job, judge
+from minwebhook.sandbox.probes.inside import Facts
+from minwebhook.settings import SandboxSettings
+from tests.conftest import missing
+from tests.sandbox.conftest import (
+    ORDINARY_USER,
+    folder_of,
+    ordinary_environment,
+    ordinary_interpreter,
+    start,
+)
+from tests.server import Client, Server, children, eventually
+
+IS_ROOT = os.geteuid() == 0
+#: What the network policy makes a difference to.
+OF_THE_NETWORK = ("network", "channel")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where probes are run."""
+
+    rung: str
+    network: str
+    #: Whether an ordinary user runs the server.
+    is_ordinary: bool
+
+    @property
+    def name(self) -> str:
+        """For the names of tests."""
+        return f"{self.rung}-{'user' if self.is_ordinary else 'root'}-{self.network}"
+
+
+PLACES = [Place("userns", network, is_ordinary=True) for network in ("host", "none")]
+if IS_ROOT:
+    PLACES += [Place(rung, network, is_ordinary=False) for rung in ("root", "userns") for network in ("host", "none")]
+
+CASES = [
+    pytest.param(place, probe, language, id=f"{place.name}-{probe.name}-{language}")
+    for place in PLACES
+    for probe in PROBES
+    for language in RUNTIMES
+    if not probe.why_not(language, place.network)
+    and (place.network == "host" or probe.category in OF_THE_NETWORK or probe.terms.network)
+]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A server, and the job in it that probes must not reach."""
+
+    place: Place
+    server: Server
+    client: Client
+    facts: Facts
+    neighbor_id: str
+
+    def run(self, probe: Probe, language: str) -> Finding:
+        """The outcome of one probe."""
+        facts = dataclasses.replace(self.facts, language=language)
+        before = children(self.server.pid)
+        if probe.terms.first:
+            earlier = self.job(language, *job(probe, language, facts, first=True))
+            facts = dataclasses.replace(facts, earlier=earlier.value)
+        seen = self.job(language, *job(probe, language, facts))
+        eventually(lambda: not processes_named(facts.mark), f"the end of what {probe.name} left", timeout_s=5)
+        assert children(self.server.pid) == before, "the fork server was ended"
+        assert self.client.job(self.neighbor_id).get("running"), "another job was ended"
+        return finding(probe, language, judge(probe, seen))
+
+    def job(self, language: str, source: str, arguments: dict[str, Any]) -> Seen:
+        """Runs one job."""
+        value = self.client.preview(source, arguments, language=language).json()
+        if isinstance(value, dict) and list(value) == ["error"]:
+            error = value["error"]
+            # A program that left a result and failed
+            return Seen(value=error) if isinstance(error, list) else Seen(error=error["message"])
+        return Seen(value=value)
+
+
+@pytest.fixture(scope="module")
+def fields() -> Iterator[Callable[[Place], Field]]:
+    """Gives the field of a place; one is open at a time."""
+    opened: list[tuple[Place, Field, contextlib.ExitStack]] = []
+
+    def close() -> None:
+        while opened:
+            opened.pop()[2].close()
+
+    def open_at(place: Place) -> Field:
+        if not opened or opened[0][0] != place:
+            close()
+            with contextlib.ExitStack() as stack:
+                field = stack.enter_context(_open(place))
+                opened.append((place, field, stack.pop_all()))
+        return opened[0][1]
+
+    yield open_at
+    close()
+
+
+@contextlib.contextmanager
+def _open(place: Place) -> Iterator[Field]:
+    canary = make_canary()
+    more: dict[str, Any] = {"environment": {"CANARY": canary}}
+    user = ORDINARY_USER if place.is_ordinary and IS_ROOT else None
+    interpreter = find_interpreter("")
+    if user is not None:
+        if not (program := ordinary_interpreter()):
+            missing("a Python interpreter that an ordinary user may run")
+        more = {
+            "environment": {**more["environment"], **ordinary_environment()},
+            "interpreter": program,
+            "run_as": user,
+        }
+        interpreter = Interpreter(str(Path(program).resolve()), "/usr")
+    with folder_of(user) as folder:
+        server = start(place.rung, folder / "data", "--sandbox-network", place.network, **more)
+        try:
+            with _with_neighbor(place, server, folder, interpreter, canary) as field:
+                yield field
+        finally:
+            server.close()
+
+
+@contextlib.contextmanager
+def _with_neighbor(
+    place: Place, server: Server, folder: Path, interpreter: Interpreter, canary: str
+) -> Iterator[Field]:
+    client = server.client()
+    # What another job was given is in the server's memory, too.
+    assert client.preview("def main(secret):\n    return len(secret)", {"secret": canary}).json() == len(canary)
+    (zygote_pid,) = children(server.pid)
+    bait = folder / "bait"
+    bait.mkdir(0o700)
+    if IS_ROOT and place.is_ordinary:
+        os.chown(bait, ORDINARY_USER, ORDINARY_USER)
+    with laid_out(
+        bait,
+        SandboxSettings(sandbox_network=place.network),
+        interpreter,
+        rung=place.rung,
+        server_pid=server.pid,
+        zygote_pid=zygote_pid,
+        hidden=[str(server.data), str(server.data / "minwebhook.db"), str(server.log_file), str(Path(__file__))],
+        canary=canary,
+    ) as facts:
+        arguments = {"name": facts.neighbor, "canary": facts.canary}
+        body = {"content": NEIGHBOR, "language": "python3", "args": arguments}
+        neighbor_id = client.post("/jobs/run/preview", body).text
+        eventually(lambda: "ready" in client.logs(neighbor_id), "the start of the other job")
+        yield Field(place, server, client, facts, neighbor_id)
+
+
+@pytest.mark.parametrize(("place", "probe", "language"), CASES)
+def test_a_probe_is_held(fields: Callable[[Place], Field], place: Place, probe: Probe, language: str) -> None:
+    found = fields(place).run(probe, language)
+    assert not found.is_bad, f"{found.tries}: {found.outcome}: {found.evidence}"
+
+
+WHO = [pytest.param(place, id=place.name) for place in PLACES if place.network == "host"]
+
+
+@pytest.mark.parametrize("place", WHO)
+def test_who_a_job_is_outside(fields: Callable[[Place], Field], place: Place) -> None:
+    """Run by root, each job is a user of its own; run by an ordinary user, that user."""
+    field = fields(place)
+    look = "cat /proc/self/uid_map > result.out; echo; id -u >> result.out"
+    *spans, uid = field.client.preview(look, language="bash").json().splitlines()
+    outside = [
+        int(uid) - int(inside) + int(outer)
+        for inside, outer, count in (span.split() for span in spans)
+        if int(inside) <= int(uid) < int(inside) + int(count)
+    ]
+    if field.place.is_ordinary:
+        assert outside == [os.geteuid() if not IS_ROOT else ORDINARY_USER]
+    else:
+        assert outside[0] >= FIRST_UID
