@@ -174,6 +174,17 @@ def write_programs(facts: Facts) -> Outcome:
 
 
 @probe()
+def writable_mounts(facts: Facts) -> Outcome:
+    """finds a file system besides /tmp that is not mounted read-only"""
+    found = []
+    for place in ("/", "/usr", "/etc", "/etc/ssl", "/dev", "/proc", "/var", facts.python_prefix):
+        with contextlib.suppress(FileNotFoundError):
+            if not os.statvfs(place).f_flag & os.ST_RDONLY:
+                found.append(place)
+    return judged(found, "all are read-only")
+
+
+@probe()
 def own_program(facts: Facts) -> Outcome:
     """overwrites the interpreter through /proc/self/exe"""
     paths = [f"/proc/{pid}/exe" for pid in ("self", "1")] + [facts.python]

@@ -28,6 +28,9 @@ BROKEN: Final = "broken"
 #: One of the words above, and what was seen.
 Outcome = tuple[str, str]
 
+#: Ids of processes that a job has in a PID namespace of its own; bombs use up more, but only their own job's.
+_OWN_PIDS: Final = 64
+
 #: First uid of jobs on the rung root (plan.py).
 FIRST_JOB_UID: Final = 1_879_000_000
 
@@ -299,6 +302,11 @@ def process_ids() -> list[int]:
     return []
 
 
+def outsiders(facts: Facts) -> list[int]:
+    """Processes outside, by their ids there, unless these are so low, as in a container, that the job may have them, too."""
+    return [pid for pid in (facts.server_pid, facts.zygote_pid) if pid > _OWN_PIDS]
+
+
 def own_family() -> set[int]:
     """This process, its ancestors up to the first of its namespace, and what belongs to them."""
     family = {os.getpid(), 1}
@@ -316,7 +324,7 @@ def strangers(facts: Facts, *, up_to: int = 5000) -> list[int]:
     """Processes that exist and are not of this job. Each job is a PID namespace whose first ids are its own."""
     family = own_family()
     found = []
-    for pid in [*range(1, up_to), facts.server_pid, facts.zygote_pid]:
+    for pid in [*range(1, up_to), *outsiders(facts)]:
         if pid < 1 or pid in family:
             continue
         try:
@@ -335,7 +343,7 @@ def in_own_pid_namespace() -> bool:
     if os.getpid() == 1:
         return True
     family = own_family()
-    return os.getpid() < 64 and os.getppid() in family and max(process_ids(), default=0) < 64
+    return os.getpid() < _OWN_PIDS and os.getppid() in family and max(process_ids(), default=0) < _OWN_PIDS
 
 
 def outer_uid() -> int:
@@ -356,19 +364,20 @@ def is_root_outside(facts: Facts) -> bool:
     return outer_uid() == 0 and facts.root_is_root
 
 
-def uncontained(facts: Facts, *limits: int) -> Outcome | None:
+def uncontained(facts: Facts, **limits: int) -> Outcome | None:
     """None if this job is contained enough to misbehave; otherwise the outcome that says what is missing.
 
-    ``limits`` are resource limits (``resource.RLIMIT_*``) that must be set.
+    ``limits`` are the most that resource limits (``AS=…``, as in ``resource.RLIMIT_AS``) may allow.
     """
     missing = []
     if not in_own_pid_namespace() or strangers(facts):
         missing.append("processes of others are in reach")
     if is_root_outside(facts):
         missing.append("the kernel sees root: limits do not count")
-    missing += [
-        f"the limit {limit} is not set" for limit in limits if resource.getrlimit(limit)[1] == resource.RLIM_INFINITY
-    ]
+    for name, most in limits.items():
+        allowed = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
+        if allowed == resource.RLIM_INFINITY or allowed > most:
+            missing.append(f"{name} is {'unlimited' if allowed == resource.RLIM_INFINITY else allowed}")
     return (NOT_CONTAINED, "; ".join(missing)) if missing else None
 
 

@@ -21,6 +21,7 @@ from minwebhook.sandbox.probes.inside import (
     is_root_outside,
     judged,
     outer_uid,
+    outsiders,
     prctl,
     probe,
     process_ids,
@@ -155,7 +156,7 @@ def enter_namespaces(facts: Facts) -> Outcome:
     for pid in dict.fromkeys([os.getpid(), 1, *process_ids()[:8]]):
         for name in ("mnt", "user", "net", "ipc", "uts", "pid"):
             steps[f"{name} of {pid}"] = partial(_enter, f"/proc/{pid}/ns/{name}")
-    for pid in dict.fromkeys([os.getpid(), 1, facts.server_pid]):
+    for pid in dict.fromkeys([os.getpid(), 1, *outsiders(facts)]):
         steps[f"all of {pid}"] = partial(_enter_all, pid)
     # Its own user namespace cannot be entered again by anyone.
     return tried(steps, also=(errno.EINVAL,))

@@ -17,6 +17,7 @@ from minwebhook.sandbox.probes.inside import (
     held,
     judged,
     opened,
+    outsiders,
     probe,
     process_ids,
     rename_process,
@@ -33,7 +34,7 @@ _CLONE_PARENT = 0x00008000
 
 def _targets(facts: Facts) -> list[int]:
     """Processes that belong to others, and the runner of this job."""
-    pids = [facts.server_pid, facts.zygote_pid, os.getppid(), *strangers(facts)[:4]]
+    pids = [*outsiders(facts), os.getppid(), *strangers(facts)[:4]]
     return [pid for pid in dict.fromkeys(pids) if pid > 0 and pid != os.getpid()]
 
 
@@ -51,9 +52,8 @@ def signal_by_number(facts: Facts) -> Outcome:
     steps: dict[str, Callable[[], object]] = {
         f"signal to {pid}": partial(os.kill, pid, signal.SIGCONT) for pid in _targets(facts)
     }
-    for group in (facts.server_pid, facts.zygote_pid):
-        if group > 1:
-            steps[f"signal to group {group}"] = partial(os.killpg, group, signal.SIGCONT)
+    for group in outsiders(facts):
+        steps[f"signal to group {group}"] = partial(os.killpg, group, signal.SIGCONT)
     return tried(steps) if steps else held("there is nothing to name")
 
 
@@ -91,8 +91,8 @@ def memory_of_others(facts: Facts) -> Outcome:
     for pid in [os.getpid(), *_targets(facts)]:
         for call in ("process_vm_readv", "process_vm_writev"):
             steps[f"{call} {pid}"] = partial(syscall, call, pid, vector, 1, vector, 1, 0)
-    for pid in (facts.server_pid, facts.zygote_pid, *strangers(facts)[:4]):
-        if pid > 1 and pid != os.getpid():
+    for pid in (*outsiders(facts), *strangers(facts)[:4]):
+        if pid != os.getpid():
             steps[f"/proc/{pid}/mem"] = partial(opened, f"/proc/{pid}/mem", os.O_RDONLY)
     return tried(steps)
 
@@ -171,8 +171,8 @@ def better_scheduling(facts: Facts) -> Outcome:
         "SCHED_RR": lambda: function("sched_setscheduler", 0, 2, ctypes.byref(parameter)),
         "real-time disk": lambda: syscall("ioprio_set", 1, 0, 1 << 13),
     }
-    for pid in (facts.server_pid, facts.zygote_pid):
-        if pid > 1 and pid != os.getpid():
+    for pid in outsiders(facts):
+        if pid != os.getpid():
             steps[f"nice of {pid}"] = partial(os.setpriority, os.PRIO_PROCESS, pid, 19)
     return tried(steps)
 
@@ -194,8 +194,8 @@ def raise_limits(facts: Facts) -> Outcome:
             raised.append(f"{name} was raised")
         except (ValueError, OSError):
             pass
-    for pid in (facts.server_pid, facts.zygote_pid):
-        if pid > 1 and pid != os.getpid():
+    for pid in outsiders(facts):
+        if pid != os.getpid():
             try:
                 resource.prlimit(pid, resource.RLIMIT_NOFILE)
                 raised.append(f"limits of {pid} were read")

@@ -1,0 +1,90 @@
+"""Each layer of the sandbox, left out alone, lets a probe through: none of them is there for show, and probes can fail.
+
+Run in a container of its own (outer.py); probes that would hurt see that they are not contained, and do nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from minwebhook.sandbox.probes.inside import HELD, NOT_APPLICABLE, NOT_CONTAINED, THROUGH
+from tests.conftest import missing
+from tests.sandbox.conftest import ORDINARY_USER
+from tests.sandbox.weakened import LAYERS
+
+_OUTER: Final = Path(__file__).with_name("outer.py")
+
+#: Layer -> network policy, and the probes that get through without it.
+OPEN: Final[dict[str, tuple[str, list[str]]]] = {
+    "root directory": ("host", ["looks_up"]),
+    "read-only mounts": ("host", ["writable_mounts"]),
+    "PID namespace": ("host", ["see_others", "survivors", "kill_all", "fork_bomb"]),
+    "IPC namespace": ("host", ["ipc_of_the_machine"]),
+    "network namespace": ("none", ["abstract_sockets_outside", "abstract_sockets_of_jobs"]),
+    "uid": ("host", ["become_root"]),
+    "dropping capabilities": ("host", ["capabilities"]),
+    "no_new_privs": ("host", ["no_new_privileges"]),
+    "system call filter": (
+        "host",
+        ["foreign_filter", "keyrings", "personalities", "new_namespaces", "calls_of_ia32", "trace", "netlink"],
+    ),
+    "resource limits": ("host", ["raise_limits", "core_dumps", "memory_bomb", "fork_bomb", "descriptor_bomb"]),
+    "size of /tmp": ("host", ["disk_bomb", "inode_bomb"]),
+    "clean /tmp": ("host", ["files_of_an_earlier_job", "files_of_a_running_job"]),
+    "closing descriptors": ("host", ["leaked_descriptors"]),
+}
+#: Without these layers, in jobs of an ordinary user.
+OPEN_TO_USERS: Final = {
+    "dropping capabilities": ["capabilities"],
+    "system call filter": ["keyrings", "new_namespaces"],
+    "PID namespace": ["see_others"],
+    "resource limits": ["raise_limits"],
+}
+
+
+def outcomes(layer: str, probes: list[str], network: str, rung: str, user: int | None = None) -> dict[str, list[str]]:
+    """What each probe says, by its name: one word per language."""
+    if os.geteuid() != 0:
+        missing("root, for a container to weaken the sandbox in")
+    task: dict[str, Any] = {"layer": layer, "rung": rung, "network": network, "probes": probes, "user": user}
+    run = subprocess.run(
+        [sys.executable, str(_OUTER), json.dumps(task)], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    found: dict[str, list[str]] = {}
+    for row in json.loads(run.stdout):
+        found.setdefault(row["probe"], []).append(row["outcome"])
+    return found
+
+
+def test_every_layer_is_left_out_once() -> None:
+    assert set(OPEN) == set(LAYERS) - {"nothing"}
+
+
+@pytest.mark.parametrize("layer", OPEN)
+def test_without_a_layer_probes_get_through(layer: str) -> None:
+    network, probes = OPEN[layer]
+    for name, words in outcomes(layer, probes, network, "root").items():
+        assert {THROUGH, NOT_CONTAINED} & set(words), f"{name}: {words}"
+
+
+@pytest.mark.parametrize("layer", OPEN_TO_USERS)
+def test_without_a_layer_probes_of_an_ordinary_user_get_through(layer: str) -> None:
+    probes = OPEN_TO_USERS[layer]
+    for name, words in outcomes(layer, probes, "host", "userns", ORDINARY_USER).items():
+        assert {THROUGH, NOT_CONTAINED} & set(words), f"{name}: {words}"
+
+
+@pytest.mark.parametrize(("rung", "user"), [("root", None), ("userns", None), ("userns", ORDINARY_USER)])
+@pytest.mark.parametrize("network", ["host", "none"])
+def test_with_all_layers_none_does(rung: str, user: int | None, network: str) -> None:
+    probes = sorted({name for policy, names in OPEN.values() for name in names if policy in (network, "host")})
+    for name, words in outcomes("nothing", probes, network, rung, user).items():
+        assert set(words) <= {HELD, NOT_APPLICABLE}, f"{name}: {words}"
