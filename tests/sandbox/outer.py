@@ -103,12 +103,16 @@ async def probe(task: dict[str, Any]) -> list[Finding]:
 def main() -> None:
     """Reads the task from the command line."""
     task = json.loads(sys.argv[1])
-    kernel.unshare(_NAMESPACES)
     place = Path(tempfile.mkdtemp(prefix="minwebhook-outer-"))
     if pid := os.fork():
         status = os.waitpid(pid, 0)[1]
         place.rmdir()
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    # Each ends with its parent, and the last one ends everything.
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+    kernel.unshare(_NAMESPACES)
+    if pid := os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
     enter(place)
     if task["user"] is not None:
