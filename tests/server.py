@@ -28,6 +28,8 @@ from typing import Any, Final, TypeVar
 
 ADMIN_TOKEN: Final = "canary-admin-token-5d1f2a"  # looked for in files and environments by tests
 WORKSPACE: Final = "demo"
+#: Paths that are not below ``/api``.
+OUTSIDE: Final = ("/readyz", "/metrics")
 _START_TIMEOUT_S: Final = 30.0
 _ANSWER_TIMEOUT_S: Final = 30.0
 _FIRST_LINE: Final = re.compile(r"minwebhook (?P<version>\S+) listening on (?P<addresses>.+)\n")
@@ -114,7 +116,7 @@ class Client:
         query: Mapping[str, Any] | None = None,
         read: Callable[[http.client.HTTPResponse], bytes] = http.client.HTTPResponse.read,
     ) -> Answer:
-        """One request. ``data`` is sent as JSON; ``path`` below ``/api`` is taken as it is, else below the workspace.
+        """One request. ``data`` is sent as JSON; ``path`` is below the workspace, unless it is below ``/api`` or outside.
 
         ``read`` takes as much of the body as is wanted.
         """
@@ -124,7 +126,7 @@ class Client:
         if data is not None:
             body = json.dumps(data).encode()
             fields.setdefault("Content-Type", "application/json")
-        target = path if path.startswith("/api/") else f"/api/w/{self.workspace}{path}"
+        target = path if path.startswith("/api/") or path in OUTSIDE else f"/api/w/{self.workspace}{path}"
         if query:
             target += "?" + urllib.parse.urlencode(query)
         connection = self._connect()

@@ -30,6 +30,7 @@ import minwebhook
 from minwebhook.api import yaml
 from minwebhook.api.context import Services
 from minwebhook.api.dispatch import Api
+from minwebhook.api.health import probe_handler
 from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
 from minwebhook.auth.job_tokens import JobTokens
@@ -44,6 +45,7 @@ from minwebhook.http.tls import make_context
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.health import Health
 from minwebhook.jobs.idempotency import IdempotencyKeys
 from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.packages import JobPackages, submit_lock_job
@@ -52,6 +54,7 @@ from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
 from minwebhook.jobs.table import JobTable
+from minwebhook.observability.figures import Tally, TrafficFigures
 from minwebhook.packages.sets import PackageSets
 from minwebhook.packages.uv import Interpreter
 from minwebhook.runtimes.fleet import Fleet
@@ -81,8 +84,11 @@ _SWEEP_EVERY_S = 3600.0
 #: Objects made for each collection of the young ones, and so on. With CPython's own numbers each job pays for a collection.
 _COLLECTOR_THRESHOLDS = (10_000, 20, 20)
 
+#: Connections at once to the addresses of ``metrics_listen``.
+_MAX_PROBES = 32
+
 #: Files that are open besides connections and children.
-_SPARE_FILES = 64
+_SPARE_FILES = 64 + _MAX_PROBES
 
 
 async def run(settings: Settings) -> None:
@@ -92,27 +98,38 @@ async def run(settings: Settings) -> None:
     tls = make_context(settings.server.tls_cert, settings.server.tls_key) if settings.server.tls_cert else None
     # Before anything is made that would be left behind by an address that cannot be had. Early clients wait.
     listeners = open_listeners(settings.server.listen, tls)
+    probe_listeners: list[Listener] = []
     try:
+        if settings.server.metrics_listen:
+            probe_listeners = open_listeners(settings.server.metrics_listen, setting="metrics_listen")
         database = Database.open(data / FILE_NAME)  # refused while another server uses it
         try:
             shutil.rmtree(data / "sandbox", ignore_errors=True)  # what a killed server left
-            await _Program(settings, data, database, listeners).run()
+            await _Program(settings, data, database, listeners, probe_listeners).run()
         finally:
             database.close()
             shutil.rmtree(data / "sandbox", ignore_errors=True)
     finally:
-        for listener in listeners:
+        for listener in [*listeners, *probe_listeners]:
             listener.close()
 
 
 class _Program:
     """The parts of one running server."""
 
-    def __init__(self, settings: Settings, data: Path, database: Database, listeners: list[Listener]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        data: Path,
+        database: Database,
+        listeners: list[Listener],
+        probe_listeners: list[Listener],
+    ) -> None:
         self._settings = settings
         self._data = data
         self._database = database
         self._listeners = listeners
+        self._probe_listeners = probe_listeners
         self._addresses = [listener.address for listener in listeners]
         first = next((address for address in self._addresses if address.startswith("http")), "http://localhost")
         self._base_url = settings.server.base_url or first
@@ -181,15 +198,16 @@ class _Program:
                     packages = await self._make_packages(fleet, reached)
                     executor = self._make_executor(fleet, reached.rung, packages, has_own_uids=zygote.has_own_uids)
                     workers.start_soon(executor.run, self._settings.worker_count)
-                    await self._serve(executor)
+                    await self._serve(executor, self._make_health(fleet, reached))
                     workers.cancel_scope.cancel(reason="shutdown")
                 savers.cancel_scope.cancel(reason="shutdown")
             fleet.stop()
             services.cancel_scope.cancel(reason="shutdown")
 
-    async def _serve(self, executor: Executor) -> None:
+    async def _serve(self, executor: Executor, health: Health) -> None:
         self._restore_jobs()
         await self._find_locks()
+        routes = all_routes()
         description = api_document()
         services = Services(
             settings=self._settings,
@@ -208,22 +226,47 @@ class _Program:
             storages=self._storages,
             upload_journal=self._upload_journal,
             hook_secrets=self._hook_secrets,
+            requests=Tally(),
+            traffic=TrafficFigures(),
+            health=health,
+            routes={route.endpoint: route for route in routes},
         )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._drain_jobs, services)
-            await nursery.start(
-                lambda task_status: serve(
-                    self._listeners,
-                    Api(all_routes(), services).handle,
-                    _open_files_for(self._settings),
-                    shutdown=self._shutdown,
-                    grace_s=self._settings.server.grace_s,
-                    report_error=_report_error,
-                    task_status=task_status,
+        limits = _open_files_for(self._settings)
+        async with trio.open_nursery() as probes:
+            # They are answered until the drain is over, and told that it goes on.
+            if self._probe_listeners:
+                await probes.start(self._serve_probes, services, limits)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._drain_jobs, services)
+                await nursery.start(
+                    lambda task_status: serve(
+                        self._listeners,
+                        Api(routes, services).handle,
+                        limits,
+                        shutdown=self._shutdown,
+                        grace_s=self._settings.server.grace_s,
+                        report_error=_report_error,
+                        figures=services.traffic,
+                        task_status=task_status,
+                    )
                 )
-            )
-            _relax_collector()
-            print(f"minwebhook {minwebhook.__version__} listening on {' '.join(self._addresses)}", flush=True)
+                _relax_collector()
+                print(f"minwebhook {minwebhook.__version__} listening on {' '.join(self._addresses)}", flush=True)
+            probes.cancel_scope.cancel(reason="shutdown")
+
+    async def _serve_probes(
+        self, services: Services, limits: HttpSettings, *, task_status: trio.TaskStatus[tuple[str, ...]]
+    ) -> None:
+        logger.info("metrics and readiness on %s", " ".join(listener.address for listener in self._probe_listeners))
+        await serve(
+            self._probe_listeners,
+            probe_handler(services),
+            dataclasses.replace(limits, max_connections=_MAX_PROBES),
+            shutdown=trio.Event(),
+            grace_s=0,
+            report_error=_report_error,
+            task_status=task_status,
+        )
 
     async def _drain_jobs(self, services: Services) -> None:
         """Async jobs that run when the shutdown begins have the grace, too."""
@@ -277,6 +320,16 @@ class _Program:
         )
         await sets.sweep()
         return JobPackages(sets, self._scripts, usual_surroundings(self._settings.sandbox).network, version)
+
+    def _make_health(self, fleet: Fleet, reached: Reached) -> Health:
+        return Health(
+            self._database,
+            self._jobs,
+            fleet,
+            reached,
+            data=self._data,
+            min_free_disk_bytes=self._settings.server.min_free_disk_bytes,
+        )
 
     def _make_executor(self, fleet: Fleet, rung: Rung, packages: JobPackages, *, has_own_uids: bool) -> Executor:
         settings = self._settings

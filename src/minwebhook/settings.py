@@ -54,6 +54,13 @@ class ServerSettings:
     admin_token: str = _setting(
         "", "Token accepted as the admin's, instead of one made at the first start.", secret=True, flag=False
     )
+    metrics_listen: tuple[str, ...] = _setting(
+        (), "Addresses that answer /metrics and /readyz to everyone, and nothing else, as in listen, without TLS."
+    )
+    metrics_public: bool = _setting(False, "Answer /metrics on the usual addresses, too, to callers without a token.")
+    min_free_disk_bytes: int = _setting(
+        64 * MIB, "Room on the disk of data below which the server does not count as ready.", low=0
+    )
     grace_s: float = _setting(30.0, "Seconds that requests and running jobs get to finish at shutdown.", low=0)
     access_log: bool = _setting(True, "Write a log line for every request.")
     log_level: str = _setting("info", "Least severe log line written.", choices=("debug", "info", "warning", "error"))

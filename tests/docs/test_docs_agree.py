@@ -10,12 +10,14 @@ import pytest
 
 import minwebhook
 from minwebhook.api.routes import all_routes
+from minwebhook.observability.metrics import METRICS
 from minwebhook.settings import CATALOGUE, SettingInfo
 from minwebhook.webhooks.query import CONTROL
 from tests.docs.pages import PAGES, ROOT
 
 _LINK: Final = re.compile(r"\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
+_ROUTE: Final = re.compile(r"`[A-Z]+ /")
 _PARAMETER: Final = re.compile(r"`([a-z0-9_]+)(?:=[^`]+)?`")
 
 
@@ -53,8 +55,19 @@ def test_every_setting_is_documented_as_it_is() -> None:
 
 
 def test_every_route_is_documented_and_no_other() -> None:
-    shown = {row[0].strip("`") for row in table_rows(ROOT / "docs" / "api.md") if "/api/" in row[0]}
+    shown = {row[0].strip("`") for row in table_rows(ROOT / "docs" / "api.md") if _ROUTE.match(row[0])}
     assert shown == {f"{route.method} {route.pattern}" for route in all_routes()}
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    shown = {
+        row[0]: row[1:] for row in table_rows(ROOT / "docs" / "operations.md") if row[0].startswith("`minwebhook_")
+    }
+    wanted = {
+        f"`{info.full_name}`": [info.kind, ", ".join(f"`{label}`" for label in info.labels), info.sentence]
+        for info in METRICS
+    }
+    assert shown == wanted
 
 
 def test_every_parameter_of_a_run_is_documented_and_no_other() -> None:

@@ -23,10 +23,13 @@ from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound,
 from minwebhook.http.codecs import decode_json, prefers_cbor
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request, Response
+from minwebhook.http.routing import Route
 from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.health import Health
 from minwebhook.jobs.idempotency import IdempotencyKeys
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
+from minwebhook.observability.figures import Tally, TrafficFigures
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import Settings
 from minwebhook.storage.journal import UploadJournal
@@ -47,7 +50,9 @@ class Access(enum.Enum):
     TOKEN = "token"  # noqa: S105 - a word, not a secret
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(
+    frozen=True, slots=True, eq=False
+)  # compared and hashed by identity: each request is counted by its endpoint
 class Endpoint:
     """What the router finds: the function, and what calling it means for authorization."""
 
@@ -84,6 +89,12 @@ class Services:
     upload_journal: UploadJournal
     #: Secrets of senders by name.
     hook_secrets: Mapping[str, bytes]
+    #: Answered requests by endpoint (None: no route) and status.
+    requests: Tally[tuple[Endpoint | None, int]]
+    traffic: TrafficFigures
+    health: Health
+    #: The route of each endpoint.
+    routes: dict[Endpoint, Route[Endpoint]]
     is_draining: bool = False
 
 

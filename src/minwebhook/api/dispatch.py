@@ -12,10 +12,13 @@ from minwebhook.api.context import Context, Endpoint, Services, authorize
 from minwebhook.errors import ApiError, NotFound
 from minwebhook.http.messages import Request, Response
 from minwebhook.http.routing import Route, Router
+from minwebhook.http.transport import Disconnected
 
 logger = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
+#: As which a request is counted whose client left before the answer (nginx's word for it).
+_CLIENT_LEFT = 499
 _ANY_ORIGIN = ("Access-Control-Allow-Origin", "*")
 #: What a preflight is told, whatever it asked (upstream's answer).
 _PREFLIGHT = (
@@ -31,6 +34,7 @@ class Api:
     def __init__(self, routes: list[Route[Endpoint]], services: Services) -> None:
         self._router: Router[Endpoint] = Router(routes)
         self._services = services
+        self._requests = services.requests
         self._logs_access = services.settings.server.access_log and logger.isEnabledFor(logging.INFO)
 
     async def handle(self, request: Request) -> Response:
@@ -49,13 +53,19 @@ class Api:
                 response = await endpoint.call(context)
         except ApiError as error:
             response = _error_response(error, request)
+        except Exception as error:
+            status = _CLIENT_LEFT if isinstance(error, Disconnected) else _SERVER_ERROR
+            self._requests.add((endpoint, status), time.perf_counter() - started)
+            raise
         finally:
             if context is not None and context.uploads is not None:
                 await context.uploads.discard()  # noqa: ASYNC102 - it bounds itself
         if endpoint.cors if endpoint is not None else self._has_cors(request.path):
             _allow_any_origin(response)
+        took_s = time.perf_counter() - started
+        self._requests.add((endpoint, response.status), took_s)
         if self._logs_access or response.status >= _SERVER_ERROR:
-            _log(request, response, time.perf_counter() - started, context.started_job if context else None)
+            _log(request, response, took_s, context.started_job if context else None)
         return response
 
     def _has_cors(self, path: str) -> bool:

@@ -15,6 +15,7 @@ from minwebhook.api import (
     dead_letters,
     dependencies,
     files,
+    health,
     job_cancel,
     job_lists,
     jobs,
@@ -128,12 +129,28 @@ _NULL: Final[Schema] = {"type": "null"}
 
 OPERATIONS: Final[Mapping[Call, Operation]] = {
     system.version: Operation(_text("`CE v` and the version.")),
-    system.health_status: Operation(
+    health.status: Operation(
         {
-            200: Answer("It can.", {_JSON: ref("Health")}),
+            200: Answer("It can, or most of it.", {_JSON: ref("Health")}),
             503: Answer("It cannot, or it is shutting down.", {_JSON: ref("Health")}),
+        },
+        parameters.FORCE,
+        errors=(400,),
+    ),
+    health.detailed: Operation(
+        {
+            200: Answer("What was seen.", {_JSON: ref("HealthDetails")}),
+            503: Answer("The same, if nothing can be stored or it is shutting down.", {_JSON: ref("HealthDetails")}),
+        },
+        parameters.FORCE,
+    ),
+    health.ready: Operation(
+        {
+            200: Answer("They are.", {_JSON: ref("Readiness")}),
+            503: Answer("They are not.", {_JSON: ref("Readiness")}),
         }
     ),
+    health.metrics: Operation(_text("The figures; `docs/operations.md` lists them.")),
     system.openapi_json: Operation(_json({"type": "object"}, "This document.")),
     system.openapi_yaml: Operation({200: Answer("This document.", {"application/yaml": {"type": "object"}})}),
     system.whoami: Operation(_json(ref("User"), "The caller.")),

@@ -321,6 +321,8 @@ OF_TAG_COUNTS: Final = (
 
 # --- of scripts -------------------------------------------------------------------------------------------------------
 
+FORCE: Final = (flag("force", "Looks again, unless that was done within the last second."),)
+
 SKIP_IF_NOOP: Final = flag("skip_if_noop", "Makes no version if nothing would change; the answer is the last one.")
 
 #: Of ``scripts/list``.

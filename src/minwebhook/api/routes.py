@@ -8,6 +8,7 @@ from minwebhook.api import (
     dead_letters,
     dependencies,
     files,
+    health,
     job_cancel,
     job_lists,
     jobs,
@@ -53,7 +54,10 @@ def all_routes() -> list[Route[Endpoint]]:
     run, read, write = "run", "read", "write"
     routes = [
         _public("GET", "/api/version", system.version),
-        _public("GET", "/api/health/status", system.health_status),
+        _public("GET", "/api/health/status", health.status),
+        _route("GET", "/api/health/detailed", health.detailed, "health", read),
+        _public("GET", "/readyz", health.ready),
+        _optional("GET", "/metrics", health.metrics, "health", read),
         _public("GET", "/api/openapi.json", system.openapi_json),
         _public("GET", "/api/openapi.yaml", system.openapi_yaml),
         _route("GET", "/api/users/whoami", system.whoami, "users", read),

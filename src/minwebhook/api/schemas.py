@@ -50,6 +50,7 @@ def record(properties: Mapping[str, Schema], *, optional: Mapping[str, Schema] |
 ANYTHING: Final[Schema] = {}
 _OBJECT: Final[Schema] = {"type": "object"}
 _INTEGER: Final[Schema] = {"type": "integer"}
+_NUMBER: Final[Schema] = {"type": "number"}
 #: Hashes are lower-case where the server writes them.
 _HASH: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 _SMALL: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
@@ -462,6 +463,7 @@ _FILES: Final[Mapping[str, Schema]] = {
 
 # --- tokens, the server, errors ---------------------------------------------------------------------------------------
 
+_HEALTH: Final[Schema] = {"type": "string", "enum": ["healthy", "degraded", "unhealthy"]}
 _REST: Final[Mapping[str, Schema]] = {
     "NewToken": {
         **record(
@@ -505,12 +507,52 @@ _REST: Final[Mapping[str, Schema]] = {
     ),
     "Health": record(
         {
-            "status": {"type": "string", "enum": ["healthy", "unhealthy"]},
+            "status": _HEALTH,
             "checked_at": TIME,
             "database_healthy": BOOLEAN,
             "workers_alive": _INTEGER,
         },
         optional={"draining": described(BOOLEAN, "true while the server shuts down.")},
+    ),
+    "Readiness": record({"ready": BOOLEAN, "reasons": array(TEXT)}),
+    "HealthDetails": record(
+        {
+            "status": _HEALTH,
+            "checked_at": TIME,
+            "version": TEXT,
+            "reasons": array(TEXT),
+            "draining": BOOLEAN,
+            "checks": record(
+                {
+                    "database": record(
+                        {
+                            "healthy": BOOLEAN,
+                            "latency_ms": _NUMBER,
+                            "pool": record({"size": _INTEGER, "idle": _INTEGER, "max_connections": _INTEGER}),
+                        }
+                    ),
+                    "workers": record(
+                        {
+                            "healthy": BOOLEAN,
+                            "active_count": _INTEGER,
+                            "worker_groups": array(TEXT),
+                            "min_version": TEXT,
+                            "versions": array(TEXT),
+                        }
+                    ),
+                    "queue": record({"pending_jobs": _INTEGER, "running_jobs": _INTEGER, "oldest_pending_s": _NUMBER}),
+                    "disk": record({"healthy": BOOLEAN, "free_bytes": _INTEGER}),
+                    "sandbox": record(
+                        {
+                            "rung": TEXT,
+                            "description": TEXT,
+                            "missing": array(record({"name": TEXT, "reason": TEXT, "cure": TEXT})),
+                        }
+                    ),
+                    "readiness": record({"healthy": BOOLEAN}),
+                }
+            ),
+        }
     ),
     "Problem": {
         **record({"type": TEXT, "title": TEXT, "status": _INTEGER, "detail": TEXT}),

@@ -126,11 +126,14 @@ def _stream(context: Context, start: EventId, options: UpdateOptions, *, is_cont
     on_disconnect = context.request.on_disconnect
 
     async def write(events: EventWriter) -> None:
+        traffic = context.services.traffic
         with trio.CancelScope() as connected:
             forget = on_disconnect(connected.cancel)
+            traffic.streams += 1
             try:
                 await follower.write(events, is_continued=is_continued)
             finally:
+                traffic.streams -= 1
                 forget()
         if connected.cancelled_caught:
             raise Disconnected

@@ -52,7 +52,12 @@ async def connect(context: Context) -> Response:
         raise PermissionDenied("a page of another origin cannot use the cookie; send a token of its own")
 
     async def talk(socket: WebSocket) -> None:
-        await _Conversation(context, socket).hold()
+        traffic = context.services.traffic
+        traffic.websockets += 1
+        try:
+            await _Conversation(context, socket).hold()
+        finally:
+            traffic.websockets -= 1
 
     return accept_websocket(context.request, talk, subprotocols=messages.SUBPROTOCOLS)
 

@@ -30,6 +30,7 @@ import trio
 from minwebhook.db import copies, functions
 from minwebhook.db.migrations import MIGRATIONS, Migration, migrate
 from minwebhook.errors import SettingsError, Unavailable
+from minwebhook.observability.figures import CommitFigures
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class Database:
         self._batches: deque[_Batch] = deque()
         self._pending = 0
         self._wake = trio.Event()
+        self.figures = CommitFigures()
         self._is_committing = False
         self._has_ended = False
         self._is_closed = False
@@ -216,6 +218,31 @@ class Database:
             if batch.error is not None:
                 raise _unavailable(batch.error)
 
+    async def probe(self) -> None:
+        """Return when something small that changes nothing was written to the disk; raises :class:`Unavailable`."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            connection.execute(f"PRAGMA user_version = {version}")
+
+        await self.transact(work)
+
+    @property
+    def pending_count(self) -> int:
+        """Writes that wait for their transaction."""
+        return self._pending
+
+    @property
+    def reader_counts(self) -> tuple[int, int, int]:
+        """Connections that read lists: how many are open, how many of them idle, how many there may be."""
+        idle, busy = len(self._idle_readers), int(self._reader_limiter.borrowed_tokens)
+        return idle + busy, idle, READER_THREADS
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def read(self, sql: str, params: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows of a query, read in the loop: for look-ups by key only. Sees what is committed."""
         if self._is_closed:
@@ -302,6 +329,7 @@ class Database:
     def _commit_oldest(self) -> None:
         """Run the oldest batch as one transaction and tell its waiters."""
         batch = self._batches.popleft()
+        started = time.perf_counter()
         lost: Exception | None = _TransactionLost("interrupted")
         self._is_committing = True
         try:
@@ -315,7 +343,11 @@ class Database:
         except sqlite3.Error as error:
             lost = error
         finally:
-            if lost is not None:
+            if lost is None:
+                self.figures.commits.add(time.perf_counter() - started)
+                self.figures.writes += len(batch.writes)
+            else:
+                self.figures.failures += 1
                 self._roll_back()
             self._is_committing = False
             self._finish(batch, lost)

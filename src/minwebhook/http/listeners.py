@@ -48,34 +48,36 @@ class Listener:
                     self.path.unlink()
 
 
-def open_listeners(addresses: Sequence[str], tls: ssl.SSLContext | None = None) -> list[Listener]:
+def open_listeners(
+    addresses: Sequence[str], tls: ssl.SSLContext | None = None, *, setting: str = "listen"
+) -> list[Listener]:
     """Listen on every address, all or none. TCP addresses speak https if ``tls`` is given; unix sockets never do.
 
     ``host:port`` listens on each address the name stands for; port 0 takes any free one. The socket file of a server
-    that died is replaced. Blocks for name lookups: for the start only. Raises :class:`SettingsError`.
+    that died is replaced. Blocks for name lookups: for the start only. Raises :class:`SettingsError` naming ``setting``.
     """
     listeners: list[Listener] = []
     try:
         for address in addresses:
             if address.startswith("unix:"):
-                listeners.append(_listen_unix(address))
+                listeners.append(_listen_unix(address, setting))
             else:
-                listeners.extend(_listen_tcp(address, tls))
+                listeners.extend(_listen_tcp(address, tls, setting))
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
     if not listeners:
-        raise SettingsError("listen: give at least one address, host:port or unix:PATH")
+        raise SettingsError(f"{setting}: give at least one address, host:port or unix:PATH")
     return listeners
 
 
-def _listen_tcp(address: str, tls: ssl.SSLContext | None) -> list[Listener]:
-    host, port = _split(address)
+def _listen_tcp(address: str, tls: ssl.SSLContext | None, setting: str) -> list[Listener]:
+    host, port = _split(address, setting)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise SettingsError(f"listen: {address!r} is not a known host: {error}") from error
+        raise SettingsError(f"{setting}: {address!r} is not a known host: {error}") from error
     listeners: list[Listener] = []
     unavailable: OSError | None = None
     try:
@@ -96,19 +98,19 @@ def _listen_tcp(address: str, tls: ssl.SSLContext | None) -> list[Listener]:
     except OSError as error:
         for listener in listeners:
             listener.close()
-        raise SettingsError(f"listen: cannot listen on {address!r}: {error.strerror}") from error
+        raise SettingsError(f"{setting}: cannot listen on {address!r}: {error.strerror}") from error
     return listeners
 
 
-def _split(address: str) -> tuple[str, int]:
+def _split(address: str, setting: str) -> tuple[str, int]:
     host, colon, digits = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise SettingsError(f"listen: write an IPv6 address in brackets, like [::1]:8000, not {address!r}")
+        raise SettingsError(f"{setting}: write an IPv6 address in brackets, like [::1]:8000, not {address!r}")
     is_port = digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= _MAX_PORT
     if not (host and colon and is_port):
-        raise SettingsError(f"listen: {address!r} is neither host:port nor unix:PATH")
+        raise SettingsError(f"{setting}: {address!r} is neither host:port nor unix:PATH")
     return host, int(digits)
 
 
@@ -133,14 +135,14 @@ def _printable(sock: socket.socket, tls: ssl.SSLContext | None) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _listen_unix(address: str) -> Listener:
+def _listen_unix(address: str, setting: str) -> Listener:
     path = Path(address.removeprefix("unix:"))
     if path == Path():
-        raise SettingsError(f"listen: {address!r} names no file")
+        raise SettingsError(f"{setting}: {address!r} names no file")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        _remove_stale(path)
+        _remove_stale(path, setting)
         # The mode must be right from the first moment; chmod after bind would leave a gap.
         before = os.umask(_UNIX_UMASK)
         try:
@@ -151,19 +153,19 @@ def _listen_unix(address: str) -> Listener:
         return Listener(sock, f"unix:{path}", path=path, inode=_inode(path))
     except OSError as error:
         sock.close()
-        raise SettingsError(f"listen: cannot listen on {address!r}: {error.strerror or error}") from error
+        raise SettingsError(f"{setting}: cannot listen on {address!r}: {error.strerror or error}") from error
     except BaseException:
         sock.close()
         raise
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, setting: str) -> None:
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise SettingsError(f"listen: {str(path)!r} exists and is not a socket")
+        raise SettingsError(f"{setting}: {str(path)!r} exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -173,7 +175,7 @@ def _remove_stale(path: Path) -> None:
             return
         except BlockingIOError:
             pass  # its backlog is full: somebody is there
-    raise SettingsError(f"listen: another server is listening on {str(path)!r}")
+    raise SettingsError(f"{setting}: another server is listening on {str(path)!r}")
 
 
 def _inode(path: Path) -> tuple[int, int]:

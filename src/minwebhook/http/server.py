@@ -22,6 +22,7 @@ from minwebhook.http.disconnects import DisconnectWatcher
 from minwebhook.http.listeners import Listener
 from minwebhook.http.messages import Handler
 from minwebhook.http.transport import Disconnected, SocketTransport, Transport
+from minwebhook.observability.figures import TrafficFigures
 from minwebhook.settings import HttpSettings
 
 #: Pause after the process or the system ran out of descriptors or memory, in seconds (as trio.serve_listeners).
@@ -39,15 +40,16 @@ async def serve(
     shutdown: trio.Event,
     grace_s: float,
     report_error: ReportError,
+    figures: TrafficFigures | None = None,
     task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer requests with ``handler`` until ``shutdown`` is set, then drain; closes ``listeners`` in any case.
 
     Started with the printable addresses. Draining: no more accepts, idle connections leave at once, requests under way
     finish and close their connection, and whoever is left after ``grace_s`` seconds is cancelled. What a handler raises
-    goes to ``report_error`` with the request's id, and nothing of it ends the server.
+    goes to ``report_error`` with the request's id, and nothing of it ends the server. Connections are counted in ``figures``.
     """
-    server = _Server(handler, limits, report_error)
+    server = _Server(handler, limits, report_error, figures or TrafficFigures())
     try:
         async with trio.open_nursery() as services:
             service = server.service
@@ -76,7 +78,10 @@ def _close(listeners: Sequence[Listener]) -> None:
 class _Server:
     """The connections of one :func:`serve`."""
 
-    def __init__(self, handler: Handler, limits: HttpSettings, report_error: ReportError) -> None:
+    def __init__(
+        self, handler: Handler, limits: HttpSettings, report_error: ReportError, figures: TrafficFigures
+    ) -> None:
+        self._figures = figures
         self._limits = limits
         self._report_error = report_error
         self._slots = trio.Semaphore(limits.max_connections)
@@ -129,6 +134,8 @@ class _Server:
         return True
 
     async def _serve_socket(self, sock: socket.socket, peer: str, listener: Listener) -> None:
+        self._figures.accepted += 1
+        self._figures.connections += 1
         try:
             transport = await self._open_transport(sock, listener)
             scheme = "http" if listener.tls is None else "https"
@@ -148,6 +155,7 @@ class _Server:
         finally:
             sock.close()
             self._slots.release()
+            self._figures.connections -= 1
 
     async def _open_transport(self, sock: socket.socket, listener: Listener) -> Transport:
         sock.setblocking(False)

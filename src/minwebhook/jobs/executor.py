@@ -98,6 +98,11 @@ class Executor:
         self._used: list[tuple[Child, ChildPool]] = []
         self._sweep = trio.Event()
 
+    @property
+    def dedicated_count(self) -> int:
+        """Processes that wait for the next job of their script."""
+        return len(self._reuse)
+
     async def run(self, workers: int) -> None:
         """Runs jobs until cancelled; the jobs that run then are put back into the queue."""
         self._fleet.refill()

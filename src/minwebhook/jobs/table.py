@@ -38,6 +38,7 @@ from minwebhook.jobs.pressure import Pressure, QueueLimits
 from minwebhook.jobs.queue import JobQueue
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.watch import Watchers
+from minwebhook.observability.figures import JobFigures
 from minwebhook.times import now_ms
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class JobTable:
         self._nothing_runs = trio.Event()
         self._being_stored: set[UUID] = set()
         self.watchers = Watchers()
+        self.figures = JobFigures()
         self.queued_count = 0
         self.running_count = 0
 
@@ -345,12 +347,24 @@ class JobTable:
         job.outcome = outcome
         job.completed_at_ms = self._clock()
         job.duration_ms = duration_ms
+        self._count(job)
         if (done := self._done.pop(job.id, None)) is not None:
             done.set()
         self.watchers.tell(job.id)
         self._ended.append(job)
         self._saver.set()
         self._tell_if_nothing_runs()
+
+    def _count(self, job: Job) -> None:
+        figures, timing = self.figures, job.timing
+        figures.ended(job.state.value)
+        if timing is not None:
+            if (
+                job.submitted_s and not job.failures
+            ):  # not of jobs that an earlier run of the server took, or of retries
+                figures.queue_s.add(timing.queue_s)
+            figures.start_s.add(timing.start_s)
+            figures.run_s.add(timing.run_s)
 
     def requeue(self, job: Job, *, pause_ms: int = 0) -> None:
         """A run that was interrupted by the end of the server, or could not begin, does not count; there will be another."""
@@ -497,6 +511,19 @@ class JobTable:
     def due_count(self) -> int:
         """Jobs of all workspaces that run or could: not those that are scheduled for later."""
         return self.running_count + self.queued_count - self._queue.later_count(self._clock())
+
+    @property
+    def unsaved_count(self) -> int:
+        """Ended jobs whose rows are not on disk yet."""
+        return len(self._ended)
+
+    def oldest_due_ms(self) -> int | None:
+        """Since when the job waits that is due for longest; None if none is. Looks at the jobs in front of it."""
+        now = self._clock()
+        for job in self._jobs.values():  # about in the order in which they were made
+            if job.state is JobState.QUEUED and job.scheduled_for_ms <= now:
+                return max(job.created_at_ms, job.scheduled_for_ms)
+        return None
 
     @property
     def is_stopping(self) -> bool:

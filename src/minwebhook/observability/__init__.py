@@ -1,1 +1,1 @@
-"""What operators see: the structured log."""
+"""What operators see: the structured log, and figures."""

@@ -79,6 +79,11 @@ class Fleet:
         return self._first.zygote.version
 
     @property
+    def is_running(self) -> bool:
+        """Whether the usual fork server can be asked for children."""
+        return self._first.zygote.is_running
+
+    @property
     def families(self) -> list[Family]:
         """All that run."""
         return [self._first, *self._others.values()]

@@ -39,6 +39,16 @@ class ChildPool:
         """Children that wait for a job."""
         return len(self._ready)
 
+    @property
+    def starting_count(self) -> int:
+        """Children that were asked for and are not ready."""
+        return self._starting
+
+    @property
+    def waiting_count(self) -> int:
+        """Jobs that wait for a child."""
+        return len(self._waiting)
+
     def refill(self) -> None:
         """Asks for as many children as are missing."""
         wanted = (self._target if self._used else self._idle_target) + len(self._waiting)
@@ -128,6 +138,10 @@ class ReusePool:
         self._max_idle = max_idle
         self._idle: OrderedDict[Child, str] = OrderedDict()
         self._by_key: dict[str, list[Child]] = {}
+
+    def __len__(self) -> int:
+        """Children that wait."""
+        return len(self._idle)
 
     def take(self, key: str) -> Child | None:
         """A waiting child of this script version, the one used last; None if there is none."""

@@ -89,6 +89,11 @@ class Zygote:
         """Process id of the running fork server's outer process."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it can be asked for children; not for a moment after it died."""
+        return self._control is not None
+
     def spawn(self, language: str, deliver: Deliver) -> None:
         """Asks for a child; ``deliver`` is called from the loop when it is ready or cannot be had."""
         child_id = next(self._ids)

@@ -60,7 +60,7 @@ RULES: Final = (
     ),
     Rule(
         "queued_without_arguments",
-        "queued jobs without arguments, which cannot run",
+        "queued jobs whose arguments are lost; they run without",
         "SELECT count(*) FROM job WHERE status = 'queued' AND args IS NULL",
     ),
     Rule(
