@@ -162,6 +162,8 @@ class _Program:
         self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
         self._internal_url = next(filter(None, map(_local_url, self._addresses)), self._base_url)
         self._shutdown = trio.Event()
+        # Where scripts without a network call: one for each that runs at one time.
+        self._inner, self._inner_later = trio.open_memory_channel[Listener](float("inf"))
 
     async def run(self) -> None:
         """From start to the end of the drain."""
@@ -176,7 +178,9 @@ class _Program:
             services.start_soon(self._listen_for_signals, services.cancel_scope)
             await self._greet()
             await self._deploy()
-            zygote, reached = await start_best(services, self._settings.sandbox, self._data / "sandbox")
+            zygote, reached = await start_best(
+                services, self._settings.sandbox, self._data / "sandbox", on_listening=self._inner.send_nowait
+            )
             _log_rung(reached)
             fleet = Fleet(
                 (usual_surroundings(self._settings.sandbox), zygote),
@@ -247,6 +251,7 @@ class _Program:
                         grace_s=self._settings.server.grace_s,
                         report_error=_report_error,
                         figures=services.traffic,
+                        later=self._inner_later,
                         task_status=task_status,
                     )
                 )

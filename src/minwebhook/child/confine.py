@@ -12,22 +12,30 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
 import signal
+import socket
 import stat
+import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from minwebhook.child import kernel
+from minwebhook.child import kernel, landlock
 
 #: The one uid in the user namespace of an ordinary user; a name for "not root".
 _USERNS_ID: Final = 1000
 _OLD_ROOT: Final = "/.old"
 #: Where scripts see the packages that were installed for them. The server's own path is nothing for them.
 PACKAGES: Final = "/packages"
+# linux/sockios.h, linux/if.h
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 1
+_BACKLOG: Final = 1024
 
 
 def enter_namespaces(plan: dict[str, Any], host_proc: int) -> bool:
@@ -77,6 +85,19 @@ def _has_uid(uid: int) -> bool:
     """Whether the user namespace of this process has this uid."""
     spans = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
     return any(int(start) <= uid < int(start) + int(count) for start, _, count in spans)
+
+
+def listen_inside(port: int) -> socket.socket:
+    """A listening socket on the loopback interface of this network namespace, which is switched on for it.
+
+    It is for the server, which answers there whoever may reach nothing else.
+    """
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    loopback = struct.pack("16sh22x", b"lo", _IFF_UP)
+    fcntl.ioctl(listening.fileno(), _SIOCSIFFLAGS, loopback)
+    listening.bind(("127.0.0.1", port))
+    listening.listen(_BACKLOG)
+    return listening
 
 
 def _give_up_host(plan: dict[str, Any], flags: int, host_proc: int) -> None:
@@ -235,8 +256,13 @@ def limit_resources(plan: dict[str, Any]) -> None:
 
 
 def lock_down(plan: dict[str, Any]) -> None:
-    """No new privileges, and the system call filter."""
+    """No new privileges, no sockets of others, and the system call filter.
+
+    The fork server still mounts for its children, which Landlock forbids to whom it restricts in files: it is not.
+    """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if plan["rung"] != "none":
+        landlock.restrict(scoped=landlock.SCOPE_ABSTRACT_UNIX)
     if plan["seccomp"]:
         kernel.install_filter(base64.b64decode(plan["seccomp"]))
 
@@ -244,13 +270,19 @@ def lock_down(plan: dict[str, Any]) -> None:
 class Slots:
     """Places where jobs run, reused one after the other: a mount namespace with a private ``/tmp`` each.
 
-    Without a network a slot has an empty network namespace, too: abstract unix sockets belong to that, and jobs that
-    shared one could reach each other. On rung none a slot is a scratch directory. A slot is taken by one child at a time
-    and cleaned before the next.
+    Without a network a slot has a network namespace, too, in which only the server listens: jobs that shared one could
+    reach each other, by TCP or by abstract unix sockets. On rung none a slot is a scratch directory. A slot is taken by
+    one child at a time and cleaned before the next.
     """
 
-    def __init__(self, plan: dict[str, Any], proc: int | None) -> None:
-        """``proc`` is an open descriptor of a /proc of this PID namespace (None on rung none)."""
+    def __init__(
+        self, plan: dict[str, Any], proc: int | None, on_listening: Callable[[socket.socket], None] = lambda _: None
+    ) -> None:
+        """``proc`` is an open descriptor of a /proc of this PID namespace (None on rung none).
+
+        ``on_listening`` gets, once for each place without a network, where the server is to answer.
+        """
+        self._on_listening = on_listening
         self._plan = plan
         self._proc = proc
         self._kinds = {"mnt": kernel.CLONE_NEWNS}
@@ -282,6 +314,8 @@ class Slots:
         if self._namespaces:  # what this namespace copies is the slot we stood in: its /tmp must go
             kernel.unmount("/tmp")
         self._mount_tmp()
+        if "net" in self._kinds:
+            self._on_listening(listen_inside(self._plan["api_port"]))
         self._namespaces.append(
             [
                 (os.open(f"self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc), kind)

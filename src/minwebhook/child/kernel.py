@@ -67,6 +67,12 @@ def _check(result: int, what: str) -> int:
     return result
 
 
+def system_call(number: int, *arguments: int | bytes | None) -> int:
+    """syscall(2): numbers as long, bytes by address, None as null."""
+    given = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
+    return _check(_libc.syscall(ctypes.c_long(number), *given), f"system call {number}")
+
+
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _check(_libc.unshare(flags), "unshare")

@@ -9,6 +9,8 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
                        {"resize": ID, "tmp_bytes": N} for one that needs another size of /tmp than usual
     zygote -> server   {"ready": true, "host_rights": bool, "own_uids": bool, "python": "3.11.7"} or {"failed": TEXT}, once
                        {"spawned": ID, "pid": PID} with three descriptors: job socket, log pipe, pidfd
+                       {"listening": true} with a descriptor, where scripts have no network: a socket that listens on
+                       the loopback interface of one of the places where they run
                        {"refused": ID, "reason": TEXT} when the system has no room for another process
                        {"resized": ID, "reason": TEXT}; no text: it was done
                        {"exited": ID, "code": N} or {"exited": ID, "signal": N}, with "cpu_s" and "peak_kib" (getrusage(2)
@@ -88,7 +90,7 @@ class ForkServer:
         self._control = control
         self._plan = plan
         self._namespace = namespace
-        self._slots = confine.Slots(plan, proc)
+        self._slots = confine.Slots(plan, proc, self._hand_over)
         self._has_proc = has_proc
         self._children: dict[int, tuple[int, int]] = {}  # pid -> (id given by the server, slot)
 
@@ -155,6 +157,11 @@ class ForkServer:
         finally:
             for fd in opened:
                 os.close(fd)
+
+    def _hand_over(self, listening: socket.socket) -> None:
+        """Gives the server a socket on which it is to answer."""
+        with listening:
+            self._send({"listening": True}, (listening.fileno(),))
 
     def _resize(self, child_id: int, tmp_bytes: int) -> None:
         reason = ""

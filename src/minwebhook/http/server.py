@@ -41,10 +41,12 @@ async def serve(
     grace_s: float,
     report_error: ReportError,
     figures: TrafficFigures | None = None,
+    later: trio.MemoryReceiveChannel[Listener] | None = None,
     task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer requests with ``handler`` until ``shutdown`` is set, then drain; closes ``listeners`` in any case.
 
+    ``later`` brings further listeners, which may be closed at any time by whoever sent them.
     Started with the printable addresses. Draining: no more accepts, idle connections leave at once, requests under way
     finish and close their connection, and whoever is left after ``grace_s`` seconds is cancelled. What a handler raises
     goes to ``report_error`` with the request's id, and nothing of it ends the server. Connections are counted in ``figures``.
@@ -59,6 +61,8 @@ async def serve(
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
                         accepting.start_soon(server.accept_from, listener, connections, name=listener.address)
+                    if later is not None:
+                        accepting.start_soon(server.accept_later, later, accepting, connections)
                     task_status.started(tuple(listener.address for listener in listeners))
                     await shutdown.wait()
                     accepting.cancel_scope.cancel(reason="shutdown")
@@ -105,10 +109,24 @@ class _Server:
         for connection in self._connections:
             connection.drain()
 
+    async def accept_later(
+        self, later: trio.MemoryReceiveChannel[Listener], accepting: trio.Nursery, connections: trio.Nursery
+    ) -> None:
+        """Accept from listeners that come while the server runs."""
+        async for listener in later:
+            accepting.start_soon(self.accept_from, listener, connections, name=listener.address)
+
     async def accept_from(self, listener: Listener, connections: trio.Nursery) -> None:
-        """Accept until cancelled. A client waits in the kernel's backlog while all connection slots are taken."""
+        """Accept until cancelled, or the listener is closed.
+
+        A client waits in the kernel's backlog while all connection slots are taken."""
         while True:
-            await trio.lowlevel.wait_readable(listener.socket)
+            if listener.socket.fileno() < 0:
+                return
+            try:
+                await trio.lowlevel.wait_readable(listener.socket)
+            except trio.ClosedResourceError:
+                return
             # One client per turn of a busy loop would keep a crowd waiting for seconds.
             for _ in range(ACCEPT_BURST):
                 if not await self._accept_one(listener, connections):

@@ -60,18 +60,21 @@ class JobHeaders:
         self._internal_url = internal_url
         self._kept: dict[tuple[Any, ...], bytes] = {}
 
-    def lasting(self, spec: JobSpec, *, stays: bool, limits: str = "") -> bytes:
-        """A header with the lasting variables and the ``limits``: the same object again as long as it is kept."""
+    def lasting(self, spec: JobSpec, *, stays: bool, limits: str = "", api_url: str = "") -> bytes:
+        """A header with the lasting variables and the ``limits``: the same object again as long as it is kept.
+
+        ``api_url`` is where the script reaches the server, if that is not the address for everyone.
+        """
         key = (
             spec.script_hash, spec.path, spec.email, spec.username, spec.permissioned_as, spec.workspace,
             spec.environment, spec.preprocess, stays,
-            limits,
+            limits, api_url,
         )  # fmt: skip
         header = self._kept.get(key)
         if header is None:
             if len(self._kept) >= _MAX_KEPT:
                 self._kept.clear()
-            variables = lasting_variables(spec, base_url=self._base_url, internal_url=self._internal_url)
+            variables = lasting_variables(spec, base_url=self._base_url, internal_url=api_url or self._internal_url)
             header = wire.pack_header(spec.path, variables, stays=stays, preprocess=spec.preprocess, limits=limits)
             self._kept[key] = header
         return header

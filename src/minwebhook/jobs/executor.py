@@ -261,7 +261,9 @@ class Executor:
                     if limits.cpu_s:
                         self._cpu_watch.add(job, child, limits.cpu_s)
                     given = time.perf_counter()
-                    end = await self._converse(job, child, runtime, token, limits, is_reused=is_reused)
+                    end = await self._converse(
+                        job, child, runtime, token, limits, family.zygote.api_url, is_reused=is_reused
+                    )
                     outcome = outcomes.judge(end, log, runtime.program, log_limit=self._name_of_log_limit(spec))
                     if not isinstance(end, Broken):
                         job.usage = end.usage
@@ -333,12 +335,12 @@ class Executor:
         return None
 
     async def _converse(
-        self, job: Job, child: Child, runtime: Runtime, token: str, limits: JobLimits, *, is_reused: bool
+        self, job: Job, child: Child, runtime: Runtime, token: str, limits: JobLimits, api_url: str, *, is_reused: bool
     ) -> Report | Vanished | Broken:
         """Gives the job to the child and waits for its report."""
         spec = job.spec
         stays = spec.dedicated and runtime.reusable
-        lasting = self._headers.lasting(spec, stays=stays, limits=limits.header)
+        lasting = self._headers.lasting(spec, stays=stays, limits=limits.header, api_url=api_url)
         if child.given == lasting:
             header, source, compiled = self._headers.changing(spec, stays=stays), b"", b""
         else:

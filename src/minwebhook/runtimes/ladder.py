@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -17,6 +17,7 @@ from typing import Final, cast
 import trio
 
 from minwebhook.errors import SandboxError
+from minwebhook.http.listeners import Listener
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.plan import (
@@ -53,8 +54,13 @@ class Workshop:
         interpreter: Interpreter,
         *,
         without: Sequence[str],
+        on_listening: Callable[[Listener], None],
     ) -> None:
-        """``directory`` is for the mount points and scratch files of the sandboxes. ``without`` names layers to leave out."""
+        """``directory`` is for the mount points and scratch files of the sandboxes. ``without`` names layers to leave out.
+
+        ``on_listening``: see :class:`Zygote`.
+        """
+        self._on_listening = on_listening
         self._settings = settings
         self._rung = rung
         self._directory = directory
@@ -77,7 +83,7 @@ class Workshop:
             number=number,
             user_namespace=USER_NAMESPACE not in self._without,
         )
-        return Zygote(plan, self.interpreter.binary)
+        return Zygote(plan, self.interpreter.binary, on_listening=self._on_listening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,13 @@ def usual_surroundings(settings: SandboxSettings) -> Surroundings:
     return Surroundings(cast(Network, settings.sandbox_network))
 
 
-async def start_best(nursery: trio.Nursery, settings: SandboxSettings, directory: Path) -> tuple[Zygote, Reached]:
+async def start_best(
+    nursery: trio.Nursery,
+    settings: SandboxSettings,
+    directory: Path,
+    *,
+    on_listening: Callable[[Listener], None] = lambda _: None,
+) -> tuple[Zygote, Reached]:
     """The usual fork server, running, on the best rung. ``directory`` is for the sandboxes' mount points and files.
 
     Raises :class:`SandboxError` that says what was tried if none works, or only ``none`` and that was not asked for.
@@ -107,7 +119,7 @@ async def start_best(nursery: trio.Nursery, settings: SandboxSettings, directory
     interpreter = find_interpreter(settings.python)
     missing: list[Missing] = []
     for rung, without in _candidates(settings):
-        workshop = Workshop(settings, rung, directory, interpreter, without=without)
+        workshop = Workshop(settings, rung, directory, interpreter, without=without, on_listening=on_listening)
         zygote = workshop.make(usual_surroundings(settings), 0)
         try:
             await nursery.start(zygote.run)

@@ -24,8 +24,9 @@ import trio
 import minwebhook
 from minwebhook.child.wire import Usage
 from minwebhook.errors import SandboxError
+from minwebhook.http.listeners import Listener
 from minwebhook.runtimes.child import Child, Vanished
-from minwebhook.sandbox.plan import SandboxPlan
+from minwebhook.sandbox.plan import API_PORT, SandboxPlan
 
 _MAX_MESSAGE: Final = 1 << 16
 _START: Final = (
@@ -62,8 +63,17 @@ class _Resizing:
 class Zygote:
     """One fork server for one sandbox plan."""
 
-    def __init__(self, plan: SandboxPlan, interpreter: str) -> None:
-        """``interpreter`` is the real Python binary, not a launcher script: starting one costs 100 ms and more."""
+    def __init__(
+        self, plan: SandboxPlan, interpreter: str, *, on_listening: Callable[[Listener], None] = lambda _: None
+    ) -> None:
+        """``interpreter`` is the real Python binary, not a launcher script: starting one costs 100 ms and more.
+
+        ``on_listening`` gets, for each place where scripts without a network run, where they call the server.
+        """
+        self._on_listening = on_listening
+        self._listeners: list[Listener] = []
+        #: How scripts that have no network reach the server; empty if they reach it as everybody does.
+        self.api_url = f"http://127.0.0.1:{API_PORT}" if plan.is_cut_off else ""
         self._plan = plan
         self._interpreter = interpreter
         self._ids = itertools.count(1)
@@ -218,6 +228,12 @@ class Zygote:
                 self._children[child.id] = child
                 self._starting[child.socket_fd] = (child, deliver)
                 epoll.register(child.socket_fd, select.EPOLLIN)
+            elif "listening" in message:
+                for fd in fds:
+                    listening = socket.socket(fileno=fd)
+                    listening.setblocking(False)
+                    self._listeners.append(Listener(listening, self.api_url))
+                    self._on_listening(self._listeners[-1])
             elif "exited" in message:
                 if (gone := self._children.pop(message["exited"], None)) is not None:
                     usage = Usage(round(1000 * message["cpu_s"]), message["peak_kib"])
@@ -276,6 +292,9 @@ class Zygote:
         if self._control is not None:
             self._control.close()
             self._control = None
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
         children, self._children = self._children, {}
         for child in children.values():
             child.exited(Vanished())

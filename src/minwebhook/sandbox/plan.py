@@ -67,6 +67,8 @@ SYMLINKS: Final = (
 )
 #: First uid of jobs on the root rung; each job at a time has its own, so that process limits count per job.
 FIRST_UID: Final = 1_879_000_000
+#: Where scripts without a network reach the server: on a loopback interface of their own.
+API_PORT: Final = 8000
 #: Uids that each fork server has to itself.
 UIDS_PER_ZYGOTE: Final = 10_000
 
@@ -126,11 +128,17 @@ class SandboxPlan:
     user_namespace: bool = False
     bash: str = "/bin/bash"
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether scripts reach nothing but the server."""
+        return self.surroundings.network == "none" and self.rung != "none"
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, as ``child/confine.py`` reads it."""
         return {
             "rung": self.rung,
             "network": self.surroundings.network,
+            "api_port": API_PORT,
             "packages": self.surroundings.packages,
             "read_only": list(self.read_only),
             "devices": list(DEVICES),

@@ -89,10 +89,11 @@ _NEW_NAMESPACES: Final = 0x7E020000  # every CLONE_NEW* that clone(2) takes
 _NEW_USER: Final = 0x10000000
 _TERMINAL_INJECTION: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_SOCKET_TYPE, _SOCK_STREAM, _IPPROTO_TCP = 0xF, 1, 6
 _X32_BIT: Final = 0x40000000
 
-# linux/bpf_common.h: load word, jump if equal / greater-or-equal / bits set, return
-_LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
+# linux/bpf_common.h: load word, jump if equal / greater-or-equal / bits set, return, and with the accumulator
+_LD, _JEQ, _JGE, _JSET, _RET, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 _ALLOW: Final = 0x7FFF0000
 _KILL: Final = 0x80000000
 _DENY: Final = 0x00050000 | errno.EPERM
@@ -127,7 +128,10 @@ def _for_call(number: int, body: list[Instruction]) -> list[Instruction]:
 
 
 def filter_instructions(machine: str, *, network: bool) -> list[Instruction]:
-    """The filter for ``machine`` (``x86_64`` or ``aarch64``); without ``network`` only AF_UNIX sockets can be made."""
+    """The filter for ``machine`` (``x86_64`` or ``aarch64``).
+
+    Without ``network`` there are only local sockets, and TCP, for which such scripts have a loopback interface.
+    """
     column = list(_ARCHITECTURES).index(machine)
     program = [
         Instruction(_LD, 0, 0, _ARCH),
@@ -170,21 +174,32 @@ def filter_instructions(machine: str, *, network: bool) -> list[Instruction]:
 
 
 def _socket_rules(network: bool) -> list[Instruction]:
-    """Families that scripts may open: local ones, with ``network`` also TCP/UDP and route look-ups (getaddrinfo)."""
-    families = [_AF_UNIX, _AF_INET, _AF_INET6] if network else [_AF_UNIX]
-    rules = [Instruction(_LD, 0, 0, _argument(0))]
+    """Families that scripts may open: local ones, TCP; with ``network`` also UDP and route look-ups (getaddrinfo)."""
     # A match jumps behind the block of the call: to the reload of the number that _for_call adds.
-    tail = [Instruction(_RET, 0, 0, _DENY)]
-    if network:  # netlink with protocol 0 (route) only
-        tail = [
-            Instruction(_JEQ, 0, 2, _AF_NETLINK),
+    if network:
+        return [
+            Instruction(_LD, 0, 0, _argument(0)),
+            Instruction(_JEQ, 6, 0, _AF_UNIX),
+            Instruction(_JEQ, 5, 0, _AF_INET),
+            Instruction(_JEQ, 4, 0, _AF_INET6),
+            Instruction(_JEQ, 0, 2, _AF_NETLINK),  # with protocol 0 (route) only
             Instruction(_LD, 0, 0, _argument(2)),
             Instruction(_JEQ, 1, 0, 0),
             Instruction(_RET, 0, 0, _DENY),
         ]
-    for index, family in enumerate(families):
-        rules.append(Instruction(_JEQ, len(families) - index - 1 + len(tail), 0, family))
-    return rules + tail
+    return [
+        Instruction(_LD, 0, 0, _argument(0)),
+        Instruction(_JEQ, 9, 0, _AF_UNIX),
+        Instruction(_JEQ, 1, 0, _AF_INET),
+        Instruction(_JEQ, 0, 6, _AF_INET6),
+        Instruction(_LD, 0, 0, _argument(1)),
+        Instruction(_AND, 0, 0, _SOCKET_TYPE),
+        Instruction(_JEQ, 0, 3, _SOCK_STREAM),
+        Instruction(_LD, 0, 0, _argument(2)),
+        Instruction(_JEQ, 2, 0, 0),
+        Instruction(_JEQ, 1, 0, _IPPROTO_TCP),
+        Instruction(_RET, 0, 0, _DENY),
+    ]
 
 
 def assemble(machine: str, *, network: bool) -> bytes:

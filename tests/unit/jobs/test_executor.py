@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -75,6 +76,7 @@ class OneFamily:
 
     def __init__(self, pool: EmptyPool) -> None:
         self.pools = {"bash": pool, "python3": pool}
+        self.zygote = SimpleNamespace(api_url="")
         self.jobs = 0
 
     def family(self, surroundings: Surroundings | None) -> OneFamily:

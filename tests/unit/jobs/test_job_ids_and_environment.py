@@ -100,6 +100,7 @@ def test_headers_of_one_version_and_caller_are_made_once() -> None:
     ]
     others = [headers.lasting(spec, stays=True) for spec in specs]
     others += [headers.lasting(SPEC, stays=False), first]
+    others += [headers.lasting(SPEC, stays=True, limits="AS=1"), headers.lasting(SPEC, stays=True, api_url="http://j")]
     assert len(set(others)) == len(others)
 
 

@@ -52,6 +52,8 @@ class Program:
             at += 1
             if code == 0x20:
                 (accumulator,) = struct.unpack_from("=I", data, operand)
+            elif code == 0x54:
+                accumulator &= operand
             elif code == 0x06:
                 return operand
             elif code in (0x15, 0x35, 0x45):
@@ -132,13 +134,15 @@ def test_unshare_of_a_user_namespace_is_denied_and_others_need_capabilities(mach
 @variants
 @given(
     family=st.integers(0, (1 << 32) - 1) | st.integers(0, 50),
-    kind=st.integers(0, 1 << 20),
-    protocol=st.integers(0, 300),
+    kind=st.integers(0, 1 << 20) | st.integers(0, 6),
+    protocol=st.integers(0, 300) | st.sampled_from([0, 6]),
 )
 def test_socket_families(machine: str, network: bool, family: int, kind: int, protocol: int) -> None:
     result = run(machine, network, SOCKET[column(machine)], family, kind, protocol)
-    allowed = {1, 2, 10} if network else {1}
-    expected = family in allowed or (network and family == 16 and protocol == 0)
+    if network:
+        expected = family in {1, 2, 10} or (family == 16 and protocol == 0)
+    else:
+        expected = family == 1 or (family in {2, 10} and kind & 0xF == 1 and protocol in {0, 6})
     assert result == (ALLOW if expected else DENY)
 
 
@@ -146,8 +150,12 @@ def test_socket_families(machine: str, network: bool, family: int, kind: int, pr
 def test_every_family_by_number(machine: str, network: bool) -> None:
     socket = SOCKET[column(machine)]
     got = {family for family in range(64) if run(machine, network, socket, family, 1, 0) == ALLOW}
-    assert got == ({1, 2, 10, 16} if network else {1})
+    assert got == ({1, 2, 10, 16} if network else {1, 2, 10})
     assert run(machine, network, socket, 16, 3, 12) == DENY
+    for kind in (2, 3, 5, 2 | 0x80800):  # datagrams, raw, and with flags
+        assert run(machine, network, socket, 2, kind, 0) == (ALLOW if network else DENY)
+    assert run(machine, network, socket, 2, 1 | 0x80800, 6) == ALLOW
+    assert run(machine, network, socket, 2, 1, 262) == (ALLOW if network else DENY)  # multipath TCP
 
 
 @variants
@@ -184,7 +192,7 @@ def test_the_kernel_would_take_it(machine: str, network: bool) -> None:
     program = PROGRAMS[machine, network].code
     assert 0 < len(program) < 4096  # BPF_MAXINSNS
     for at, (code, jump_true, jump_false, operand) in enumerate(program):
-        assert code in (0x20, 0x06, 0x15, 0x35, 0x45)
+        assert code in (0x20, 0x06, 0x15, 0x35, 0x45, 0x54)
         if code in (0x15, 0x35, 0x45):
             assert at + 1 + max(jump_true, jump_false) < len(program)
         else:
