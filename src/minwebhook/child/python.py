@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from minwebhook.child import limits, values, wire
+from minwebhook.child import limits, randomness, values, wire
 from minwebhook.child.transfer import read_frame, write_all
 from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
@@ -78,6 +78,7 @@ def prepare() -> None:
 
 def serve(fd: int) -> None:
     """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says that the process stays, many."""
+    randomness.renew()
     _warm_up()
     # A script may need the collector, which the fork server runs without; what is there already is not garbage.
     gc.freeze()
