@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-streams bench-uploads bench-setup bench-contract clean
+.PHONY: demo test check format bench bench-streams bench-uploads bench-overload bench-setup bench-contract clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -41,6 +41,9 @@ bench-streams: $(STAMP)  ## streams of events: delay, idle streams, a crowd of r
 
 bench-uploads: $(STAMP)  ## large uploads next to cp and to boto3, and what other callers feel of them
 	$(BIN)/python bench/uploads.py $(ARGS)
+
+bench-overload: $(STAMP)  ## too much of everything: intake, floods, a full queue, a restart with it
+	$(BIN)/python bench/overload.py $(ARGS)
 
 bench-contract: $(STAMP)  ## what arguments and answers cost, without sockets and jobs
 	$(BIN)/python -m pytest bench/contract.py --benchmark-columns=min,median,iqr,ops --benchmark-sort=name $(ARGS)

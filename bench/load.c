@@ -451,16 +451,27 @@ static void close_connection(struct connection *connection) {
     connection->watches_output = false;
 }
 
-__attribute__((format(printf, 4, 5))) static void fail(struct run *run, struct connection *connection,
-                                                       enum error_kind kind, const char *format, ...) {
-    if (run->error_count == 0) {
-        va_list arguments;
-        va_start(arguments, format);
+static void count_error(struct run *run, enum error_kind kind, const char *format, va_list arguments) {
+    if (run->error_count == 0)
         vsnprintf(run->first_error, sizeof run->first_error, format, arguments);
-        va_end(arguments);
-    }
     run->errors[kind]++;
     run->error_count++;
+}
+
+/* The request was answered, but wrongly: the connection goes on. */
+__attribute__((format(printf, 3, 4))) static void note_error(struct run *run, enum error_kind kind, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    count_error(run, kind, format, arguments);
+    va_end(arguments);
+}
+
+__attribute__((format(printf, 4, 5))) static void fail(struct run *run, struct connection *connection,
+                                                       enum error_kind kind, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    count_error(run, kind, format, arguments);
+    va_end(arguments);
     close_connection(connection);
     connection->state = WAITING;
     connection->due_ns = now_ns() + run->options->pace_ns;
@@ -572,22 +583,18 @@ static void finish_request(struct run *run, struct connection *connection, const
         fail(run, connection, ERROR_PROTOCOL, "%zu bytes follow the answer", connection->used - answer->total_length);
         return;
     }
-    if (answer->status / 100 != 2) {
-        fail(run, connection, ERROR_STATUS, "status %d: %.*s", answer->status, shown, answer->body);
-        return;
-    }
-    bool is_right = true;
-    if (options->expect_body != NULL)
+    bool is_right = answer->status / 100 == 2;
+    if (!is_right)
+        note_error(run, ERROR_STATUS, "status %d: %.*s", answer->status, shown, answer->body);
+    else if (options->expect_body != NULL)
         is_right = answer->body_length == strlen(options->expect_body) &&
                    memcmp(answer->body, options->expect_body, answer->body_length) == 0;
-    if (options->expect_contains != NULL)
-        is_right = is_right && memmem(answer->body, answer->body_length, options->expect_contains,
-                                      strlen(options->expect_contains)) != NULL;
-    if (!is_right) {
-        fail(run, connection, ERROR_BODY, "unexpected body: %.*s", shown, answer->body);
-        return;
-    }
-    if (connection->is_measured)
+    if (is_right && options->expect_contains != NULL)
+        is_right = memmem(answer->body, answer->body_length, options->expect_contains,
+                          strlen(options->expect_contains)) != NULL;
+    if (!is_right && answer->status / 100 == 2)
+        note_error(run, ERROR_BODY, "unexpected body: %.*s", shown, answer->body);
+    if (is_right && connection->is_measured)
         record_latency(run, now - connection->started_ns);
     if (!answer->keep_alive)
         close_connection(connection);

@@ -55,6 +55,8 @@ class Shape:
     warmup_s: float = 0.0
     #: Longest wait for one answer; a later one is an error.
     timeout_s: float = 10.0
+    #: Gives up after so many.
+    max_errors: int = 100
 
     @property
     def longest_s(self) -> float:
@@ -125,6 +127,7 @@ def run(
     command += ["--connections", str(shape.connections), "--pace-us", str(shape.pace_us)]
     command += ["--seconds", str(shape.seconds), "--warmup-seconds", str(shape.warmup_s)]
     command += ["--timeout-seconds", str(shape.timeout_s)]
+    command += ["--max-errors", str(shape.max_errors)]
     if shape.rate is not None:
         command += ["--rate", str(shape.rate)]
     if shape.requests is not None:

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +57,8 @@ class Running:
     request: Request
     #: The body of its right answers, to the byte.
     expected_body: str
+    #: When it listened, by ``time.perf_counter``; 0 if nobody looked.
+    listening_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +151,25 @@ def _deploy(port: int, headers: Mapping[str, str], *, dedicated: bool) -> None:
 
 
 @contextmanager
-def _start_own(directory: Path, *, dedicated: bool) -> Iterator[Running]:
-    """This server with its default settings and one deployed script."""
+def start_own(
+    directory: Path,
+    *,
+    dedicated: bool = False,
+    flags: Sequence[str] = (),
+    program: str | None = None,
+    deploys: bool = True,
+) -> Iterator[Running]:
+    """This server with its default settings and ``flags``, and one deployed script.
+
+    ``program`` is Python code to run instead of the package's own entry point; without ``deploys`` the script is there.
+    """
     token = secrets.token_urlsafe(24)
     log = directory / "log"
     command = [
         sys.executable,
-        "-m",
-        "minwebhook",
+        *(("-m", "minwebhook") if program is None else ("-c", program)),
         "serve",
+        *flags,
         "--listen",
         "127.0.0.1:0",
         "--data",
@@ -166,10 +178,12 @@ def _start_own(directory: Path, *, dedicated: bool) -> Iterator[Running]:
     environment = plain_environment() | {"MINWEBHOOK_ADMIN_TOKEN": token, "MINWEBHOOK_ACCESS_LOG": "false"}
     with running(command, directory=directory, environment=environment, log=log) as process:
         port = _wait_for_port(process, log)
+        listening_at = time.perf_counter()
         headers = JSON_HEADERS | {"Authorization": f"Bearer {token}"}
-        _deploy(port, headers, dedicated=dedicated)
+        if deploys:
+            _deploy(port, headers, dedicated=dedicated)
         request = Request(port, f"/api/w/demo/jobs/run_wait_result/p/{SCRIPT_PATH}", BODY, headers)
-        yield Running(process.pid, request, _wait_for_answer(process, request, log))
+        yield Running(process.pid, request, _wait_for_answer(process, request, log), listening_at)
 
 
 # ---- Debian's webhook ------------------------------------------------------------------------------------------------
@@ -264,14 +278,14 @@ SYSTEMS: Final = (
         "minwebhook, one-shot",
         "sandbox, new process per job",
         _own_missing,
-        partial(_start_own, dedicated=False),
+        partial(start_own, dedicated=False),
     ),
     System(
         DEDICATED,
         "minwebhook, dedicated worker",
         "sandbox per script",
         _own_missing,
-        partial(_start_own, dedicated=True),
+        partial(start_own, dedicated=True),
     ),
     System(
         WEBHOOK_BASH,

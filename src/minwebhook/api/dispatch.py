@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from minwebhook.api.context import Context, Endpoint, Services, authorize
-from minwebhook.errors import ApiError, NotFound
+from minwebhook.errors import ApiError, NotFound, Unavailable
 from minwebhook.http.messages import Request, Response
 from minwebhook.http.routing import Route, Router
 from minwebhook.http.transport import Disconnected
@@ -64,7 +64,8 @@ class Api:
             _allow_any_origin(response)
         took_s = time.perf_counter() - started
         self._requests.add((endpoint, response.status), took_s)
-        if self._logs_access or response.status >= _SERVER_ERROR:
+        # That there is too much is not the server's fault, and a line for each would make it more.
+        if self._logs_access or (response.status >= _SERVER_ERROR and response.status != Unavailable.status):
             _log(request, response, took_s, context.started_job if context else None)
         return response
 

@@ -2,7 +2,7 @@
 
 ::
 
-    begin_key      before the body is read: it is hashed as it comes
+    begin_run      before the body is read: if there is a key it is hashed as it comes
     finish_key     the key, for which the body must be known
     submit_once    the job of the key, made if there is none
 """
@@ -17,11 +17,17 @@ from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.model import JobSpec
 
 
-def begin_key(context: Context) -> None:
-    """Has the body hashed if the request has a key. Raises :class:`BadRequest`."""
-    if context.services.idempotency.sent(context.request.headers) is not None:
-        query = "&".join(part for part in context.request.query.split("&") if not part.startswith("token="))
-        context.body_digest = hashlib.sha256(query.encode("utf-8", "surrogateescape") + b"\n")
+def begin_run(context: Context) -> None:
+    """Refuses a new run at once if the server is full, before anything was done for it; has a keyed body hashed.
+
+    Raises :class:`BadRequest` and :class:`Unavailable`.
+    """
+    services = context.services
+    if services.idempotency.sent(context.request.headers) is None:
+        services.jobs.check_room()
+        return
+    query = "&".join(part for part in context.request.query.split("&") if not part.startswith("token="))
+    context.body_digest = hashlib.sha256(query.encode("utf-8", "surrogateescape") + b"\n")
 
 
 def finish_key(context: Context) -> IdempotencyKey | None:
@@ -29,7 +35,7 @@ def finish_key(context: Context) -> IdempotencyKey | None:
     if context.body_digest is None:
         return None
     sent = context.services.idempotency.sent(context.request.headers)
-    assert sent is not None  # noqa: S101 - as begin_key saw
+    assert sent is not None  # noqa: S101 - as begin_run saw
     kind = "p" if "path" in context.params else "h"
     return context.services.idempotency.make(
         sent,

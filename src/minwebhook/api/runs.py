@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from minwebhook.api.context import Context
-from minwebhook.api.keys import begin_key, finish_key, submit_once
+from minwebhook.api.keys import begin_run, finish_key, submit_once
 from minwebhook.api.receiving import receive_arguments
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import Internal, NotFound
@@ -36,8 +36,8 @@ async def run_by_hash(context: Context) -> Response:
 
 async def submit_by_path(context: Context) -> UUID:
     """A queued run of the live version, on disk; or the one that has the idempotency key of the request."""
+    begin_run(context)
     options = RunOptions.parse(context.query)
-    begin_key(context)
     spec = await _spec(context, _deployed(context), options)
     if spec.priority is None and (options.parent_job or options.root_job):
         spec = replace(spec, priority=_CHILD_PRIORITY)
@@ -46,17 +46,17 @@ async def submit_by_path(context: Context) -> UUID:
 
 async def submit_by_hash(context: Context) -> UUID:
     """A queued run of one version, on disk; or the one that has the idempotency key of the request."""
+    begin_run(context)
     options = RunOptions.parse(context.query)
-    begin_key(context)
     spec = await _version_spec(context, _version(context), options)
     return await submit_once(context, spec, options.job_id, options.scheduled_ms(now_ms()), finish_key(context))
 
 
 async def run_wait_by_path(context: Context) -> Response:
     """Runs the live version and answers with its result."""
+    begin_run(context)
     options = RunOptions.parse(context.query)
     script = _deployed(context)
-    begin_key(context)
     spec = await _spec(context, script, options)
     limit = context.services.settings.jobs.queue_limit_wait_result
     check_queue(context, options.queue_limit if limit < 0 else limit)
@@ -67,9 +67,9 @@ async def run_wait_by_path(context: Context) -> Response:
 
 async def run_wait_by_hash(context: Context) -> Response:
     """Runs one version and answers with its result."""
+    begin_run(context)
     options = RunOptions.parse(context.query)
     script = _version(context)
-    begin_key(context)
     spec = await _version_spec(context, script, options)
     check_queue(context, options.queue_limit)
     return await answer_with_result(

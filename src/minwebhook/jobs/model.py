@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -246,7 +246,7 @@ class Job:
     #: Deleted by an admin, after its end.
     deleted: bool = False
     #: What readers at the same place have read of it (jobs/subscription.py).
-    readings: dict[Any, Any] = field(default_factory=dict)
+    readings: dict[Any, Any] | None = None
 
     @property
     def is_stopped(self) -> bool:

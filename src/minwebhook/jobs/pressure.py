@@ -79,14 +79,7 @@ class Pressure:
     def check(self, spec: JobSpec, now_ms: int) -> None:
         """Whether one more job may come. Raises 503 if the server, or the workspace, is full and 429 if the script, or the
         token, is."""
-        limits = self._limits
-        if self._total >= limits.instance:
-            after_s = self._rate.retry_after_s(self._total, now_ms)
-            raise Unavailable(
-                f"{self._total} jobs are queued, the limit is {limits.instance} (max_queued_jobs)",
-                retry_after_s=after_s,
-                headers=_rate_limit("instance", limits.instance, after_s),
-            )
+        self.check_instance(now_ms)
         for what, name, limit in self._bounds(spec):
             count = self._counts.get((what, name), 0)
             if count >= limit:
@@ -97,6 +90,17 @@ class Pressure:
                     retry_after_s=after_s,
                     headers=_rate_limit(what, limit, after_s),
                 )
+
+    def check_instance(self, now_ms: int) -> None:
+        """Whether one more job of whomever may come. Raises 503."""
+        limit = self._limits.instance
+        if self._total >= limit:
+            after_s = self._rate.retry_after_s(self._total, now_ms)
+            raise Unavailable(
+                f"{self._total} jobs are queued, the limit is {limit} (max_queued_jobs)",
+                retry_after_s=after_s,
+                headers=_rate_limit("instance", limit, after_s),
+            )
 
     def enter_anyway(self, spec: JobSpec) -> None:
         """One more job waits, that was acknowledged long ago."""

@@ -123,11 +123,14 @@ class Subscription:
             return progress
         output = job.output
         key = (self._place, job.state, job.is_wiped, None if output is None else output.extent)
-        found = job.readings.get(key)
+        readings = job.readings
+        if readings is None:
+            readings = job.readings = {}
+        found = readings.get(key)
         if found is None:
-            if len(job.readings) >= _MAX_READINGS:
-                job.readings.clear()
-            found = job.readings[key] = self._read(job, output)
+            if len(readings) >= _MAX_READINGS:
+                readings.clear()
+            found = readings[key] = self._read(job, output)
         progress, self._place = found
         return progress
 

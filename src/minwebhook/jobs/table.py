@@ -138,6 +138,10 @@ class JobTable:
         self._enqueue(job, now)
         return job
 
+    def check_room(self) -> None:
+        """Whether a job may come at all, asked before its request is read. Raises :class:`Unavailable`."""
+        self._pressure.check_instance(self._clock())
+
     async def submit(
         self,
         spec: JobSpec,
