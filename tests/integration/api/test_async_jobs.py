@@ -37,6 +37,8 @@ def test_a_job_shows_everything_that_clients_read(client: Client) -> None:
         "duration_ms": 0,
         "self_wait_time_ms": 0,
         "logs": "",
+        "cpu_s": 0.0,
+        "mem_peak": 0,
     }
     assert done | varying == {
         "type": "CompletedJob",
@@ -67,6 +69,8 @@ def test_a_job_shows_everything_that_clients_read(client: Client) -> None:
         "priority": 2,  # a job that a job started goes first
         "self_wait_time_ms": 0,
         "logs": "",
+        "cpu_s": 0.0,
+        "mem_peak": 0,
     }
     times = [datetime.fromisoformat(done[name]) for name in ("created_at", "started_at", "completed_at")]
     assert times == sorted(times)
