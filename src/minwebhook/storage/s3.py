@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from obstore import Attributes, GetOptions, GetResult, WritableFile
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Store
 
-#: Objects below this size are stored by one request. Larger ones are cut into parts; this much is given to a thread.
-PIECE_BYTES: Final = 4 * 1024 * 1024
+#: What is handed to a thread at once. It is copied there while the interpreter waits, so it is little, and of a size for
+#: which the C library keeps memory (allocator.py).
+PIECE_BYTES: Final = 1024 * 1024
 
-#: The smallest part that S3 takes. Up to ``PART_REQUESTS + 1`` are in memory, and 10 000 are the most of one object
-#: (48 GiB).
+#: The smallest part that S3 takes; objects below it are stored by one request. Up to ``PART_REQUESTS + 1`` are in memory,
+#: and 10 000 are the most of one object (48 GiB).
 PART_BYTES: Final = 5 * 1024 * 1024
 PART_REQUESTS: Final = 2
 
