@@ -1,6 +1,7 @@
 """Large uploads: a multipart form to local storage next to ``cp`` and fsync, to S3 next to boto3, and what others feel of it.
 
-Everything in one run, several times in turn, since only ratios within a run mean something. Loopback only.
+Everything in one run, several times in turn and each second time in the other order, since only ratios within a run mean
+something. Both sides read the same file from the page cache, and write a new one. Loopback only.
 """
 
 from __future__ import annotations
@@ -35,6 +36,22 @@ BOUNDARY: Final = "----WebKitFormBoundary7MA4YWxkTrZu0gW-a1b2"
 TARGETS: Final = {"local": (0.6, 16), "s3": (0.9, 48)}
 MOST_P99: Final = 3.0
 
+#: How long others call, which is every ``PACE_US``: a p99 wants some 2000 calls.
+LATENCY_S: Final = 5.0
+PACE_US: Final = 2000
+
+#: Throws away what comes, as fast as one core can: what is left of the machine next to that is what it can give.
+DISCARD: Final = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+buffer = bytearray(512 * 1024)
+while True:
+    with listener.accept()[0] as connection:
+        while connection.recv_into(buffer):
+            pass
+"""
+
 
 @dataclass
 class Figures:
@@ -47,6 +64,8 @@ class Figures:
     busy_p99_us: list[float] = field(default_factory=list)
     #: While the reference runs and the server has nothing else to do: what the machine alone does to it.
     reference_p99_us: list[float] = field(default_factory=list)
+    #: The same while the bytes of the file go through a socket to a program that throws them away.
+    discard_p99_us: list[float] = field(default_factory=list)
 
     @property
     def ratios(self) -> list[float]:
@@ -99,6 +118,23 @@ def send_form(client: Client, source: Path) -> None:
 
 
 @contextmanager
+def discarding(source: Path) -> Iterator[Callable[[], None]]:
+    """Gives what sends the file to a program that throws it away."""
+    with subprocess.Popen([sys.executable, "-c", DISCARD], stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline())
+
+        def send() -> None:
+            with socket.create_connection(("127.0.0.1", port), 600) as connection, source.open("rb") as file:
+                connection.sendfile(file)
+
+        try:
+            yield send
+        finally:
+            program.kill()
+
+
+@contextmanager
 def peak_growth(pid: int) -> Iterator[list[float]]:
     """Largest resident memory in the block above that at its start, in MiB, as the only item."""
     found: list[float] = []
@@ -135,15 +171,15 @@ def going_on(work: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
-def p99_us(program: Path, client: Client, seconds: float) -> float:
-    """p99 of a small sync webhook, called every 4 ms on one connection."""
+def p99_us(program: Path, client: Client) -> float:
+    """p99 of a small sync webhook, called again and again on one connection."""
     request = Request(
         port=urllib.parse.urlsplit(client.address).port or 0,
         path="/api/w/demo/jobs/run_wait_result/p/u/admin/echo",
         body='{"a":1}',
         headers={"Authorization": f"Bearer {client.token}", "Content-Type": "application/json"},
     )
-    load = loadclient.run(program, request, Shape(seconds=seconds, pace_us=4000))
+    load = loadclient.run(program, request, Shape(seconds=LATENCY_S, pace_us=PACE_US))
     assert not load.errors, load
     return load.latency_us["p99"]
 
@@ -151,17 +187,26 @@ def p99_us(program: Path, client: Client, seconds: float) -> float:
 def measure(
     figures: Figures, program: Path, client: Client, pid: int, source: Path, reference: Callable[[], float]
 ) -> None:
-    """One round: latency of others when idle, reference, upload, latency during either."""
+    """One round: reference and upload, then the latency of others when idle and next to either."""
     size_mib = source.stat().st_size / MIB
-    figures.idle_p99_us.append(p99_us(program, client, 2.0))
-    figures.reference.append(size_mib / reference())
-    with peak_growth(pid) as growth:
-        figures.speeds.append(size_mib / timed(lambda: send_form(client, source)))
-    figures.growth_mib += growth
+
+    def upload() -> None:
+        with peak_growth(pid) as growth:
+            figures.speeds.append(size_mib / timed(lambda: send_form(client, source)))
+        figures.growth_mib.extend(growth)
+
+    def copy() -> None:
+        figures.reference.append(size_mib / reference())
+
+    for work in (copy, upload) if len(figures.speeds) % 2 == 0 else (upload, copy):
+        work()
+    figures.idle_p99_us.append(p99_us(program, client))
     with going_on(lambda: send_form(client, source)):
-        figures.busy_p99_us.append(p99_us(program, client, 4.0))
+        figures.busy_p99_us.append(p99_us(program, client))
+    with discarding(source) as send, going_on(send):
+        figures.discard_p99_us.append(p99_us(program, client))
     with going_on(reference):
-        figures.reference_p99_us.append(p99_us(program, client, 4.0))
+        figures.reference_p99_us.append(p99_us(program, client))
 
 
 def remove_objects(client: Client) -> None:
@@ -174,13 +219,14 @@ def show(name: str, reference: str, figures: Figures) -> None:
     """The table of one way."""
     ratio, growth = TARGETS[name]
     print(f"\n{name}: form upload next to {reference}")
-    print("  round   MiB/s   reference   ratio   growth MiB   p99 idle ms   busy ms   next to reference ms")
+    print("                                                   p99 of others, ms, when idle and next to")
+    print("  round   MiB/s   reference   ratio   growth MiB   idle   the form   a discarded stream   the reference")
     for number in range(len(figures.speeds)):
         print(
             f"  {number + 1:5}  {figures.speeds[number]:6.0f}  {figures.reference[number]:10.0f}"
             f"  {figures.ratios[number]:6.2f}  {figures.growth_mib[number]:11.1f}"
-            f"  {figures.idle_p99_us[number] / 1000:12.2f}  {figures.busy_p99_us[number] / 1000:8.2f}"
-            f"  {figures.reference_p99_us[number] / 1000:21.2f}"
+            f"  {figures.idle_p99_us[number] / 1000:5.2f}  {figures.busy_p99_us[number] / 1000:9.2f}"
+            f"  {figures.discard_p99_us[number] / 1000:19.2f}  {figures.reference_p99_us[number] / 1000:14.2f}"
         )
     print(
         f"  median ratio {statistics.median(figures.ratios):.2f} (wanted {ratio}), most growth"
