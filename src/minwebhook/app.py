@@ -57,9 +57,9 @@ from minwebhook.jobs.table import JobTable
 from minwebhook.observability.figures import Tally, TrafficFigures
 from minwebhook.packages.sets import PackageSets
 from minwebhook.packages.uv import Interpreter
+from minwebhook.runtimes.descriptors import MAX_PROBES, connection_room
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
-from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.pool import ReusePool
 from minwebhook.sandbox.plan import Rung
 from minwebhook.scripts.directory import deploy_directory
@@ -83,12 +83,6 @@ _SWEEP_EVERY_S = 3600.0
 
 #: Objects made for each collection of the young ones, and so on. With CPython's own numbers each job pays for a collection.
 _COLLECTOR_THRESHOLDS = (10_000, 20, 20)
-
-#: Connections at once to the addresses of ``metrics_listen``.
-_MAX_PROBES = 32
-
-#: Files that are open besides connections and children.
-_SPARE_FILES = 64 + _MAX_PROBES
 
 
 async def run(settings: Settings) -> None:
@@ -266,7 +260,7 @@ class _Program:
         await serve(
             self._probe_listeners,
             probe_handler(services),
-            dataclasses.replace(limits, max_connections=_MAX_PROBES),
+            dataclasses.replace(limits, max_connections=MAX_PROBES),
             shutdown=trio.Event(),
             grace_s=0,
             report_error=_report_error,
@@ -400,9 +394,7 @@ def _open_files_for(settings: Settings) -> HttpSettings:
     """The limits of the HTTP server, with as many connections as this process may have files for."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # Three for each child that waits or runs, and some for the database, logs and listeners.
-    children = (len(RUNTIMES) + settings.sandbox.max_zygotes) * settings.warm_count + 5 * settings.worker_count
-    room = hard - 3 * children - _SPARE_FILES
+    room = connection_room(settings, hard)
     if settings.http.max_connections <= room:
         return settings.http
     logger.warning("only %d files may be open: %d connections at once instead of max_connections", hard, max(room, 1))

@@ -2,9 +2,10 @@
 
     python outer.py '{"layer": …, "rung": …, "network": …, "probes": […], "user": null}'
 
-Prints the findings as JSON. Needs root. The container: PID, mount, network, IPC and UTS namespaces, and an overlay of the
-machine's files whose changes are in memory, bounded, and gone at the end. The memory and the processes of the machine are
-not guarded here: probes that take them are only run where they see limits.
+Prints the findings and what they changed as JSON; without names all probes are run. Needs root. The container: PID, mount,
+network, IPC and UTS namespaces, and an overlay of the machine's files whose changes are in memory, bounded, and gone at the
+end. The memory and the processes of the machine are not guarded here: probes that take them are only run where they see
+limits.
 """
 
 from __future__ import annotations
@@ -77,13 +78,37 @@ def become(user: int) -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # /proc/self/uid_map is to be its own
 
 
+def state() -> dict[str, Any]:
+    """What probes could change and must not, also where nothing holds them."""
+    folders = ("/", "/etc", "/usr", "/usr/bin", "/dev", "/dev/shm", "/dev/mqueue", "/tmp", "/var", "/var/tmp", "/root")
+    return {
+        "files": {
+            folder: sorted(entry.name for entry in Path(folder).iterdir() if "minwebhook" not in entry.name)
+            for folder in folders
+            if Path(folder).is_dir()
+        },
+        "contents": {
+            name: [(found := Path(name).stat()).st_mtime_ns, found.st_mode, found.st_size]
+            for name in ("/etc/hosts", "/etc/resolv.conf", "/usr/bin/env", "/bin/sh", str(os.__file__))
+        },
+        "mounts": Path("/proc/self/mountinfo").read_text(),
+        "ipc": {name: Path(f"/proc/sysvipc/{name}").read_text() for name in ("shm", "sem", "msg")},
+        "names": [os.uname().nodename, Path("/proc/sys/kernel/domainname").read_text()],
+        "interfaces": [
+            [name, Path(f"/sys/class/net/{name}/mtu").read_text() if Path("/sys/class/net").exists() else ""]
+            for _, name in socket.if_nameindex()
+        ],
+        "priority": os.getpriority(os.PRIO_PROCESS, 0),
+    }
+
+
 async def probe(task: dict[str, Any]) -> list[Finding]:
     """The findings."""
     findings: list[Finding] = []
-    settings = SandboxSettings(sandbox=task["rung"], sandbox_network=task["network"])
-    directory = Path(tempfile.mkdtemp())
-    wanted = [each for each in PROBES if each.name in task["probes"]]
-    assert len(wanted) == len(task["probes"])
+    is_none = task["rung"] == "none"
+    settings = SandboxSettings(sandbox=task["rung"], sandbox_network=task["network"], insecure=is_none)
+    directory = Path(tempfile.mkdtemp(prefix="minwebhook-"))
+    wanted = [each for each in PROBES if each.name in task["probes"] or not task["probes"]]
     async with trio.open_nursery() as nursery:
         zygote, reached = await start_best(nursery, settings, directory / "sandbox")
         with bait.laid_out(
@@ -121,8 +146,11 @@ def main() -> None:
     begin, _, end = starting._START.partition("from minwebhook.child.zygote")
     weaken = f"exec(compile(open({str(weakened)!r}).read(), 'weakened.py', 'exec')); LAYERS[{task['layer']!r}](); "
     starting._START = f"{begin}{weaken}from minwebhook.child.zygote{end}"  # type: ignore[misc]
+    before = state()
     findings = trio.run(probe, task)
-    print(json.dumps([dataclasses.asdict(found) for found in findings]))
+    after = state()
+    changed = {name: [before[name], after[name]] for name in before if before[name] != after[name]}
+    print(json.dumps({"changed": changed, "findings": [dataclasses.asdict(found) for found in findings]}))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,14 @@ from typing import Any, Final
 
 import pytest
 
-from minwebhook.sandbox.probes.inside import HELD, NOT_APPLICABLE, NOT_CONTAINED, THROUGH
+from minwebhook.child import landlock
+from minwebhook.sandbox.probes.inside import BROKEN, HELD, NOT_APPLICABLE, NOT_CONTAINED, THROUGH
 from tests.conftest import missing
 from tests.sandbox.conftest import ORDINARY_USER
 from tests.sandbox.weakened import LAYERS
+
+#: Machines may be busy: a process of a job is waited for, and there are many.
+pytestmark = pytest.mark.timeout(200)
 
 _OUTER: Final = Path(__file__).with_name("outer.py")
 
@@ -27,7 +31,8 @@ OPEN: Final[dict[str, tuple[str, list[str]]]] = {
     "read-only mounts": ("host", ["writable_mounts"]),
     "PID namespace": ("host", ["see_others", "survivors", "kill_all", "fork_bomb"]),
     "IPC namespace": ("host", ["ipc_of_the_machine"]),
-    "network namespace": ("none", ["abstract_sockets_outside", "abstract_sockets_of_jobs"]),
+    "network namespace": ("none", ["tcp", "bash_tcp", "abstract_sockets_of_jobs"]),
+    "Landlock scope": ("host", ["abstract_sockets_outside"]),
     "uid": ("host", ["become_root"]),
     "dropping capabilities": ("host", ["capabilities"]),
     "no_new_privs": ("host", ["no_new_privileges"]),
@@ -55,11 +60,13 @@ def outcomes(layer: str, probes: list[str], network: str, rung: str, user: int |
         missing("root, for a container to weaken the sandbox in")
     task: dict[str, Any] = {"layer": layer, "rung": rung, "network": network, "probes": probes, "user": user}
     run = subprocess.run(
-        [sys.executable, str(_OUTER), json.dumps(task)], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, str(_OUTER), json.dumps(task)], capture_output=True, text=True, timeout=180, check=False
     )
     assert run.returncode == 0, run.stderr[-2000:]
+    told = json.loads(run.stdout)
+    assert told["changed"] == {}
     found: dict[str, list[str]] = {}
-    for row in json.loads(run.stdout):
+    for row in told["findings"]:
         found.setdefault(row["probe"], []).append(row["outcome"])
     return found
 
@@ -71,6 +78,8 @@ def test_every_layer_is_left_out_once() -> None:
 @pytest.mark.parametrize("layer", OPEN)
 def test_without_a_layer_probes_get_through(layer: str) -> None:
     network, probes = OPEN[layer]
+    if layer == "Landlock scope" and landlock.version() < landlock.SCOPE_VERSION:
+        missing("Landlock with scopes (Linux 6.12)")
     for name, words in outcomes(layer, probes, network, "root").items():
         assert {THROUGH, NOT_CONTAINED} & set(words), f"{name}: {words}"
 
@@ -88,3 +97,14 @@ def test_with_all_layers_none_does(rung: str, user: int | None, network: str) ->
     probes = sorted({name for policy, names in OPEN.values() for name in names if policy in (network, "host")})
     for name, words in outcomes("nothing", probes, network, rung, user).items():
         assert set(words) <= {HELD, NOT_APPLICABLE}, f"{name}: {words}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["host", "none"])
+def test_where_nothing_holds_probes_get_through_and_change_nothing(network: str) -> None:
+    """The whole corpus without any isolation, as root of the copy: most of it succeeds, and leaves no trace."""
+    found = outcomes("nothing", [], network, "none")
+    words = [word for each in found.values() for word in each]
+    assert words.count(THROUGH) > 80, found
+    assert words.count(NOT_CONTAINED) >= 10, found
+    assert BROKEN not in words, {name: each for name, each in found.items() if BROKEN in each}

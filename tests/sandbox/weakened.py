@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from minwebhook.child import confine, kernel
+from minwebhook.child import confine, kernel, landlock
 
 _NO_NEW_PRIVS, _SECUREBITS, _KEEP_CAPABILITIES = 38, 28, 4
 #: The fork server itself, on its way to a user namespace, becomes root of that.
@@ -25,6 +25,13 @@ def _without_namespace(left_out: int) -> None:
     unshare, setns = kernel.unshare, kernel.setns
     kernel.unshare = lambda flags: unshare(flags & ~left_out) if flags & ~left_out else None
     kernel.setns = lambda fd, kind: setns(fd, kind) if kind != left_out else None
+
+
+def _without_network_namespace() -> None:
+    """Each place would listen on the one loopback interface: on any port, then."""
+    _without_namespace(kernel.CLONE_NEWNET)
+    listen = confine.listen_inside
+    confine.listen_inside = lambda port: listen(0)
 
 
 def _without_pid_namespace() -> None:
@@ -112,7 +119,8 @@ LAYERS: Final[dict[str, Callable[[], None]]] = {
     "read-only mounts": _without_read_only,
     "PID namespace": _without_pid_namespace,
     "IPC namespace": lambda: _without_namespace(kernel.CLONE_NEWIPC),
-    "network namespace": lambda: _without_namespace(kernel.CLONE_NEWNET),
+    "network namespace": _without_network_namespace,
+    "Landlock scope": lambda: setattr(landlock, "restrict", _nothing),
     "uid": _without_uid,
     "dropping capabilities": _without_dropping,
     "no_new_privs": _without_no_new_privs,

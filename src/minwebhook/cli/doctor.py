@@ -13,12 +13,14 @@ from typing import Any
 import trio
 
 from minwebhook.cli.flags import add_flags, settings_from
+from minwebhook.cli.reasons import one_reason
 from minwebhook.runtimes import bait
-from minwebhook.runtimes.ladder import Reached, find_interpreter, start_best
+from minwebhook.runtimes.ladder import find_interpreter, start_best
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.probing import Prober
 from minwebhook.sandbox.probes.corpus import PROBES, Finding
 from minwebhook.settings import Settings
+from minwebhook.upkeep.examination import examine
 
 
 def add_parser(commands: Any) -> None:
@@ -41,27 +43,22 @@ def run(options: argparse.Namespace) -> int:
     wants_probes = options.sandbox is not None
     options.sandbox = options.sandbox or None
     settings = settings_from(options)
-    return _break_out(settings, as_json=options.json) if wants_probes else _examine(settings, as_json=options.json)
+    with one_reason():
+        return _break_out(settings, as_json=options.json) if wants_probes else _examine(settings, as_json=options.json)
 
 
 def _examine(settings: Settings, *, as_json: bool) -> int:
-    reached = trio.run(_reach, settings)
+    items = []
+    for item in examine(settings):
+        items.append(item)
+        if not as_json:
+            print(f"{item.status:8} {item.topic:13} {item.found}", flush=True)
+            if item.cure:
+                print(f"{'':22} → {item.cure}", flush=True)
+    problems = sum(item.status == "problem" for item in items)
     if as_json:
-        missing = [{**each._asdict(), "cure": each.cure} for each in reached.missing]
-        print(json.dumps({"rung": reached.rung, "missing": missing}, indent=2))
-    else:
-        print(f"sandbox {reached.rung}: {reached.description}")
-        for each in reached.missing:
-            print(f"{each.name} does not work here: {each.reason}; {each.cure}")
-    return int(reached.rung == "none")
-
-
-async def _reach(settings: Settings) -> Reached:
-    with tempfile.TemporaryDirectory(prefix="minwebhook-doctor-") as name:
-        async with trio.open_nursery() as nursery:
-            zygote, reached = await start_best(nursery, settings.sandbox, Path(name))
-            zygote.stop()
-    return reached
+        print(json.dumps({"problems": problems, "items": [dataclasses.asdict(item) for item in items]}, indent=2))
+    return int(problems > 0)
 
 
 def _break_out(settings: Settings, *, as_json: bool) -> int:

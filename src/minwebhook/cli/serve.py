@@ -10,7 +10,7 @@ import trio
 from minwebhook import app
 from minwebhook.allocator import keep_freed_memory
 from minwebhook.cli.flags import add_flags, settings_from
-from minwebhook.errors import MinwebhookError
+from minwebhook.cli.reasons import one_reason
 from minwebhook.observability import log
 
 
@@ -26,15 +26,6 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_from(options)
     log.configure(settings.server.log_level)
     keep_freed_memory()
-    try:
+    with one_reason():
         trio.run(app.run, settings)
-    except BaseExceptionGroup as group:
-        # Nurseries wrap; a start that failed has one reason.
-        reasons, rest = group.split(MinwebhookError)
-        if reasons is None or rest is not None:
-            raise
-        reason: BaseException = reasons
-        while isinstance(reason, BaseExceptionGroup):
-            reason = reason.exceptions[0]
-        raise reason from None
     return 0

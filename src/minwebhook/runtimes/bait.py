@@ -7,6 +7,7 @@ import ctypes
 import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,9 @@ def laid_out(
         local.bind(str(directory / "bait.sock"))
         for listener in (abstract, local):
             listener.listen()
+        neighbor = f"neighbor-{secrets.token_hex(6)}"
+        # Without a /tmp of its own the neighbor's file lies in everybody's.
+        stack.callback(Path(tempfile.gettempdir(), neighbor).unlink, missing_ok=True)
         os.environ[_ENVIRONMENT] = canary
         stack.callback(os.environ.pop, _ENVIRONMENT, None)
         yield Facts(
@@ -69,9 +73,9 @@ def laid_out(
             tcp_port=tcp.getsockname()[1],
             udp_port=udp.getsockname()[1],
             abstract=abstract_name,
-            neighbor=f"neighbor-{secrets.token_hex(6)}",
+            neighbor=neighbor,
             queue_id=stack.enter_context(_queue(canary.encode())),
-            # at most 15 bytes are a process name
+            # A process name is 15 bytes at most, and the prober appends a number.
             mark=f"left{secrets.token_hex(4)}",
             python=interpreter.binary,
             python_prefix=interpreter.prefix,

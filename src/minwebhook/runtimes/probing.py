@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -33,6 +34,7 @@ class Prober:
         self._facts = facts
         self._settings = settings
         self._neighbor: Child | None = None
+        self._numbers = itertools.count()
 
     async def run(
         self, probes: Iterable[Probe], languages: Iterable[str], on_finding: Callable[[Finding], None]
@@ -66,29 +68,33 @@ class Prober:
             task_status.started()
 
     async def _try(self, probe: Probe, language: str) -> Seen:
-        facts = dataclasses.replace(self._facts, language=language)
+        # What one probe left is not the fault of the next.
+        facts = dataclasses.replace(self._facts, language=language, mark=f"{self._facts.mark}{next(self._numbers)}")
         zygote_pid = self._zygote.pid
         if probe.terms.first:
             earlier = await self._job(language, *job(probe, language, facts, first=True))
             facts = dataclasses.replace(facts, earlier=earlier.value)
         seen = await self._job(language, *job(probe, language, facts))
-        damage = await self._damage(zygote_pid)
+        damage = await self._damage(zygote_pid, facts.mark)
         return dataclasses.replace(seen, damage=damage) if damage else seen
 
-    async def _damage(self, zygote_pid: int | None) -> str:
+    async def _damage(self, zygote_pid: int | None, mark: str) -> str:
         if self._zygote.pid != zygote_pid:
             return "the fork server was ended"
         if self._neighbor is None or self._neighbor.exit is not None:
             return "another job was ended"
         with trio.move_on_after(_END_TIMEOUT_S):
-            while processes_named(self._facts.mark):  # noqa: ASYNC110 - nothing tells of processes of others
+            while processes_named(mark):  # noqa: ASYNC110 - nothing tells of processes of others
                 await trio.sleep(0.01)
             return ""
-        return f"{len(processes_named(self._facts.mark))} processes outlive the job"
+        return f"{len(processes_named(mark))} processes outlive the job"
 
     async def _job(self, language: str, source: str, arguments: dict[str, Any]) -> Seen:
         """Runs one job to the end of all its processes."""
-        child = await self._child(language)
+        try:
+            child = await self._child(language)
+        except SandboxError as error:
+            return Seen(error=str(error))
         written = 0
 
         def take(data: bytes) -> bool:

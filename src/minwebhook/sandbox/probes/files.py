@@ -8,13 +8,15 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from minwebhook.sandbox.probes.inside import (
     BROKEN,
     Facts,
     Outcome,
+    apart,
+    by_rights,
     function,
     held,
     holds_canary,
@@ -34,6 +36,21 @@ _AT_FDCWD = -100
 
 def _reading(paths: list[str]) -> dict[str, Callable[[], object]]:
     return {path: partial(read, path, 16) for path in paths}
+
+
+def _opening(paths: list[str]) -> dict[str, Callable[[], object]]:
+    """Opened and not read: devices may keep a reader waiting."""
+    return {path: partial(opened, path, os.O_RDONLY) for path in paths}
+
+
+def _node(path: str, mode: int, number: tuple[int, int]) -> None:
+    os.mknod(path, mode, os.makedev(*number))
+    os.unlink(path)  # noqa: PTH108
+
+
+def _linked(path: str, link: str) -> None:
+    os.link(path, link)
+    os.unlink(link)  # noqa: PTH108
 
 
 @probe()
@@ -113,7 +130,12 @@ def files_of_an_earlier_job(facts: Facts) -> Outcome:
     """finds files that an earlier job left in /tmp or /dev/shm"""
     if not facts.earlier:
         return BROKEN, "the earlier job could leave nothing"
-    found = [name for place in ("/tmp", "/dev/shm", "/var/tmp") for name in _names(place) if facts.mark in name]
+    found = [
+        f"{place}/{name}" for place in ("/tmp", "/dev/shm", "/var/tmp") for name in _names(place) if facts.mark in name
+    ]
+    for path in found:
+        with contextlib.suppress(OSError):
+            os.rmdir(path) if path.endswith("-folder") else os.unlink(path)  # noqa: PTH106, PTH108
     return judged(found, f"all of {len(facts.earlier)} files are gone")
 
 
@@ -139,15 +161,15 @@ def environments_in_proc(facts: Facts) -> Outcome:
 @probe()
 def kernel_memory(facts: Facts) -> Outcome:
     """opens the memory of the kernel and of the machine"""
-    return tried(_reading(["/proc/kcore", "/dev/mem", "/dev/kmem", "/dev/port", "/dev/kmsg", "/proc/kmsg"]))
+    return tried(_opening(["/proc/kcore", "/dev/mem", "/dev/kmem", "/dev/port", "/dev/kmsg", "/proc/kmsg"]))
 
 
 @probe()
 def block_devices(facts: Facts) -> Outcome:
     """opens or makes a disk"""
-    steps = _reading([f"/dev/{name}" for name in ("sda", "vda", "nvme0n1", "xvda", "loop0", "dm-0", "disk")])
+    steps = _opening([f"/dev/{name}" for name in ("sda", "vda", "nvme0n1", "xvda", "loop0", "dm-0", "disk")])
     for number in ((8, 0), (254, 0), (259, 0), (7, 0)):
-        steps[f"mknod {number}"] = partial(os.mknod, "/tmp/disk", 0o60600, os.makedev(*number))
+        steps[f"mknod {number}"] = partial(_node, f"/tmp/disk-{facts.mark}", 0o60600, number)
     return tried(steps)
 
 
@@ -155,8 +177,8 @@ def block_devices(facts: Facts) -> Outcome:
 def other_devices(facts: Facts) -> Outcome:
     """opens devices of the machine or makes some: terminals, tun, kvm, fuse, loop"""
     names = ("tty", "ptmx", "console", "kvm", "fuse", "net/tun", "loop-control", "vhost-net", "vsock", "uinput", "hpet")
-    steps = _reading([f"/dev/{name}" for name in names])
-    steps["mknod kmem"] = lambda: os.mknod("/tmp/kmem", 0o20600, os.makedev(1, 2))
+    steps = _opening([f"/dev/{name}" for name in names])
+    steps["mknod kmem"] = partial(_node, f"/tmp/kmem-{facts.mark}", 0o20600, (1, 2))
     return tried(steps)
 
 
@@ -169,8 +191,12 @@ def write_programs(facts: Facts) -> Outcome:
         steps[f"make in {place}"] = partial(opened, place, os.O_TMPFILE | os.O_WRONLY)
     for path in ("/usr/bin/env", "/bin/sh", "/etc/hosts", "/etc/resolv.conf", "/etc/ld.so.cache", os.__file__):
         steps[f"open {path}"] = partial(opened, path, os.O_WRONLY)
-        steps[f"touch {path}"] = partial(os.utime, path)
+        steps[f"chmod {path}"] = partial(_same_mode, path)
     return tried(steps, also=(errno.EOPNOTSUPP, errno.EISDIR))
+
+
+def _same_mode(path: str) -> None:
+    os.chmod(path, stat.S_IMODE(os.stat(path).st_mode))  # noqa: PTH101, PTH116
 
 
 @probe()
@@ -200,39 +226,59 @@ def links_out(facts: Facts) -> Outcome:
         link = f"/tmp/link-{facts.mark}-{index}"
         os.symlink(path, link)  # noqa: PTH211
         steps[f"symlink to {path}"] = partial(opened, link, os.O_RDONLY)
-        steps[f"hard link to {path}"] = partial(os.link, path, f"{link}-hard")
+        steps[f"hard link to {path}"] = partial(_linked, path, f"{link}-hard")
         for way in ("self/root", "self/cwd/..", "1/root", "self/fd/0/.."):
             there = f"/proc/{way}{path}"
             steps[there] = partial(opened, there, os.O_RDONLY)
-    steps["hard link to a program"] = lambda: os.link("/usr/bin/env", "/tmp/env")
-    return tried(steps, also=(errno.EXDEV, errno.ENOTDIR))
+    steps["hard link to a program"] = partial(_linked, "/usr/bin/env", f"/tmp/link-{facts.mark}")
+    outcome = tried(steps, also=(errno.EXDEV, errno.ENOTDIR))
+    for name in _names("/tmp"):
+        if name.startswith(f"link-{facts.mark}"):
+            os.unlink(f"/tmp/{name}")  # noqa: PTH108
+    return outcome
+
+
+@contextlib.contextmanager
+def _folder(facts: Facts) -> Iterator[bytes]:
+    """A folder that is no mount, and so good for nothing once rights do not stop a call."""
+    path = f"/tmp/mount-{facts.mark}"
+    os.mkdir(path)  # noqa: PTH102
+    try:
+        yield path.encode()
+    finally:
+        os.rmdir(path)  # noqa: PTH106
 
 
 @probe()
 def mount(facts: Facts) -> Outcome:
     """mounts, binds, remounts and unmounts"""
-    return tried(
-        {
-            "mount tmpfs": lambda: function("mount", b"none", b"/tmp", b"tmpfs", 0, None),
-            "mount proc": lambda: function("mount", b"none", b"/tmp", b"proc", 0, None),
-            "bind /": lambda: function("mount", b"/", b"/tmp", None, _MS_BIND, None),
-            "remount /usr": lambda: function("mount", b"none", b"/usr", None, _MS_REMOUNT | _MS_BIND, None),
-            "remount /": lambda: function("mount", b"none", b"/", None, _MS_REMOUNT | _MS_BIND, None),
-            "umount /proc": lambda: function("umount2", b"/proc", _MNT_DETACH),
-            "umount /tmp": lambda: function("umount2", b"/tmp", _MNT_DETACH),
-        }
-    )
+
+    def mounted(source: bytes, kind: bytes | None, flags: int) -> None:
+        function("mount", source, folder, kind, flags, None)
+        function("umount2", folder, _MNT_DETACH)
+
+    with _folder(facts) as folder:
+        return by_rights(
+            {
+                "mount tmpfs": partial(mounted, b"none", b"tmpfs", 0),
+                "mount proc": partial(mounted, b"none", b"proc", 0),
+                "bind /usr": partial(mounted, b"/usr", None, _MS_BIND),
+                "remount": partial(function, "mount", b"none", folder, None, _MS_REMOUNT | _MS_BIND, None),
+                "umount": partial(function, "umount2", folder, _MNT_DETACH),
+            }
+        )
 
 
 @probe()
 def change_root(facts: Facts) -> Outcome:
     """changes its root directory, the first step of the usual way out"""
-    return tried(
-        {
-            "chroot": lambda: function("chroot", b"/tmp"),
-            "pivot_root": lambda: syscall("pivot_root", b"/tmp", b"/tmp"),
-        }
-    )
+    with _folder(facts) as folder:
+        return by_rights(
+            {
+                "pivot_root": partial(syscall, "pivot_root", folder, folder),
+                "chroot": partial(apart, partial(function, "chroot", b"/tmp")),
+            }
+        )
 
 
 @probe()
@@ -262,16 +308,17 @@ def file_handles(facts: Facts) -> Outcome:
 def mount_descriptors(facts: Facts) -> Outcome:
     """makes and moves mounts by the newer calls (fsopen, open_tree, move_mount, mount_setattr)"""
     attributes = ctypes.create_string_buffer(struct.pack("=QQQQ", 0, _MS_RDONLY, 0, 0), 32)  # writable again
-    return tried(
-        {
-            "fsopen": lambda: syscall("fsopen", b"tmpfs", 0),
-            "fspick": lambda: syscall("fspick", _AT_FDCWD, b"/tmp", 0),
-            "open_tree": lambda: syscall("open_tree", _AT_FDCWD, b"/", 1),
-            "open_tree_attr": lambda: syscall("open_tree_attr", _AT_FDCWD, b"/", 1, attributes, 32),
-            "move_mount": lambda: syscall("move_mount", _AT_FDCWD, b"/usr", _AT_FDCWD, b"/tmp", 0),
-            "mount_setattr": lambda: syscall("mount_setattr", _AT_FDCWD, b"/usr", 0, attributes, 32),
-        }
-    )
+    with _folder(facts) as folder:
+        return by_rights(
+            {
+                "fsopen": lambda: os.close(syscall("fsopen", b"tmpfs", 0)),
+                "fspick": lambda: os.close(syscall("fspick", _AT_FDCWD, folder, 0)),
+                "open_tree": lambda: os.close(syscall("open_tree", _AT_FDCWD, b"/", 1)),
+                "open_tree_attr": lambda: os.close(syscall("open_tree_attr", _AT_FDCWD, b"/", 1, attributes, 32)),
+                "move_mount": partial(syscall, "move_mount", _AT_FDCWD, folder, _AT_FDCWD, folder, 0),
+                "mount_setattr": partial(syscall, "mount_setattr", _AT_FDCWD, folder, 0, attributes, 32),
+            }
+        )
 
 
 @probe()

@@ -11,12 +11,25 @@ import struct
 from collections.abc import Callable
 from functools import partial
 
-from minwebhook.sandbox.probes.inside import Facts, Outcome, held, judged, probe, read, tried
+from minwebhook.sandbox.probes.inside import (
+    Facts,
+    Outcome,
+    by_rights,
+    held,
+    judged,
+    not_applicable,
+    probe,
+    read,
+    syscall,
+    tried,
+)
 
 _AF_ALG, _AF_VSOCK, _AF_PACKET, _AF_NETLINK = 38, 40, 17, 16
+#: The version of Landlock that can keep a process from abstract sockets of others.
+_SCOPES = 6
 #: Families that some policy allows.
 _USUAL = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, _AF_NETLINK}
-_SIOCGIFCONF, _SIOCSIFMTU = 0x8912, 0x8922
+_SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _NOT_BY_THE_KERNEL = (errno.EINVAL, errno.EOPNOTSUPP, errno.EADDRNOTAVAIL)
 
 
@@ -57,15 +70,24 @@ def udp(facts: Facts) -> Outcome:
     )
 
 
-@probe(network="none")
+@probe()
 def abstract_sockets_outside(facts: Facts) -> Outcome:
     """connects to a local service of the machine in the abstract namespace"""
+    if facts.network == "host" and _landlock_version() < _SCOPES:
+        return not_applicable("with sandbox_network = host this needs Linux 6.12, whose Landlock knows scopes")
 
     def connect() -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect("\0" + facts.abstract)
 
     return tried({"connect": connect})
+
+
+def _landlock_version() -> int:
+    try:
+        return syscall("landlock_create_ruleset", 0, 0, 1)
+    except OSError:
+        return 0
 
 
 @probe(network="none")
@@ -137,12 +159,12 @@ def other_families(facts: Facts) -> Outcome:
 def configure_network(facts: Facts) -> Outcome:
     """changes interfaces and addresses of the machine"""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        asked = struct.pack("16si12x", b"lo", 65536)
-        steps: dict[str, Callable[[], object]] = {"MTU of lo": lambda: fcntl.ioctl(control, _SIOCSIFMTU, asked)}
+        same = fcntl.ioctl(control, _SIOCGIFMTU, struct.pack("16si12x", b"lo", 0))
+        steps: dict[str, Callable[[], object]] = {"MTU of lo": partial(fcntl.ioctl, control, _SIOCSIFMTU, same)}
 
         def add_link() -> None:
-            # RTM_NEWLINK of a dummy interface, create and exclusive
-            kind = struct.pack("=HH", 8 + 4, 18) + struct.pack("=HH", 9, 1) + b"dummy\0\0\0"[:4]
+            # RTM_NEWLINK, create and exclusive, of a kind that does not exist: who may gets EOPNOTSUPP
+            kind = struct.pack("=HHHH4s", 12, 18, 8, 1, b"xyz")
             body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + kind
             message = struct.pack("=IHHII", 16 + len(body), 16, 0x605, 1, 0) + body
             with socket.socket(_AF_NETLINK, socket.SOCK_RAW, 0) as route:
@@ -154,7 +176,7 @@ def configure_network(facts: Facts) -> Outcome:
                     raise OSError(code, os.strerror(code))
 
         steps["new interface"] = add_link
-        return tried(steps)
+        return by_rights(steps)
 
 
 @probe(network="host")

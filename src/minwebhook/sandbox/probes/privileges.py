@@ -16,10 +16,12 @@ from minwebhook.sandbox.probes.inside import (
     FIRST_JOB_UID,
     Facts,
     Outcome,
+    apart,
     function,
     held,
     is_root_outside,
     judged,
+    libc,
     outer_uid,
     outsiders,
     prctl,
@@ -125,11 +127,11 @@ def new_namespaces(facts: Facts) -> Outcome:
     """makes namespaces, above all one of users in which it would be root"""
     steps: dict[str, Callable[[], object]] = {}
     for name, flag in _NAMESPACES.items():
-        steps[f"unshare {name}"] = partial(syscall, "unshare", flag)
+        steps[f"unshare {name}"] = partial(apart, partial(syscall, "unshare", flag))
         if name != "time":  # does not fit into the flags of clone(2)
             steps[f"clone {name}"] = partial(_clone, flag)
         steps[f"clone3 {name}"] = partial(_clone3, flag)
-    steps["unshare user with all"] = lambda: syscall("unshare", 0x7E020000)
+    steps["unshare user with all"] = partial(apart, partial(syscall, "unshare", 0x7E020000))
     steps["clone user with all"] = lambda: _clone(0x7E020000)
     return tried(steps)
 
@@ -155,9 +157,9 @@ def enter_namespaces(facts: Facts) -> Outcome:
     steps: dict[str, Callable[[], object]] = {}
     for pid in dict.fromkeys([os.getpid(), 1, *process_ids()[:8]]):
         for name in ("mnt", "user", "net", "ipc", "uts", "pid"):
-            steps[f"{name} of {pid}"] = partial(_enter, f"/proc/{pid}/ns/{name}")
+            steps[f"{name} of {pid}"] = partial(apart, partial(_enter, f"/proc/{pid}/ns/{name}"))
     for pid in dict.fromkeys([os.getpid(), 1, *outsiders(facts)]):
-        steps[f"all of {pid}"] = partial(_enter_all, pid)
+        steps[f"all of {pid}"] = partial(apart, partial(_enter_all, pid))
     # Its own user namespace cannot be entered again by anyone.
     return tried(steps, also=(errno.EINVAL,))
 
@@ -185,23 +187,29 @@ def file_capabilities(facts: Facts) -> Outcome:
     with open(path, "w") as file:  # noqa: PTH123
         file.write("#!/bin/sh\n")
     value = struct.pack("<5I", 0x02000001, 0xFFFFFFFF, 0, 0xFFFFFFFF, 0)
-    return tried(
-        {
-            "security.capability": lambda: os.setxattr(path, "security.capability", value),
-            "trusted": lambda: os.setxattr(path, "trusted.probe", b"x"),
-            "chown": lambda: os.chown(path, 0, 0),
-        },
-        also=(errno.EOPNOTSUPP, errno.EINVAL),
-    )
+    try:
+        return tried(_changes_of(path, value), also=(errno.EOPNOTSUPP, errno.EINVAL))
+    finally:
+        os.unlink(path)  # noqa: PTH108
+
+
+def _changes_of(path: str, value: bytes) -> dict[str, Callable[[], object]]:
+    return {
+        "security.capability": lambda: os.setxattr(path, "security.capability", value),
+        "trusted": lambda: os.setxattr(path, "trusted.probe", b"x"),
+        "chown": lambda: os.chown(path, 0, 0),
+    }
 
 
 @probe()
 def host_name(facts: Facts) -> Outcome:
     """changes the name of the machine"""
     name = os.uname().nodename.encode()
+    domain = ctypes.create_string_buffer(65)
+    libc.getdomainname(domain, 65)
     return tried(
         {
             "sethostname": lambda: function("sethostname", name, len(name)),
-            "setdomainname": lambda: function("setdomainname", b"(none)", 6),
+            "setdomainname": lambda: function("setdomainname", domain.value, len(domain.value)),
         }
     )

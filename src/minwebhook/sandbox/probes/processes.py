@@ -13,6 +13,7 @@ from functools import partial
 from minwebhook.sandbox.probes.inside import (
     Facts,
     Outcome,
+    by_rights,
     function,
     held,
     judged,
@@ -86,15 +87,18 @@ def trace(facts: Facts) -> Outcome:
 def memory_of_others(facts: Facts) -> Outcome:
     """reads and writes the memory of other processes (process_vm_readv, /proc/PID/mem)"""
     buffer = ctypes.create_string_buffer(64)
-    vector = (ctypes.c_void_p * 2)(ctypes.addressof(buffer), 64)
+    here = (ctypes.c_void_p * 2)(ctypes.addressof(buffer), 64)
+    # Where nothing is mapped: who may gets EFAULT, and has changed nothing.
+    there = (ctypes.c_void_p * 2)(8, 64)
     steps: dict[str, Callable[[], object]] = {}
     for pid in [os.getpid(), *_targets(facts)]:
         for call in ("process_vm_readv", "process_vm_writev"):
-            steps[f"{call} {pid}"] = partial(syscall, call, pid, vector, 1, vector, 1, 0)
+            steps[f"{call} {pid}"] = partial(syscall, call, pid, here, 1, there, 1, 0)
     for pid in (*outsiders(facts), *strangers(facts)[:4]):
         if pid != os.getpid():
             steps[f"/proc/{pid}/mem"] = partial(opened, f"/proc/{pid}/mem", os.O_RDONLY)
-    return tried(steps)
+    outcome = tried(steps, also=(errno.EFAULT,))
+    return through(outcome[1]) if "EFAULT" in outcome[1] else outcome
 
 
 @probe()
@@ -108,7 +112,7 @@ def descriptors_of_others(facts: Facts) -> Outcome:
         finally:
             os.close(pidfd)
 
-    return tried({f"from {pid}": partial(take, pid) for pid in [*_targets(facts), os.getpid()]})
+    return by_rights({f"from {pid}": partial(take, pid) for pid in [*_targets(facts), os.getpid()]})
 
 
 @probe(destructive=True)
@@ -161,6 +165,10 @@ def first_process(facts: Facts) -> Outcome:
     return tried(steps)
 
 
+def _same_priority(pid: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid))
+
+
 @probe()
 def better_scheduling(facts: Facts) -> Outcome:
     """gives itself a better priority, real-time scheduling or idle disks"""
@@ -173,7 +181,7 @@ def better_scheduling(facts: Facts) -> Outcome:
     }
     for pid in outsiders(facts):
         if pid != os.getpid():
-            steps[f"nice of {pid}"] = partial(os.setpriority, os.PRIO_PROCESS, pid, 19)
+            steps[f"nice of {pid}"] = partial(_same_priority, pid)
     return tried(steps)
 
 

@@ -9,7 +9,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from minwebhook.sandbox.probes.inside import (
@@ -23,9 +23,11 @@ from minwebhook.sandbox.probes.inside import (
     judged,
     libc,
     not_applicable,
+    own_family,
     probe,
     process_ids,
     read,
+    strangers,
     syscall,
     through,
     tried,
@@ -36,8 +38,7 @@ _PAGE = mmap.PAGESIZE
 _GAP_BYTES = 4 << 20
 _SEARCH_BYTES = 256 << 20
 _USUAL_DESCRIPTORS = {0, 1, 2, 3}
-_IPC_STAT, _MSG_STAT_ANY, _IPC_NOWAIT, _MSG_NOERROR, _MSG_COPY = 2, 13, 0o4000, 0o10000, 0o40000
-_KEY = 0x70726F62
+_IPC_RMID, _IPC_STAT, _IPC_NOWAIT, _MSG_NOERROR, _MSG_COPY = 0, 2, 0o4000, 0o10000, 0o40000
 
 
 @probe()
@@ -56,7 +57,10 @@ def inherited_memory(facts: Facts) -> Outcome:
         searched += len(chunk)
         if holds_canary(facts, chunk):
             return through("a secret of the server or of another job is in its memory")
+    family = own_family()
     for pid in process_ids():
+        if pid not in family and os.access(f"/proc/{pid}/mem", os.R_OK) and strangers(facts):
+            return through(f"the memory of process {pid} of others can be read")
         with contextlib.suppress(OSError):
             for chunk in _memory_of(pid):
                 searched += len(chunk)
@@ -150,9 +154,16 @@ def shared_memory(facts: Facts) -> Outcome:
     if not facts.earlier:
         return BROKEN, "the earlier job could leave nothing"
     found = [name for name in os.listdir("/dev/shm") if facts.mark in name or facts.neighbor in name]  # noqa: PTH208
+    with contextlib.suppress(OSError):
+        function("shm_unlink", f"/{facts.mark}".encode())
     if found:
         return through(", ".join(found))
     return tried({"shm_open": lambda: function("shm_open", f"/{facts.mark}".encode(), os.O_RDWR, 0)})
+
+
+def _key(facts: Facts) -> int:
+    """A key that nobody else has."""
+    return int.from_bytes(facts.mark.encode()[-4:], "big") & 0x7FFFFFFF
 
 
 def leave_ipc(facts: Facts) -> list[str]:
@@ -160,7 +171,7 @@ def leave_ipc(facts: Facts) -> list[str]:
     made = []
     for name, arguments in (("shmget", (4096,)), ("semget", (1,)), ("msgget", ())):
         with contextlib.suppress(OSError):
-            function(name, _KEY, *arguments, 0o1666)
+            function(name, _key(facts), *arguments, 0o1666)
             made.append(name)
     with contextlib.suppress(OSError):
         syscall("mq_open", facts.mark.encode(), os.O_CREAT | os.O_RDWR, 0o666, 0)
@@ -171,14 +182,28 @@ def leave_ipc(facts: Facts) -> list[str]:
 @probe(first="leave_ipc")
 def ipc_objects(facts: Facts) -> Outcome:
     """makes objects of System V and POSIX IPC that a later job finds"""
-    return tried(
-        {
-            "shmget": lambda: function("shmget", _KEY, 4096, 0),
-            "semget": lambda: function("semget", _KEY, 1, 0),
-            "msgget": lambda: function("msgget", _KEY, 0),
-            "mq_open": lambda: os.close(syscall("mq_open", facts.mark.encode(), os.O_RDWR, 0, 0)),
-        }
+    found = []
+    refusals = {}
+    ways: tuple[tuple[str, tuple[int, ...], Callable[[int], object]], ...] = (
+        ("shmget", (4096, 0), lambda number: libc.shmctl(number, _IPC_RMID, None)),
+        ("semget", (1, 0), lambda number: libc.semctl(number, 0, _IPC_RMID)),
+        ("msgget", (0,), lambda number: libc.msgctl(number, _IPC_RMID, None)),
     )
+    for name, look, remove in ways:
+        try:
+            remove(function(name, _key(facts), *look))
+        except OSError as error:
+            refusals[name] = errno.errorcode[error.errno or 0]
+        else:
+            found.append(name)
+    try:
+        os.close(syscall("mq_open", facts.mark.encode(), os.O_RDWR, 0, 0))
+    except OSError as error:
+        refusals["mq_open"] = errno.errorcode[error.errno or 0]
+    else:
+        libc.mq_unlink(f"/{facts.mark}".encode())
+        found.append("mq_open")
+    return judged(found, ", ".join(f"{name}: {code}" for name, code in refusals.items()))
 
 
 @probe()

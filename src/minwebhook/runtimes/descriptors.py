@@ -1,0 +1,21 @@
+"""How many files the server needs open besides connections. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.settings import Settings
+
+#: Job socket, log pipe and pidfd of each child.
+_PER_CHILD: Final = 3
+#: Connections at once to the addresses of ``metrics_listen``.
+MAX_PROBES: Final = 32
+#: The database, logs, listeners.
+_SPARE: Final = 64 + MAX_PROBES
+
+
+def connection_room(settings: Settings, open_files: int) -> int:
+    """Connections that a process which may have so many files open has room for, beside its children that wait or run."""
+    children = (len(RUNTIMES) + settings.sandbox.max_zygotes) * settings.warm_count + 5 * settings.worker_count
+    return open_files - _PER_CHILD * children - _SPARE
