@@ -35,6 +35,7 @@ from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
+from minwebhook.auth.token_store import TokenStore
 from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
 from minwebhook.errors import ApiError, SettingsError
@@ -128,6 +129,7 @@ class _Program:
         first = next((address for address in self._addresses if address.startswith("http")), "http://localhost")
         self._base_url = settings.server.base_url or first
         self._auth = AuthStore(database, settings.server.admin_token or None)
+        self._tokens = TokenStore(database, self._auth, settings.auth.max_token_expiration_days)
         self._job_tokens = JobTokens()
         self._scripts = ScriptStore(database)
         self._job_store = JobStore(database)
@@ -186,6 +188,7 @@ class _Program:
             services.start_soon(self._jobs.run_clock)
             services.start_soon(self._jobs.run_turns)
             services.start_soon(self._retention.run)
+            services.start_soon(self._delete_expired_tokens)
             services.start_soon(self._sync_waits.run)
             services.start_soon(self._heartbeats.run)
             left = self._upload_journal.unsettled()  # before the first request can add to it
@@ -211,6 +214,7 @@ class _Program:
             settings=self._settings,
             db=self._database,
             auth=self._auth,
+            tokens=self._tokens,
             job_tokens=self._job_tokens,
             scripts=self._scripts,
             jobs=self._jobs,
@@ -283,6 +287,15 @@ class _Program:
                 await self._storages.sweep(now_ms() - _SWEEP_AGE_MS)
             except ApiError as error:  # of the database, or of a disk: the next time, then
                 logger.warning("the storages could not be swept: %s", error.detail)
+            await trio.sleep(_SWEEP_EVERY_S)
+
+    async def _delete_expired_tokens(self) -> None:
+        """They are refused from the moment on; this is about their rows."""
+        while True:
+            try:
+                await self._tokens.delete_expired(now_ms())
+            except ApiError as error:
+                logger.warning("expired tokens could not be deleted: %s", error.detail)
             await trio.sleep(_SWEEP_EVERY_S)
 
     async def _listen_for_signals(self, everything: trio.CancelScope) -> None:

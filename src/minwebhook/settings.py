@@ -244,6 +244,15 @@ class PackageSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Tokens, and who gets in."""
+
+    max_token_expiration_days: int = _setting(
+        0, "Days after which a new token ends at the latest, whatever it asks for; 0 = tokens may last for ever.", low=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StorageSettings:
     """Where objects of workspaces are, unless a workspace has a configuration of its own."""
 
@@ -282,6 +291,7 @@ class Settings:
     streams: StreamSettings = StreamSettings()
     sandbox: SandboxSettings = SandboxSettings()
     packages: PackageSettings = PackageSettings()
+    auth: AuthSettings = AuthSettings()
     storage: StorageSettings = StorageSettings()
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -351,6 +361,7 @@ _TOPICS: Final = {
     "streams": StreamSettings,
     "sandbox": SandboxSettings,
     "packages": PackageSettings,
+    "auth": AuthSettings,
     "storage": StorageSettings,
 }
 

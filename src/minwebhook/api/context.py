@@ -6,23 +6,25 @@ never looks at the raw path.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 from uuid import UUID
 
+from minwebhook.api.endpoint import Access, Endpoint, Resource, Role
+from minwebhook.api.permissions import check_path, check_role, check_scopes
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.store import AuthStore
+from minwebhook.auth.token_store import TokenStore
 from minwebhook.child import values
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
 from minwebhook.http.codecs import decode_json, prefers_cbor
 from minwebhook.http.deadlines import DeadlineQueue
-from minwebhook.http.messages import Params, Request, Response
+from minwebhook.http.messages import Params, Request
 from minwebhook.http.routing import Route
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.health import Health
@@ -39,32 +41,6 @@ from minwebhook.times import now_ms
 from minwebhook.webhooks.query import Query, parse_uuid
 
 
-class Access(enum.Enum):
-    """Who may call a route."""
-
-    #: Anyone, without a token.
-    PUBLIC = "public"
-    #: Whoever has a valid token, and callers without any, who see little.
-    OPTIONAL = "optional"
-    #: Whoever has a valid token.
-    TOKEN = "token"  # noqa: S105 - a word, not a secret
-
-
-@dataclass(
-    frozen=True, slots=True, eq=False
-)  # compared and hashed by identity: each request is counted by its endpoint
-class Endpoint:
-    """What the router finds: the function, and what calling it means for authorization."""
-
-    call: Callable[[Context], Awaitable[Response]]
-    #: Windmill's scope words: the resource's domain and what is done to it (``read``, ``write``, ``run``).
-    domain: str
-    action: str
-    access: Access = Access.TOKEN
-    #: Whether pages of any origin may read the answer.
-    cors: bool = False
-
-
 @dataclass(slots=True)
 class Services:
     """The parts of the program that endpoints use."""
@@ -72,6 +48,7 @@ class Services:
     settings: Settings
     db: Database
     auth: AuthStore
+    tokens: TokenStore
     job_tokens: JobTokens
     scripts: ScriptStore
     jobs: JobTable
@@ -117,6 +94,7 @@ class Context:
     services: Services
     #: None on public routes, and for callers without a token where it is optional.
     caller: Principal | None
+    endpoint: Endpoint
     #: The job that the request started, for the log.
     started_job: UUID | None = None
     #: Files that came with the request, until a job has them.
@@ -179,10 +157,6 @@ class Context:
         return values.loads(body) if exact else value
 
 
-#: An endpoint function.
-Call: TypeAlias = Callable[[Context], Awaitable[Response]]
-
-
 def parse_number(text: str, name: str) -> int:
     """A whole number, not negative. Raises :class:`BadRequest` naming the parameter."""
     if not text.isascii() or not text.isdigit() or len(text) > 15:
@@ -191,16 +165,21 @@ def parse_number(text: str, name: str) -> int:
 
 
 def authorize(endpoint: Endpoint, request: Request, params: Params, services: Services) -> Principal | None:
-    """The caller, if the endpoint may be called by it. Raises :class:`MissingToken`, :class:`NotAuthorized`.
+    """The caller, if the endpoint may be called by it.
 
-    Every holder of a valid token may do everything in its workspaces; ``endpoint.domain`` and ``action`` are what
-    scoped tokens are checked against.
+    Raises :class:`MissingToken`, :class:`NotAuthorized`, :class:`PermissionDenied`, and :class:`NotFound` for a workspace.
     """
     workspace = params.get("workspace")
     token = None if endpoint.access is Access.PUBLIC else find_token(request)
     principal: Principal | None = None
     if token is not None:
         principal = _principal(token, endpoint, workspace, services)
+        if principal.scopes is not None:
+            check_scopes(principal, endpoint)
+        if endpoint.role is not Role.MEMBER:
+            check_role(principal, endpoint)
+        if endpoint.resource is Resource.PATH:
+            check_path(principal, endpoint, params["path"])
     elif endpoint.access is Access.TOKEN:
         raise MissingToken
     if workspace is not None and not services.auth.workspace_exists(workspace):

@@ -13,8 +13,9 @@ import orjson
 
 from minwebhook.api.context import Context
 from minwebhook.api.job_access import readable_ended
+from minwebhook.api.permissions import check_run, check_tag, job_conditions
 from minwebhook.api.waiting import is_wiped
-from minwebhook.errors import ApiError, BadRequest, Gone, NotFound, Unavailable
+from minwebhook.errors import ApiError, Gone, NotFound, Unavailable
 from minwebhook.http.messages import Response
 from minwebhook.jobs.filters import DEFAULT_PER_PAGE, MAX_PER_PAGE
 from minwebhook.jobs.model import Job, JobSpec
@@ -57,7 +58,8 @@ async def redrive_all(context: Context) -> Response:
             break  # the queue is full: the rest stays
         except ApiError as error:
             failed[str(record.id)] = error.detail
-    left = await context.services.job_store.count_dead(context.workspace, context.query.get("script_path_exact"))
+    path, visible = context.query.get("script_path_exact"), job_conditions(context.principal, context.endpoint)
+    left = await context.services.job_store.count_dead(context.workspace, path, visible)
     return Response.json(orjson.dumps({"jobs": jobs, "failed": failed, "left": left}))
 
 
@@ -76,12 +78,15 @@ async def replay(context: Context) -> Response:
 
 async def _dead(context: Context, offset: int, limit: int) -> list[JobRecord]:
     path = context.query.get("script_path_exact")
-    return await context.services.job_store.list_dead(context.workspace, path, offset=offset, limit=limit)
+    visible = job_conditions(context.principal, context.endpoint)
+    return await context.services.job_store.list_dead(context.workspace, path, visible, offset=offset, limit=limit)
 
 
 async def _run_again(context: Context, record: JobRecord) -> Job:
     """A new job like the old one, for whoever asks. A dead letter is none any more, and the job on disk, when this returns."""
+    check_run(context.principal, record.path if record.kind == "script" else None)
     spec = _spec(context, record)
+    check_tag(context.principal, spec.tag)
     job = await context.services.jobs.submit(spec, revives=record.id if record.is_dead else None)
     context.started_job = job.id
     return job
@@ -98,8 +103,8 @@ def _spec(context: Context, record: JobRecord) -> JobSpec:
         script = None
     if record.deleted or (script is not None and is_wiped(record, script.delete_after_s, now_ms())):
         raise Gone(f"the arguments of job {record.id} were deleted")
-    if script is None and principal.operator:
-        raise BadRequest("operators run deployed scripts only")
+    if script is None:
+        check_run(principal, None)
     spec = restored_spec(record, script)
     if spec is None:
         raise Gone(

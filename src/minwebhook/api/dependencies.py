@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minwebhook.api.context import Context
+from minwebhook.api.permissions import check_tag
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import code_lock_spec
@@ -16,8 +17,6 @@ async def run_dependencies(context: Context) -> Response:
     scripts = body.get("raw_scripts") if isinstance(body, dict) else None
     if not (isinstance(scripts, list) and len(scripts) == 1 and isinstance(scripts[0], dict)):
         raise BadRequest("raw_scripts: send a list with one object of raw_code, language and script_path")
-    if context.principal.operator:
-        raise BadRequest("operators run deployed scripts only")
     raw = scripts[0]
     path = raw.get("script_path")
     spec = code_lock_spec(
@@ -28,6 +27,7 @@ async def run_dependencies(context: Context) -> Response:
         username=context.principal.username,
         email=context.principal.email,
     )
+    check_tag(context.principal, spec.tag)
     job = await context.services.jobs.submit(spec)
     context.started_job = job.id
     return Response.text(str(job.id), 201)

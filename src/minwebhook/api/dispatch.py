@@ -8,7 +8,8 @@ from uuid import UUID
 
 import orjson
 
-from minwebhook.api.context import Context, Endpoint, Services, authorize
+from minwebhook.api.context import Context, Services, authorize
+from minwebhook.api.endpoint import Endpoint
 from minwebhook.errors import ApiError, NotFound, Unavailable
 from minwebhook.http.messages import Request, Response
 from minwebhook.http.routing import Route, Router
@@ -49,7 +50,7 @@ class Api:
                 match = self._router.resolve(request.method, request.path)
                 endpoint = match.route.endpoint
                 caller = authorize(endpoint, request, match.params, self._services)
-                context = Context(request, match.params, self._services, caller)
+                context = Context(request, match.params, self._services, caller, endpoint)
                 response = await endpoint.call(context)
         except ApiError as error:
             response = _error_response(error, request)

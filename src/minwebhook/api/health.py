@@ -9,7 +9,8 @@ import orjson
 import trio
 
 import minwebhook
-from minwebhook.api.context import Context, Endpoint, Services
+from minwebhook.api.context import Context, Services
+from minwebhook.api.endpoint import Endpoint
 from minwebhook.db.copies import COMPANIONS
 from minwebhook.errors import AdminRequired
 from minwebhook.http.messages import Request, Response

@@ -1,7 +1,7 @@
 """Finding the job that a request names, and whether this caller may see or cancel it: asked here for every such route.
 
-Whoever has a token sees all jobs of the workspace. Without one, it is the jobs that anonymous callers started, and the one
-job that a view token is for.
+Whoever has a token sees the jobs that it is for (``permissions.py``). Without one, it is the jobs that anonymous callers
+started. A view token shows the one job that it is for to anyone.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from minwebhook.api.context import Context
+from minwebhook.api.permissions import may_see_job
 from minwebhook.auth.principal import ANONYMOUS
 from minwebhook.auth.view_tokens import is_view_token
-from minwebhook.errors import AdminRequired, BadRequest, NotFound
+from minwebhook.errors import AdminRequired, ApiError, BadRequest, NotFound, PermissionDenied
+from minwebhook.jobs.model import Job
 from minwebhook.jobs.record import JobRecord
 from minwebhook.webhooks.query import parse_uuid
 
@@ -24,23 +26,26 @@ _ONLY_ANONYMOUS: Final = "As a non logged in user, you can only {verb} jobs ran 
 
 
 def find_readable(context: Context, job_id: UUID) -> JobRecord | None:
-    """A job of the workspace that the caller may look at; None if there is no such job. Raises :class:`BadRequest`."""
+    """A job of the workspace that the caller may look at; None if there is no such job.
+
+    Raises :class:`PermissionDenied`, for callers without a token :class:`BadRequest`.
+    """
     record = _find(context, job_id)
     if record is not None and not may_read(context, record):
-        raise BadRequest(_ONLY_ANONYMOUS.format(verb="see"))
+        raise _refusal(context, record, "see")
     return record
 
 
 def find_cancellable(context: Context, job_id: UUID) -> JobRecord | None:
-    """A job of the workspace that the caller may cancel; None if there is no such job. Raises :class:`BadRequest`."""
+    """A job of the workspace that the caller may cancel; None if there is no such job. Raises as :func:`find_readable`."""
     record = _find(context, job_id)
     if record is not None and not _is_free(context, record):
-        raise BadRequest(_ONLY_ANONYMOUS.format(verb="cancel"))
+        raise _refusal(context, record, "cancel")
     return record
 
 
 def readable(context: Context) -> JobRecord:
-    """The job of the route, whatever its state. Raises :class:`NotFound` and :class:`BadRequest`."""
+    """The job of the route, whatever its state. Raises :class:`NotFound`, and as :func:`find_readable`."""
     job_id = context.job_id()
     record = find_readable(context, job_id)
     if record is None:
@@ -49,7 +54,7 @@ def readable(context: Context) -> JobRecord:
 
 
 def readable_ended(context: Context) -> JobRecord:
-    """The job of the route once it has ended. Raises :class:`NotFound` and :class:`BadRequest`."""
+    """The job of the route once it has ended. Raises :class:`NotFound`, and as :func:`find_readable`."""
     job_id = context.job_id()
     record = find_readable(context, job_id)
     if record is None or not record.state.is_final:
@@ -64,6 +69,11 @@ def may_read(context: Context, record: JobRecord) -> bool:
     token = context.query.get("view_token") or context.request.headers.get("x-view-token")
     key = context.services.auth.workspace_key(record.workspace) if token else None
     return bool(token and key) and is_view_token(str(key), str(token), record.id)
+
+
+def may_end(context: Context, job: Job) -> bool:
+    """Whether the caller may cancel a live job."""
+    return _is_free(context, JobRecord.of(job))
 
 
 def searched_workspace(context: Context) -> str | None:
@@ -87,7 +97,18 @@ def parse_ids(body: Any) -> list[UUID]:
 
 
 def _is_free(context: Context, record: JobRecord) -> bool:
-    return context.caller is not None or record.created_by == ANONYMOUS
+    """Whether the caller may do with the job what the endpoint is for."""
+    if context.caller is None:
+        return record.created_by == ANONYMOUS
+    return may_see_job(context.caller, context.endpoint, record)
+
+
+def _refusal(context: Context, record: JobRecord, verb: str) -> ApiError:
+    if context.caller is None:
+        return BadRequest(_ONLY_ANONYMOUS.format(verb=verb))
+    return PermissionDenied(
+        f"you may not {verb} job {record.id}; whoever may see it can share it with a view token (jobs/job_view_token)"
+    )
 
 
 def _find(context: Context, job_id: UUID) -> JobRecord | None:

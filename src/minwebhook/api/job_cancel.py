@@ -8,7 +8,7 @@ import orjson
 import trio
 
 from minwebhook.api.context import Context
-from minwebhook.api.job_access import find_cancellable, parse_ids, searched_workspace
+from minwebhook.api.job_access import find_cancellable, may_end, parse_ids, searched_workspace
 from minwebhook.auth.principal import ANONYMOUS
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.http.messages import Response
@@ -36,7 +36,7 @@ async def cancel_persistent(context: Context) -> Response:
         raise BadRequest("log in to cancel the runs of a script")
     jobs = context.services.jobs
     for job in list(jobs.live(context.workspace)):
-        if job.spec.kind == "script" and job.spec.path == context.params["path"]:
+        if job.spec.kind == "script" and job.spec.path == context.params["path"] and may_end(context, job):
             jobs.cancel(job, cancellation)
     return Response(200)
 
@@ -49,7 +49,12 @@ async def cancel_selection(context: Context) -> Response:
     cancelled: list[Job] = []
     for job_id in dict.fromkeys(ids):
         job = context.services.jobs.get(job_id)
-        if job is not None and workspace in (None, job.spec.workspace) and not job.state.is_final:
+        if (
+            job is not None
+            and workspace in (None, job.spec.workspace)
+            and not job.state.is_final
+            and may_end(context, job)
+        ):
             cancelled.append(job)
     for job in cancelled:
         context.services.jobs.cancel(job, cancellation)

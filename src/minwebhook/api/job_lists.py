@@ -10,7 +10,8 @@ import trio
 
 from minwebhook.api.context import Context, parse_number
 from minwebhook.api.job_access import find_readable, searched_workspace
-from minwebhook.errors import AdminRequired, NotFound
+from minwebhook.api.permissions import job_conditions
+from minwebhook.errors import NotFound
 from minwebhook.http.messages import Response
 from minwebhook.jobs import listing
 from minwebhook.jobs.filters import DEFAULT_PER_PAGE, MAX_PER_PAGE, JobFilter
@@ -48,14 +49,12 @@ async def list_completed(context: Context) -> Response:
 async def list_ids(context: Context) -> Response:
     """The ids of the jobs that ``jobs/list`` would show; for admins."""
     services = context.services
-    _require_admin(context)
     workspace, wanted = searched_workspace(context), _filter(context, MAX_PER_PAGE)
     return _ids(await listing.list_all(services.jobs, services.job_store, workspace, wanted))
 
 
 async def list_queue_ids(context: Context) -> Response:
     """The ids of the jobs that ``jobs/queue/list`` would show; for admins."""
-    _require_admin(context)
     wanted = _filter(context, MAX_PER_PAGE)
     return _ids(await listing.list_live(context.services.jobs, searched_workspace(context), wanted))
 
@@ -90,8 +89,6 @@ async def count_jobs(context: Context) -> Response:
 
 async def count_by_tag(context: Context) -> Response:
     """How many jobs of the instance ended in the last ``horizon_secs``, by tag; for super admins."""
-    if not context.principal.is_super_admin:
-        raise AdminRequired(context.principal.username)
     since_ms = now_ms() - 1000 * context.number("horizon_secs", _HORIZON_S)
     counts = await context.services.job_store.count_by_tag(context.query.get("workspace_id"), since_ms)
     return Response.json(orjson.dumps([{"tag": tag, "count": count} for tag, count in counts]))
@@ -116,7 +113,9 @@ async def scheduled_for(context: Context) -> Response:
 
 
 def _filter(context: Context, per_page: int = DEFAULT_PER_PAGE) -> JobFilter:
-    return JobFilter.parse(context.query.last_values(), now_ms(), per_page=per_page)
+    """What the query asks for, of the jobs that the caller may see."""
+    wanted = JobFilter.parse(context.query.last_values(), now_ms(), per_page=per_page)
+    return wanted.limited_to(job_conditions(context.principal, context.endpoint))
 
 
 async def _count(context: Context, wanted: JobFilter) -> int:
@@ -132,8 +131,3 @@ async def _rows(records: list[JobRecord], show: Callable[..., dict[str, Any]], w
 
 def _ids(records: list[JobRecord]) -> Response:
     return Response.json(orjson.dumps([str(record.id) for record in records]))
-
-
-def _require_admin(context: Context) -> None:
-    if not context.principal.is_admin:
-        raise AdminRequired(context.principal.username)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from minwebhook.api.context import Access, Call, Endpoint
+from minwebhook.api.endpoint import Access, Call, Endpoint
 from minwebhook.api.parameters import IN_PATHS, Parameter, Schema
 from minwebhook.api.schemas import ANYTHING, SCHEMAS, ref
 from minwebhook.http.routing import Route

@@ -30,7 +30,7 @@ from minwebhook.api import (
     websocket,
     workspaces,
 )
-from minwebhook.api.context import Call
+from minwebhook.api.endpoint import Call
 from minwebhook.api.openapi import Answer, Body, Operation
 from minwebhook.api.parameters import BOOLEAN, TEXT, TIME, UUID, Schema
 from minwebhook.api.routes import all_routes
@@ -156,6 +156,11 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     system.whoami: Operation(_json(ref("User"), "The caller.")),
     tokens.create: Operation(_text("The token.", 201), body=_json_body("NewToken")),
     tokens.list_tokens: Operation(_json(array(ref("Token")), "One page."), parameters.OF_TOKEN_LISTS),
+    tokens.impersonate: Operation(_text("The token.", 201), body=_json_body("ImpersonatedToken"), errors=(404,)),
+    tokens.update_scopes: Operation(_text("A sentence that says so."), body=_json_body("Scopes"), errors=(404,)),
+    tokens.update_label: Operation(_text("A sentence that says so."), body=_json_body("Label"), errors=(404,)),
+    tokens.list_scopes: Operation(_json(array(ref("ScopeDomain")), "The domains.")),
+    scripts.list_tokens: Operation(_json(array(ref("RunnableToken")), "The tokens.")),
     tokens.delete: Operation(_text("How many there were, also if there were none.")),
     scripts.create: Operation(
         _text("The hash of the version.", 201), (parameters.SKIP_IF_NOOP,), _json_body("NewScript")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from minwebhook.api.file_previews import MAX_PREVIEW_BYTES
-from minwebhook.auth import store as tokens
+from minwebhook.auth import token_store as tokens
 from minwebhook.auth.tokens import PREFIX_LENGTH
 from minwebhook.jobs import filters as jobs
 from minwebhook.scripts import query as scripts

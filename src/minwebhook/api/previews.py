@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from minwebhook.api.context import Context
+from minwebhook.api.permissions import check_tag
 from minwebhook.api.runs import queue
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import BadRequest
@@ -33,14 +34,12 @@ async def _spec(context: Context, options: RunOptions) -> JobSpec:
     body = await context.json(exact=True)
     if not isinstance(body, dict):
         raise BadRequest("send a JSON object with content, language and args")
-    if context.principal.operator:
-        raise BadRequest("operators run deployed scripts only")
     arguments = body.get("args")
     if arguments is not None and not isinstance(arguments, dict):
         raise BadRequest("args: send an object")
     if body.get("kind") not in (None, "code"):
         raise BadRequest("kind: only code is run here")
-    return preview_spec(
+    spec = preview_spec(
         context.workspace,
         context.principal,
         language=_language(body),
@@ -50,6 +49,8 @@ async def _spec(context: Context, options: RunOptions) -> JobSpec:
         tag=options.tag or _text(body, "tag", "") or None,
         timeout_s=options.timeout_s,
     )
+    check_tag(context.principal, spec.tag)
+    return spec
 
 
 def _language(body: dict[str, Any]) -> Language:

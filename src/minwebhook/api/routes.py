@@ -21,7 +21,7 @@ from minwebhook.api import (
     websocket,
     workspaces,
 )
-from minwebhook.api.context import Access, Call, Endpoint
+from minwebhook.api.endpoint import Access, Call, Endpoint, Resource, Role
 from minwebhook.http.routing import Route
 
 _W: Final = "/api/w/{workspace}"
@@ -33,16 +33,55 @@ _CORS: Final = ("/jobs/run/p/", "/jobs/run/h/", "/jobs/run_wait_result/p/", "/jo
                 "/jobs/completed/list", "/jobs/completed/get", "/jobs_u/")  # fmt: skip
 
 
+#: What a token that may run a script may look at of its jobs.
+_FOLLOWING: Final = ("/jobs_u/get", "/jobs_u/completed/get", "/jobs/completed/get")
+
+
 def _route(
-    method: str, path: str, call: Call, domain: str, action: str, access: Access = Access.TOKEN
+    method: str,
+    path: str,
+    call: Call,
+    domain: str,
+    action: str,
+    resource: Resource | None = None,
+    *,
+    access: Access = Access.TOKEN,
+    role: Role = Role.MEMBER,
+    kind: str | None = None,
 ) -> Route[Endpoint]:
-    has_cors = path.removeprefix(_W).startswith(_CORS)
-    return Route(method, path, Endpoint(call, domain, action, access, cors=has_cors))
+    """A route with a ``{path...}`` is about that path, one with an ``{id}`` or ``{hash}`` about what that is, unless it
+    says otherwise."""
+    below = path.removeprefix(_W)
+    if resource is None:
+        found = "{id}" in path or "{hash}" in path
+        resource = Resource.PATH if "{path...}" in path else Resource.FOUND if found else Resource.WHOLE
+    return Route(
+        method,
+        path,
+        Endpoint(
+            call,
+            domain,
+            action,
+            access,
+            cors=below.startswith(_CORS),
+            role=role,
+            resource=resource,
+            kind=kind,
+            follows_run=method == "GET" and below.startswith(_FOLLOWING),
+        ),
+    )
 
 
-def _optional(method: str, path: str, call: Call, domain: str, action: str) -> Route[Endpoint]:
+def _optional(
+    method: str, path: str, call: Call, domain: str, action: str, resource: Resource | None = None
+) -> Route[Endpoint]:
     """Also for callers without a token."""
-    return _route(method, path, call, domain, action, Access.OPTIONAL)
+    return _route(method, path, call, domain, action, resource, access=Access.OPTIONAL)
+
+
+def _runs(method: str, path: str, call: Call) -> Route[Endpoint]:
+    """Of deployed scripts."""
+    return _route(method, path, call, "jobs", "run", kind="scripts")
 
 
 def _public(method: str, path: str, call: Call) -> Route[Endpoint]:
@@ -51,7 +90,8 @@ def _public(method: str, path: str, call: Call) -> Route[Endpoint]:
 
 def all_routes() -> list[Route[Endpoint]]:
     """Every route, by resource."""
-    run, read, write = "run", "read", "write"
+    run, read, write, cancel = "run", "read", "write", "cancel"
+    FOUND, ROWS = Resource.FOUND, Resource.ROWS
     routes = [
         _public("GET", "/api/version", system.version),
         _public("GET", "/api/health/status", health.status),
@@ -64,36 +104,45 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("POST", "/api/users/tokens/create", tokens.create, "users", write),
         _route("GET", "/api/users/tokens/list", tokens.list_tokens, "users", read),
         _route("DELETE", "/api/users/tokens/delete/{prefix}", tokens.delete, "users", write),
-        _route("POST", _W + "/scripts/create", scripts.create, "scripts", write),
-        _route("GET", _W + "/scripts/list", scripts.list_scripts, "scripts", read),
+        _route("POST", "/api/users/tokens/update_scopes/{prefix}", tokens.update_scopes, "users", write),
+        _route("POST", "/api/users/tokens/update_label/{prefix}", tokens.update_label, "users", write),
+        _route("POST", "/api/users/tokens/impersonate", tokens.impersonate, "users", write, role=Role.SUPER_ADMIN),
+        _route("GET", "/api/tokens/list/scopes", tokens.list_scopes, "users", read),
+        _route("GET", _W + "/scripts/list_tokens/{path...}", scripts.list_tokens, "scripts", read),
+        _route("POST", _W + "/scripts/create", scripts.create, "scripts", write, FOUND, role=Role.DEVELOPER),
+        _route("GET", _W + "/scripts/list", scripts.list_scripts, "scripts", read, ROWS),
         _route("GET", _W + "/scripts/get/p/{path...}", scripts.get_by_path, "scripts", read),
         _route("GET", _W + "/scripts/get/h/{hash}", scripts.get_by_hash, "scripts", read),
         _route("GET", _W + "/scripts/deployment_status/h/{hash}", scripts.deployment_status, "scripts", read),
         _route("GET", _W + "/scripts/exists/p/{path...}", scripts.exists, "scripts", read),
         _route("GET", _W + "/scripts/history/p/{path...}", scripts.history, "scripts", read),
-        _route("GET", _W + "/scripts/raw/p/{path...}", scripts.raw, "scripts", read),
-        _route("POST", _W + "/scripts/archive/p/{path...}", scripts.archive, "scripts", write),
-        _route("POST", _W + "/jobs/run/p/{path...}", runs.run_by_path, "jobs", run),
-        _route("HEAD", _W + "/jobs/run/p/{path...}", runs.head, "jobs", run),
-        _route("POST", _W + "/jobs/run/h/{hash}", runs.run_by_hash, "jobs", run),
-        _route("HEAD", _W + "/jobs/run/h/{hash}", runs.head, "jobs", run),
-        _route("POST", _W + "/jobs/run_wait_result/p/{path...}", runs.run_wait_by_path, "jobs", run),
-        _route("GET", _W + "/jobs/run_wait_result/p/{path...}", runs.run_wait_by_path, "jobs", run),
-        _route("HEAD", _W + "/jobs/run_wait_result/p/{path...}", runs.head, "jobs", run),
-        _route("POST", _W + "/jobs/run_wait_result/h/{hash}", runs.run_wait_by_hash, "jobs", run),
-        _route("HEAD", _W + "/jobs/run_wait_result/h/{hash}", runs.head, "jobs", run),
-        _route("POST", _W + "/jobs/run_and_stream/p/{path...}", streams.run_and_stream_by_path, "jobs", run),
-        _route("GET", _W + "/jobs/run_and_stream/p/{path...}", streams.run_and_stream_by_path, "jobs", run),
-        _route("HEAD", _W + "/jobs/run_and_stream/p/{path...}", runs.head, "jobs", run),
-        _route("POST", _W + "/jobs/run_and_stream/h/{hash}", streams.run_and_stream_by_hash, "jobs", run),
-        _route("GET", _W + "/jobs/run_and_stream/h/{hash}", streams.run_and_stream_by_hash, "jobs", run),
-        _route("HEAD", _W + "/jobs/run_and_stream/h/{hash}", runs.head, "jobs", run),
-        _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run),
-        _route("POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run),
-        _route("POST", _W + "/jobs/run/dependencies_async", dependencies.run_dependencies, "jobs", run),
-        _route("GET", _W + "/jobs/ws", websocket.connect, "jobs", run),
+        _route("GET", _W + "/scripts/raw/p/{path...}", scripts.raw, "scripts", read, FOUND),
+        _route("POST", _W + "/scripts/archive/p/{path...}", scripts.archive, "scripts", write, role=Role.DEVELOPER),
+        _runs("POST", _W + "/jobs/run/p/{path...}", runs.run_by_path),
+        _runs("HEAD", _W + "/jobs/run/p/{path...}", runs.head),
+        _runs("POST", _W + "/jobs/run/h/{hash}", runs.run_by_hash),
+        _runs("HEAD", _W + "/jobs/run/h/{hash}", runs.head),
+        _runs("POST", _W + "/jobs/run_wait_result/p/{path...}", runs.run_wait_by_path),
+        _runs("GET", _W + "/jobs/run_wait_result/p/{path...}", runs.run_wait_by_path),
+        _runs("HEAD", _W + "/jobs/run_wait_result/p/{path...}", runs.head),
+        _runs("POST", _W + "/jobs/run_wait_result/h/{hash}", runs.run_wait_by_hash),
+        _runs("HEAD", _W + "/jobs/run_wait_result/h/{hash}", runs.head),
+        _runs("POST", _W + "/jobs/run_and_stream/p/{path...}", streams.run_and_stream_by_path),
+        _runs("GET", _W + "/jobs/run_and_stream/p/{path...}", streams.run_and_stream_by_path),
+        _runs("HEAD", _W + "/jobs/run_and_stream/p/{path...}", runs.head),
+        _runs("POST", _W + "/jobs/run_and_stream/h/{hash}", streams.run_and_stream_by_hash),
+        _runs("GET", _W + "/jobs/run_and_stream/h/{hash}", streams.run_and_stream_by_hash),
+        _runs("HEAD", _W + "/jobs/run_and_stream/h/{hash}", runs.head),
+        _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run, role=Role.DEVELOPER),
+        _route(
+            "POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run, role=Role.DEVELOPER
+        ),
+        _route(
+            "POST", _W + "/jobs/run/dependencies_async", dependencies.run_dependencies, "jobs", run, role=Role.DEVELOPER
+        ),
+        _route("GET", _W + "/jobs/ws", websocket.connect, "jobs", run, FOUND, kind="scripts"),
         _public("GET", "/api/jobs/db_clock", jobs.db_clock),
-        _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read),
+        _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read, role=Role.SUPER_ADMIN),
         _route("POST", _W + "/job_helpers/upload_s3_file", files.upload, "job_helpers", write),
         _route("GET", _W + "/job_helpers/download_s3_file", files.download, "job_helpers", read),
         _route("DELETE", _W + "/job_helpers/delete_s3_file", files.delete, "job_helpers", write),
@@ -106,27 +155,38 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("POST", _W + "/job_helpers/multipart_download_s3_file", files.old_name, "job_helpers", read),
         # A probe must not fall back to a GET that moves.
         _route("HEAD", _W + "/job_helpers/move_s3_file", runs.head, "job_helpers", write),
-        _route("POST", _W + "/workspaces/edit_large_file_storage_config", workspaces.edit_storage, "workspaces", write),
+        _route(
+            "POST",
+            _W + "/workspaces/edit_large_file_storage_config",
+            workspaces.edit_storage,
+            "workspaces",
+            write,
+            role=Role.ADMIN,
+        ),
         _route("GET", _W + "/workspaces/get_secondary_storage_names", workspaces.secondary_names, "workspaces", read),
         _route("POST", _W + "/apps/sign_s3_objects", files.sign, "job_helpers", read),
         _public("GET", _W + "/s3_proxy/{storage}/{key...}", files.download_signed),
-        _route("GET", _W + "/jobs/list", job_lists.list_jobs, "jobs", read),
-        _route("GET", _W + "/jobs/list_filtered_uuids", job_lists.list_ids, "jobs", read),
-        _route("GET", _W + "/jobs/queue/list", job_lists.list_queue, "jobs", read),
-        _route("GET", _W + "/jobs/queue/list_filtered_uuids", job_lists.list_queue_ids, "jobs", read),
+        _route("GET", _W + "/jobs/list", job_lists.list_jobs, "jobs", read, ROWS),
+        _route("GET", _W + "/jobs/list_filtered_uuids", job_lists.list_ids, "jobs", read, ROWS, role=Role.ADMIN),
+        _route("GET", _W + "/jobs/queue/list", job_lists.list_queue, "jobs", read, ROWS),
+        _route(
+            "GET", _W + "/jobs/queue/list_filtered_uuids", job_lists.list_queue_ids, "jobs", read, ROWS, role=Role.ADMIN
+        ),
         _route("GET", _W + "/jobs/queue/count", job_lists.queue_count, "jobs", read),
         _route("GET", _W + "/jobs/queue/position/{epoch_ms}", job_lists.queue_position, "jobs", read),
         _route("GET", _W + "/jobs/queue/scheduled_for/{id}", job_lists.scheduled_for, "jobs", read),
-        _route("POST", _W + "/jobs/queue/cancel_selection", job_cancel.cancel_selection, "jobs", write),
-        _route("GET", _W + "/jobs/completed/list", job_lists.list_completed, "jobs", read),
+        _route("POST", _W + "/jobs/queue/cancel_selection", job_cancel.cancel_selection, "jobs", cancel, FOUND),
+        _route("GET", _W + "/jobs/completed/list", job_lists.list_completed, "jobs", read, ROWS),
         _route("GET", _W + "/jobs/completed/count", job_lists.completed_count, "jobs", read),
         _route("GET", _W + "/jobs/completed/count_jobs", job_lists.count_jobs, "jobs", read),
-        _route("POST", _W + "/jobs/completed/delete/{id}", jobs.delete_completed, "jobs", write),
-        _route("GET", _W + "/jobs/dead_letters/list", dead_letters.list_dead, "jobs", read),
-        _route("POST", _W + "/jobs/dead_letters/redrive/{id}", dead_letters.redrive, "jobs", run),
-        _route("POST", _W + "/jobs/dead_letters/redrive_all", dead_letters.redrive_all, "jobs", run),
+        _route("POST", _W + "/jobs/completed/delete/{id}", jobs.delete_completed, "jobs", write, role=Role.ADMIN),
+        _route("GET", _W + "/jobs/dead_letters/list", dead_letters.list_dead, "jobs", read, ROWS),
+        _route("POST", _W + "/jobs/dead_letters/redrive/{id}", dead_letters.redrive, "jobs", run, kind="scripts"),
+        _route(
+            "POST", _W + "/jobs/dead_letters/redrive_all", dead_letters.redrive_all, "jobs", run, ROWS, kind="scripts"
+        ),
         _route("POST", _W + "/jobs/dead_letters/discard/{id}", dead_letters.discard, "jobs", write),
-        _route("POST", _W + "/jobs/replay/{id}", dead_letters.replay, "jobs", run),
+        _route("POST", _W + "/jobs/replay/{id}", dead_letters.replay, "jobs", run, kind="scripts"),
         _route("GET", _W + "/jobs/job_view_token/{id}", jobs.job_view_token, "jobs", read),
         _optional("GET", _W + "/jobs_u/get/{id}", jobs.get, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_args/{id}", jobs.get_args, "jobs", read),
@@ -135,11 +195,11 @@ def all_routes() -> list[Route[Endpoint]]:
         _optional("GET", _W + "/jobs_u/get_logs/{id}", jobs.get_logs, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_completed_logs_tail/{id}", jobs.get_completed_logs_tail, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_root_job_id/{id}", jobs.get_root_job_id, "jobs", read),
-        _optional("POST", _W + "/jobs_u/queue/get_started_at_by_ids", jobs.get_started_at_by_ids, "jobs", read),
-        _optional("POST", _W + "/jobs_u/queue/cancel/{id}", job_cancel.cancel, "jobs", write),
-        _optional("POST", _W + "/jobs_u/queue/force_cancel/{id}", job_cancel.force_cancel, "jobs", write),
+        _optional("POST", _W + "/jobs_u/queue/get_started_at_by_ids", jobs.get_started_at_by_ids, "jobs", read, FOUND),
+        _optional("POST", _W + "/jobs_u/queue/cancel/{id}", job_cancel.cancel, "jobs", cancel),
+        _optional("POST", _W + "/jobs_u/queue/force_cancel/{id}", job_cancel.force_cancel, "jobs", cancel),
         _optional(
-            "POST", _W + "/jobs_u/queue/cancel_persistent/{path...}", job_cancel.cancel_persistent, "jobs", write
+            "POST", _W + "/jobs_u/queue/cancel_persistent/{path...}", job_cancel.cancel_persistent, "jobs", cancel
         ),
     ]
     for name, call in (  # the same reads exist with a token and without

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from minwebhook.api.context import Context
 from minwebhook.api.keys import begin_run, finish_key, submit_once
+from minwebhook.api.permissions import check_run, check_tag
 from minwebhook.api.receiving import receive_arguments
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import Internal, NotFound
@@ -105,6 +106,7 @@ def find_version(context: Context, text: str) -> Script:
     script = context.services.scripts.find_by_hash(context.workspace, script_hash)
     if script is None or script.deleted:
         raise NotFound(f"script not found at name {script_hash}")
+    check_run(context.principal, script.path)
     return script
 
 
@@ -117,7 +119,9 @@ async def _version_spec(context: Context, script: Script, options: RunOptions) -
 async def _spec(context: Context, script: Script, options: RunOptions) -> JobSpec:
     layout = Layout.PLAIN if options.skip_preprocessor else Layout.of(script.preprocessor_parameters)
     arguments = await receive_arguments(context, script, layout)
-    return script_spec(script, context.principal, arguments, options, preprocess=layout is not Layout.PLAIN)
+    spec = script_spec(script, context.principal, arguments, options, preprocess=layout is not Layout.PLAIN)
+    check_tag(context.principal, spec.tag)
+    return spec
 
 
 def check_queue(context: Context, limit: int | None) -> None:

@@ -14,6 +14,7 @@ from minwebhook.api.files import MAX_SIGNED
 from minwebhook.api.job_access import MAX_IDS
 from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
 from minwebhook.auth.requests import MAX_LABEL_LENGTH
+from minwebhook.auth.scopes import MAX_SCOPE_LENGTH, MAX_SCOPES
 from minwebhook.scripts.limits import LEAST
 from minwebhook.scripts.model import Language, ScriptKind
 from minwebhook.scripts.signatures import ALGORITHMS, ENCODINGS, MAX_TOLERANCE_S
@@ -464,6 +465,13 @@ _FILES: Final[Mapping[str, Schema]] = {
 # --- tokens, the server, errors ---------------------------------------------------------------------------------------
 
 _HEALTH: Final[Schema] = {"type": "string", "enum": ["healthy", "degraded", "unhealthy"]}
+_SCOPES: Final[Schema] = {
+    "type": ["array", "null"],
+    "items": {"type": "string", "maxLength": MAX_SCOPE_LENGTH},
+    "maxItems": MAX_SCOPES,
+    "description": "What it is restricted to, as in `jobs:run:scripts:f/team/*`; null or empty: nothing.",
+}
+
 _REST: Final[Mapping[str, Schema]] = {
     "NewToken": {
         **record(
@@ -472,12 +480,46 @@ _REST: Final[Mapping[str, Schema]] = {
                 "label": {"type": ["string", "null"], "maxLength": MAX_LABEL_LENGTH},
                 "expiration": described(nullable(TIME), "When it stops working; null or left out: never."),
                 "workspace_id": described(nullable(TEXT), "The only workspace it is good for."),
-                "scopes": {"type": ["array", "null"], "maxItems": 0},
-                "read_only": {"enum": [False, None]},
+                "scopes": _SCOPES,
+                "read_only": described({"type": ["boolean", "null"]}, "It may run and change nothing."),
             },
         ),
         "examples": [{"label": "webhook-door", "workspace_id": "demo"}],
     },
+    "ImpersonatedToken": {
+        **record(
+            {"impersonate_email": described(TEXT, "Whose token it is.")},
+            optional={
+                "label": {"type": ["string", "null"], "maxLength": MAX_LABEL_LENGTH},
+                "expiration": described(nullable(TIME), "When it stops working; null or left out: never."),
+                "workspace_id": described(nullable(TEXT), "The only workspace it is good for."),
+            },
+        ),
+        "examples": [{"impersonate_email": "admin@localhost", "label": "of the admin"}],
+    },
+    "Scopes": {**record({"scopes": _SCOPES}), "examples": [{"scopes": ["jobs:run:scripts:u/demo/hello"]}]},
+    "Label": {
+        **record({"label": {"type": ["string", "null"], "maxLength": MAX_LABEL_LENGTH}}),
+        "examples": [{"label": "webhook-door"}],
+    },
+    "RunnableToken": record(
+        {
+            "label": nullable(TEXT),
+            "token_prefix": TEXT,
+            "expiration": nullable(TIME),
+            "created_at": TIME,
+            "last_used_at": TIME,
+            "scopes": nullable(array(TEXT)),
+            "email": described(TEXT, "Whose it is."),
+        }
+    ),
+    "ScopeDomain": record(
+        {
+            "name": TEXT,
+            "description": nullable(TEXT),
+            "scopes": array(record({"value": TEXT, "label": TEXT, "requires_resource_path": BOOLEAN})),
+        }
+    ),
     "Token": {
         **record(
             {

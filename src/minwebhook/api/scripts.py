@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 
 from minwebhook.api.context import Context
+from minwebhook.api.permissions import check_path, visible_paths
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import submit_lock_job
 from minwebhook.scripts.model import EXTENSIONS, NewScript, hash_from_hex, hash_to_hex
 from minwebhook.scripts.query import ScriptQuery
+from minwebhook.scripts.script import Script
 from minwebhook.times import now_ms
 
 
 async def create(context: Context) -> Response:
     """Deploys a new version: 201 and its hash as bare text."""
     new = NewScript.parse(await context.json())
+    check_path(context.principal, context.endpoint, new.path)
     script_hash = await context.services.scripts.create(
         context.workspace,
         new,
@@ -38,8 +43,7 @@ async def _find_lock(context: Context, script_hash: int) -> None:
 
 async def deployment_status(context: Context) -> Response:
     """The packages of a version, or why they were not found, and the job that looked for them."""
-    script = context.services.scripts.get_by_hash(context.workspace, hash_from_hex(context.params["hash"]))
-    return Response.json(orjson.dumps(script.deployment_status()))
+    return Response.json(orjson.dumps(_version(context).deployment_status()))
 
 
 async def get_by_path(context: Context) -> Response:
@@ -50,13 +54,18 @@ async def get_by_path(context: Context) -> Response:
 
 async def get_by_hash(context: Context) -> Response:
     """One version."""
+    return Response.json(orjson.dumps(_version(context).to_json()))
+
+
+def _version(context: Context) -> Script:
     script = context.services.scripts.get_by_hash(context.workspace, hash_from_hex(context.params["hash"]))
-    return Response.json(orjson.dumps(script.to_json()))
+    check_path(context.principal, context.endpoint, script.path)
+    return script
 
 
 async def list_scripts(context: Context) -> Response:
     """One page of scripts."""
-    query = ScriptQuery.parse(context.query.last_values())
+    query = replace(ScriptQuery.parse(context.query.last_values()), within=visible_paths(context.principal, "scripts"))
     scripts = await context.services.scripts.list(context.workspace, query)
     items = [
         script.to_list_item(
@@ -79,6 +88,12 @@ async def history(context: Context) -> Response:
     return Response.json(orjson.dumps([item.to_json() for item in items]))
 
 
+async def list_tokens(context: Context) -> Response:
+    """The tokens, of all users, that are bound to the workspace and made for this script, newest first."""
+    infos = await context.services.tokens.list_of_runnable(context.workspace, "scripts", context.params["path"])
+    return Response.json(orjson.dumps([info.to_runnable_json() for info in infos]))
+
+
 async def archive(context: Context) -> Response:
     """Takes a path out of service."""
     await context.services.scripts.archive_path(context.workspace, context.params["path"])
@@ -90,4 +105,5 @@ async def raw(context: Context) -> Response:
     path, dot, ending = context.params["path"].rpartition(".")
     if dot + ending not in EXTENSIONS:
         raise BadRequest(f"the path must end in one of {', '.join(EXTENSIONS)}")
+    check_path(context.principal, context.endpoint, path)
     return Response.text(context.services.scripts.deployed(context.workspace, path).content)

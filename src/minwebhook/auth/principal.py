@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from minwebhook.auth.scopes import Scopes
+
 #: Who a job shows as its creator when nobody was logged in, and who cancels when nobody is. No user may have this name.
 ANONYMOUS: Final = "anonymous"
 
@@ -25,6 +27,8 @@ class Principal:
     token_prefix: str | None
     #: May run and look, not change.
     operator: bool = False
+    #: What the token is restricted to; None for a token with all rights of its user.
+    scopes: Scopes | None = None
 
     @property
     def permissioned_as(self) -> str:

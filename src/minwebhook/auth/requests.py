@@ -1,10 +1,11 @@
-"""The body of a token creation, checked strictly. Pure."""
+"""The bodies of requests that make and change tokens, checked strictly. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from minwebhook.auth.scopes import MAX_SCOPE_LENGTH, MAX_SCOPES
 from minwebhook.auth.tokens import SESSION_LABEL
 from minwebhook.errors import BadRequest
 from minwebhook.times import parse_rfc3339
@@ -32,33 +33,67 @@ class NewToken:
     expiration_ms: int | None = None
     #: The only workspace it is good for; None = every workspace and the instance-wide routes.
     workspace_id: str | None = None
+    #: What it is restricted to (auth/scopes.py); () = nothing.
+    scopes: tuple[str, ...] = ()
+    #: Whether it can change and run nothing.
+    read_only: bool = False
 
     @classmethod
     def parse(cls, obj: Any) -> NewToken:
         """Check a decoded JSON body ``{label?, expiration?, scopes?, workspace_id?, read_only?}``.
 
-        Restricted tokens (``scopes``, ``read_only``) are refused: to ignore the wish would hand out full rights.
         Raises :class:`BadRequest` naming the field.
         """
         if not isinstance(obj, dict):
             raise BadRequest("the body must be a JSON object, {} for a token without limits")
-        label = _text(obj, "label")
-        if label is not None:
-            if len(label) > MAX_LABEL_LENGTH:
-                raise BadRequest(f"label must have at most {MAX_LABEL_LENGTH} characters")
-            if label in _RESERVED_LABELS or label.lower().startswith(_RESERVED_PREFIXES):
-                raise BadRequest("label is reserved for the server's own tokens; choose another")
-        scopes = obj.get("scopes")
-        if scopes is not None and not isinstance(scopes, list):
-            raise BadRequest("scopes must be an array of strings or null")
-        if scopes:
-            raise BadRequest("scopes must be empty: this version has no restricted tokens")
         read_only = obj.get("read_only")
         if read_only is not None and not isinstance(read_only, bool):
             raise BadRequest("read_only must be true, false or null")
-        if read_only:
-            raise BadRequest("read_only must be false: this version has no restricted tokens")
-        return cls(label, _time_ms(obj, "expiration"), _text(obj, "workspace_id"))
+        return cls(
+            parse_label(obj),
+            _time_ms(obj, "expiration"),
+            _text(obj, "workspace_id"),
+            parse_scopes(obj),
+            bool(read_only),
+        )
+
+    def ending_by(self, latest_ms: int) -> NewToken:
+        """The same, with an expiration that is not after ``latest_ms``."""
+        ends_ms = latest_ms if self.expiration_ms is None else min(self.expiration_ms, latest_ms)
+        return replace(self, expiration_ms=ends_ms)
+
+
+def is_reserved_label(label: str | None) -> bool:
+    """Whether a label is for the server's own tokens."""
+    return label is not None and (label in _RESERVED_LABELS or label.lower().startswith(_RESERVED_PREFIXES))
+
+
+def parse_label(obj: Any) -> str | None:
+    """The member ``label`` of a decoded JSON body. Raises :class:`BadRequest`."""
+    if not isinstance(obj, dict):
+        raise BadRequest('the body must be a JSON object such as {"label": "..."}')
+    label = _text(obj, "label")
+    if label is not None and len(label) > MAX_LABEL_LENGTH:
+        raise BadRequest(f"label must have at most {MAX_LABEL_LENGTH} characters")
+    if is_reserved_label(label):
+        raise BadRequest("label is reserved for the server's own tokens; choose another")
+    return label
+
+
+def parse_scopes(obj: Any) -> tuple[str, ...]:
+    """The member ``scopes`` of a decoded JSON body; null is (). Raises :class:`BadRequest`."""
+    if not isinstance(obj, dict):
+        raise BadRequest('the body must be a JSON object such as {"scopes": ["jobs:read"]}')
+    scopes = obj.get("scopes")
+    if scopes is None:
+        return ()
+    if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+        raise BadRequest("scopes must be an array of strings or null")
+    if len(scopes) > MAX_SCOPES or any(len(scope) > MAX_SCOPE_LENGTH for scope in scopes):
+        raise BadRequest(f"scopes: send at most {MAX_SCOPES}, of at most {MAX_SCOPE_LENGTH} characters each")
+    for scope in scopes:
+        _check_characters("scopes", scope)
+    return tuple(scopes)
 
 
 def _text(obj: dict[Any, Any], name: str) -> str | None:
@@ -67,9 +102,13 @@ def _text(obj: dict[Any, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise BadRequest(f"{name} must be a string or null")
+    _check_characters(name, value)
+    return value
+
+
+def _check_characters(name: str, value: str) -> None:
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise BadRequest(f"{name} holds characters that cannot be stored")
-    return value
 
 
 def _time_ms(obj: dict[Any, Any], name: str) -> int | None:

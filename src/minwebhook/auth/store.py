@@ -1,4 +1,4 @@
-"""Principals from tokens, and tokens in the store.
+"""Principals from tokens.
 
 Authentication is on the way of every request, so what it found is kept in a bounded cache: one entry per token hash,
 with the principal for each workspace it was used in. Whatever makes an entry stale evicts it inside the transaction
@@ -11,15 +11,24 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
+
+import orjson
 
 from minwebhook.auth.principal import Principal
-from minwebhook.auth.requests import NewToken
-from minwebhook.auth.tokens import EPHEMERAL_LABEL, display_name, new_token, same_hash, token_hash, token_prefix
+from minwebhook.auth.scopes import Scopes
+from minwebhook.auth.tokens import (
+    EPHEMERAL_LABEL,
+    SESSION_LABEL,
+    display_name,
+    new_token,
+    same_hash,
+    token_hash,
+    token_prefix,
+)
 from minwebhook.auth.view_tokens import new_workspace_key
 from minwebhook.db.database import Database
-from minwebhook.errors import BadRequest, NotAuthorized
-from minwebhook.times import rfc3339
+from minwebhook.errors import NotAuthorized
 
 ADMIN_EMAIL: Final = "admin@localhost"
 ADMIN_USERNAME: Final = "admin"
@@ -33,43 +42,6 @@ MAX_CACHED_WORKSPACES: Final = 256
 #: How often the time of last use is written for a busy token.
 LAST_USED_EVERY_MS: Final = 120_000
 
-#: Tokens of one user, so that a script gone wild cannot fill the disk with them.
-MAX_TOKENS_PER_USER: Final = 10_000
-
-DEFAULT_PER_PAGE: Final = 30
-MAX_PER_PAGE: Final = 100
-
-_INSERT_TOKEN: Final = (
-    "INSERT INTO token (hash, prefix, label, expiration, workspace_id, email, super_admin, created_at)"  # noqa: S105
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TokenInfo:
-    """One row of the token list; never holds the token or its hash."""
-
-    token_prefix: str
-    label: str | None
-    expiration_ms: int | None
-    created_at_ms: int
-    last_used_at_ms: int | None
-    workspace_id: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The item of ``GET /api/users/tokens/list``."""
-        return {
-            "label": self.label,
-            "token_prefix": self.token_prefix,
-            "expiration": rfc3339(self.expiration_ms),
-            "created_at": rfc3339(self.created_at_ms),
-            # Upstream never answers null here: a token that was not used yet shows its creation.
-            "last_used_at": rfc3339(self.created_at_ms if self.last_used_at_ms is None else self.last_used_at_ms),
-            "scopes": None,
-            "workspace_id": self.workspace_id,
-            "read_only": False,
-        }
-
 
 @dataclass(slots=True, eq=False)
 class _Cached:
@@ -81,7 +53,7 @@ class _Cached:
 
 
 class AuthStore:
-    """Tokens, users and workspaces in the database. ``admin_token`` is the one from the settings, if any."""
+    """Who a token stands for. ``admin_token`` is the one from the settings, if any."""
 
     def __init__(self, db: Database, admin_token: str | None = None) -> None:
         self._db = db
@@ -117,11 +89,15 @@ class AuthStore:
                 return False
             usable = connection.execute(
                 "SELECT 1 FROM token WHERE email = ? AND super_admin = 1 AND workspace_id IS NULL"
-                " AND (expiration IS NULL OR expiration > ?) AND label IS NOT ? LIMIT 1",
-                (ADMIN_EMAIL, now_ms, EPHEMERAL_LABEL),
+                " AND (expiration IS NULL OR expiration > ?) AND scopes IS NULL AND read_only = 0"
+                " AND label IS NOT ? AND label IS NOT ? LIMIT 1",
+                (ADMIN_EMAIL, now_ms, EPHEMERAL_LABEL, SESSION_LABEL),
             ).fetchone()
             if usable is None:
-                connection.execute(_INSERT_TOKEN, _token_row(token, NewToken(), ADMIN_EMAIL, True, now_ms))
+                connection.execute(
+                    "INSERT INTO token (hash, prefix, email, super_admin, created_at) VALUES (?, ?, ?, 1, ?)",
+                    (token_hash(token), token_prefix(token), ADMIN_EMAIL, now_ms),
+                )
             return usable is None
 
         return token if await self._db.transact(work) else None
@@ -169,57 +145,6 @@ class AuthStore:
         """
         return self._member(email, workspace_id, is_super_admin=True)
 
-    async def create_token(self, principal: Principal, request: NewToken, now_ms: int) -> str:
-        """Make a token of ``principal`` and return it; it cannot be had again.
-
-        Raises :class:`BadRequest` for a workspace that does not exist or is archived, and for too many tokens.
-        """
-        token = new_token()
-
-        def work(connection: sqlite3.Connection) -> None:
-            if request.workspace_id is not None:
-                query = "SELECT archived FROM workspace WHERE id = ?"
-                workspace = connection.execute(query, (request.workspace_id,)).fetchone()
-                if workspace is None:
-                    raise BadRequest(f"workspace_id: there is no workspace {request.workspace_id}")
-                if workspace["archived"]:
-                    raise BadRequest(f"workspace_id: the workspace {request.workspace_id} is archived")
-            query = "SELECT count(*) FROM token WHERE email = ?"
-            if connection.execute(query, (principal.email,)).fetchone()[0] >= MAX_TOKENS_PER_USER:
-                raise BadRequest(f"a user has at most {MAX_TOKENS_PER_USER} tokens; delete some first")
-            row = _token_row(token, request, principal.email, principal.is_super_admin, now_ms)
-            connection.execute(_INSERT_TOKEN, row)
-
-        await self._db.transact(work)
-        return token
-
-    async def list_tokens(
-        self, principal: Principal, exclude_ephemeral: bool = False, page: int = 1, per_page: int = DEFAULT_PER_PAGE
-    ) -> list[TokenInfo]:
-        """The caller's own tokens, newest first. Pages count from 1; 0 is taken as 1, official clients send it."""
-        limit = min(max(per_page, 1), MAX_PER_PAGE)
-        # SQLite takes 64-bit integers; a page far beyond any list is as empty as the next.
-        offset = min((max(page, 1) - 1) * limit, 2**62)
-        rows = await self._db.read_in_thread(
-            "SELECT prefix, label, expiration, created_at, last_used_at, workspace_id FROM token"
-            " WHERE email = ? AND (NOT ? OR label IS NOT ?) ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?",
-            (principal.email, exclude_ephemeral, EPHEMERAL_LABEL, limit, offset),
-        )
-        return [TokenInfo(*row) for row in rows]
-
-    async def delete_tokens(self, principal: Principal, prefix: str) -> int:
-        """Delete every token of the caller with this prefix; how many. They stop working at once."""
-
-        def work(connection: sqlite3.Connection) -> int:
-            where = "email = ? AND prefix = ?"
-            return self._delete(connection, where, (principal.email, prefix))
-
-        return await self._db.transact(work)
-
-    async def delete_expired(self, now_ms: int) -> int:
-        """Delete every token whose time is over; how many."""
-        return await self._db.transact(lambda connection: self._delete(connection, "expiration <= ?", (now_ms,)))
-
     def workspace_exists(self, workspace_id: str) -> bool:
         """Whether there is such a workspace that is not archived."""
         if workspace_id in self._workspaces:
@@ -235,6 +160,11 @@ class AuthStore:
         """The secret that signs what anonymous callers may see of a workspace; None if it has none."""
         rows = self._db.read("SELECT key FROM workspace WHERE id = ?", (workspace_id,))
         return rows[0]["key"] if rows else None
+
+    def evict(self, hashes: Iterable[str]) -> None:
+        """Forget tokens that change; called inside the transaction that changes them."""
+        for digest in hashes:
+            self._cache.pop(digest, None)
 
     def forget(self) -> None:
         """Drop all caches; to be called by whoever changes users, members or workspaces."""
@@ -257,11 +187,14 @@ class AuthStore:
         """The principal of a token row."""
         if token["workspace_id"] not in (None, workspace_id):
             raise NotAuthorized("Unauthorized")
-        # Columns for restrictions exist in the schema; this version makes no such token and honors none.
-        if token["scopes"] is not None or token["read_only"]:
-            raise NotAuthorized("Unauthorized")
         owner = self._member(token["email"], workspace_id, is_super_admin=bool(token["super_admin"]))
-        return replace(owner, display_name=display_name(token["label"], owner.username), token_prefix=token["prefix"])
+        texts = None if token["scopes"] is None else orjson.loads(token["scopes"])
+        return replace(
+            owner,
+            display_name=display_name(token["label"], owner.username),
+            token_prefix=token["prefix"],
+            scopes=Scopes.of(texts, is_read_only=bool(token["read_only"])),
+        )
 
     def _member(self, email: str, workspace_id: str | None, *, is_super_admin: bool) -> Principal:
         """A user as a member of a workspace; a super admin only if the token says so, too."""
@@ -283,23 +216,3 @@ class AuthStore:
             else:
                 raise NotAuthorized("Unauthorized")
         return Principal(email, username, is_admin, is_super_admin, username, workspace_id, None, operator)
-
-    def _delete(self, connection: sqlite3.Connection, where: str, params: Iterable[Any]) -> int:
-        """Delete token rows and evict them from the cache; called inside a transaction."""
-        rows = connection.execute(f"DELETE FROM token WHERE {where} RETURNING hash", tuple(params)).fetchall()  # noqa: S608
-        for row in rows:
-            self._cache.pop(row["hash"], None)
-        return len(rows)
-
-
-def _token_row(token: str, request: NewToken, email: str, is_super_admin: bool, now_ms: int) -> tuple[Any, ...]:
-    return (
-        token_hash(token),
-        token_prefix(token),
-        request.label,
-        request.expiration_ms,
-        request.workspace_id,
-        email,
-        int(is_super_admin),
-        now_ms,
-    )

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from minwebhook.db.functions import json_contains
 from minwebhook.jobs.record import JobRecord
+from minwebhook.paths import Paths
 
 _TO_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -182,3 +183,33 @@ def _glob(pattern: str) -> str:
 
 def _lower(text: str) -> str:
     return text.translate(_TO_LOWER)
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Its path is one of some."""
+
+    paths: Paths
+
+    def holds(self, job: JobRecord) -> bool:
+        """Whether it is so for the job."""
+        return self.paths.has(job.path)
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The same in SQL."""
+        return self.paths.sql("job.script_path")
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """It has one of some tags."""
+
+    tags: frozenset[str]
+
+    def holds(self, job: JobRecord) -> bool:
+        """Whether it is so for the job."""
+        return job.tag in self.tags
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The same in SQL."""
+        return f"job.tag IN ({', '.join('?' * len(self.tags))})", sorted(self.tags)

@@ -131,6 +131,10 @@ class JobFilter:
         """The same, of jobs that have ended since then."""
         return replace(self, states=self.states & _ENDED, ended=(*self.ended, Bound(_COMPLETED, ">=", time_ms)))
 
+    def limited_to(self, conditions: tuple[Condition, ...]) -> JobFilter:
+        """The same, of jobs that fulfil more."""
+        return replace(self, live=(*self.live, *conditions), ended=(*self.ended, *conditions))
+
     @property
     def offset(self) -> int:
         """Jobs before this page."""

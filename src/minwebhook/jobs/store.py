@@ -11,6 +11,7 @@ import orjson
 
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotFound
+from minwebhook.jobs.conditions import Condition
 from minwebhook.jobs.filters import JobFilter
 from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
@@ -147,21 +148,22 @@ class JobStore:
         query = "UPDATE job SET status = 'failure', result = ?, completed_at = ?, dead = 1 WHERE id = ? AND status = 'queued'"
         self._db.post(query, (result, now_ms, job_id.bytes))
 
-    async def list_dead(self, workspace: str, path: str | None, *, offset: int, limit: int) -> list[JobRecord]:
-        """Dead letters of a workspace, or of one of its scripts; those that ended last first."""
+    async def list_dead(
+        self, workspace: str, path: str | None, conditions: Sequence[Condition] = (), *, offset: int, limit: int
+    ) -> list[JobRecord]:
+        """Dead letters of a workspace, or of one of its scripts, that fulfil conditions; those that ended last first."""
+        where, values = _dead(workspace, path, conditions)
         return await self._db.read_in_thread(
-            f"SELECT {_LISTED_FOR_RUNS} FROM job WHERE dead = 1 AND workspace_id = ?"  # noqa: S608 - built from constants
-            " AND ifnull(?, script_path) IS script_path ORDER BY completed_at DESC, id DESC LIMIT ? OFFSET ?",
-            (workspace, path, limit, offset),
+            f"SELECT {_LISTED_FOR_RUNS} FROM job WHERE {where}"  # noqa: S608 - built from constants
+            " ORDER BY completed_at DESC, id DESC LIMIT ? OFFSET ?",
+            (*values, limit, offset),
             _record,
         )
 
-    async def count_dead(self, workspace: str, path: str | None) -> int:
+    async def count_dead(self, workspace: str, path: str | None, conditions: Sequence[Condition] = ()) -> int:
         """How many there are."""
-        rows = await self._db.read_in_thread(
-            "SELECT count(*) FROM job WHERE dead = 1 AND workspace_id = ? AND ifnull(?, script_path) IS script_path",
-            (workspace, path),
-        )
+        where, values = _dead(workspace, path, conditions)
+        rows = await self._db.read_in_thread(f"SELECT count(*) FROM job WHERE {where}", values)  # noqa: S608
         return int(rows[0][0])
 
     async def discard_dead(self, job_id: UUID) -> bool:
@@ -346,3 +348,13 @@ def _record(row: sqlite3.Row) -> JobRecord:
         failures=row["failures"],
         is_dead=bool(row["dead"]),
     )
+
+
+def _dead(workspace: str, path: str | None, conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
+    """The condition of dead letters, with its values."""
+    tests, values = ["dead = 1 AND workspace_id = ? AND ifnull(?, script_path) IS script_path"], [workspace, path]
+    for condition in conditions:
+        test, more = condition.sql()
+        tests.append(test)
+        values += more
+    return " AND ".join(tests), values

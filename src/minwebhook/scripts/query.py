@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from minwebhook.errors import BadRequest
+from minwebhook.paths import Paths
 from minwebhook.scripts.model import hash_from_hex, hash_to_hex
 
 DEFAULT_PER_PAGE: Final = 30
@@ -36,6 +37,8 @@ class ScriptQuery:
     include_draft_only: bool = False
     with_deployment_msg: bool = False
     without_description: bool = False
+    #: Only paths that are in each of these; from the caller's rights, not from the query.
+    within: tuple[Paths, ...] = ()
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> ScriptQuery:
@@ -64,6 +67,9 @@ class ScriptQuery:
         if self.path_start is not None:
             # A range, so that the index on the path serves it; no text sorts after the last code point.
             also("s.path >= ? AND s.path < ?", self.path_start, self.path_start + "\U0010ffff")
+        for paths in self.within:
+            condition, more = paths.sql("s.path")
+            also(condition, *more)
         if self.path_exact is not None:
             also("s.path = ?", self.path_exact)
         if self.created_by is not None:

@@ -91,7 +91,7 @@ def test_without_a_token_and_with_a_wrong_one(client: Client, method: str) -> No
 
 
 def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
-    from minwebhook.api.context import Access
+    from minwebhook.api.endpoint import Access
     from minwebhook.api.routes import all_routes
 
     stranger, liar = client.with_token(""), client.with_token("wrong")

@@ -9,12 +9,14 @@ import pytest
 import trio
 
 from minwebhook.auth import store as module
+from minwebhook.auth import token_store
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.requests import NewToken
 from minwebhook.auth.store import ADMIN_EMAIL, AuthStore
+from minwebhook.auth.token_store import TokenStore
 from minwebhook.auth.tokens import EPHEMERAL_LABEL, token_hash
 from minwebhook.db.database import Database
-from minwebhook.errors import BadRequest, NotAuthorized
+from minwebhook.errors import BadRequest, NotAuthorized, NotFound, PermissionDenied
 
 NOW = 1_700_000_000_000
 MINUTE = 60_000
@@ -31,6 +33,11 @@ async def db(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Database]:
 @pytest.fixture
 def store(db: Database) -> AuthStore:
     return AuthStore(db)
+
+
+@pytest.fixture
+def tokens(db: Database, store: AuthStore) -> TokenStore:
+    return TokenStore(db, store)
 
 
 @pytest.fixture
@@ -70,11 +77,13 @@ async def test_the_first_start_makes_an_admin_and_shows_the_token_once(db: Datab
     assert not db.read("SELECT 1 FROM token WHERE hash = ?", (token,))
 
 
-async def test_a_token_is_made_again_when_none_works_any_more(store: AuthStore, admin: Principal) -> None:
+async def test_a_token_is_made_again_when_none_works_any_more(
+    store: AuthStore, tokens: TokenStore, admin: Principal
+) -> None:
     assert admin.token_prefix is not None
-    await store.create_token(admin, NewToken(expiration_ms=NOW - 1), NOW)
-    await store.create_token(admin, NewToken(label=EPHEMERAL_LABEL), NOW)
-    await store.delete_tokens(admin, admin.token_prefix)
+    await tokens.create(admin, NewToken(expiration_ms=NOW - 1), NOW)
+    await tokens.create(admin, NewToken(label=EPHEMERAL_LABEL), NOW)
+    await tokens.delete(admin, admin.token_prefix)
     token = await store.bootstrap(NOW)
     assert token is not None
     assert store.authenticate(token, None, NOW).is_super_admin
@@ -97,22 +106,28 @@ async def test_unknown_tokens_are_refused_and_not_remembered(store: AuthStore, a
     assert len(store._cache) == before
 
 
-async def test_a_token_ends_when_its_time_is_over_also_in_the_cache(store: AuthStore, admin: Principal) -> None:
-    token = await store.create_token(admin, NewToken(expiration_ms=NOW + MINUTE), NOW)
+async def test_a_token_ends_when_its_time_is_over_also_in_the_cache(
+    store: AuthStore, tokens: TokenStore, admin: Principal
+) -> None:
+    token = await tokens.create(admin, NewToken(expiration_ms=NOW + MINUTE), NOW)
     assert not is_refused(store, token, "demo", NOW + MINUTE - 1)
     assert is_refused(store, token, "demo", NOW + MINUTE)
-    assert is_refused(store, await store.create_token(admin, NewToken(expiration_ms=NOW - 1), NOW), None)
+    assert is_refused(store, await tokens.create(admin, NewToken(expiration_ms=NOW - 1), NOW), None)
 
 
-async def test_a_bound_token_is_good_for_its_workspace_only(store: AuthStore, admin: Principal) -> None:
-    token = await store.create_token(admin, NewToken(workspace_id="demo"), NOW)
+async def test_a_bound_token_is_good_for_its_workspace_only(
+    store: AuthStore, tokens: TokenStore, admin: Principal
+) -> None:
+    token = await tokens.create(admin, NewToken(workspace_id="demo"), NOW)
     assert not is_refused(store, token, "demo")
     assert is_refused(store, token, "admins")
     assert is_refused(store, token, None)
 
 
-async def test_members_get_in_and_others_do_not(store: AuthStore, db: Database, alice: Principal) -> None:
-    token = await store.create_token(alice, NewToken(label="ci"), NOW)
+async def test_members_get_in_and_others_do_not(
+    store: AuthStore, tokens: TokenStore, db: Database, alice: Principal
+) -> None:
+    token = await tokens.create(alice, NewToken(label="ci"), NOW)
     principal = store.authenticate(token, "demo", NOW)
     assert principal == Principal("alice@x", "alice", False, False, "label-ci", "demo", token[:10])
     assert principal.permissioned_as == "u/alice"
@@ -122,8 +137,6 @@ async def test_members_get_in_and_others_do_not(store: AuthStore, db: Database, 
     for change, undo in (
         ("UPDATE member SET disabled = 1", "UPDATE member SET disabled = 0"),
         ("UPDATE usr SET disabled = 1", "UPDATE usr SET disabled = 0"),
-        ("UPDATE token SET read_only = 1", "UPDATE token SET read_only = 0"),
-        ("UPDATE token SET scopes = '[]'", "UPDATE token SET scopes = NULL"),
     ):
         await db.write(f"{change} WHERE email = 'alice@x'")
         store.forget()
@@ -134,9 +147,9 @@ async def test_members_get_in_and_others_do_not(store: AuthStore, db: Database, 
 
 
 async def test_super_admins_enter_every_workspace_under_their_email(
-    store: AuthStore, db: Database, admin: Principal
+    store: AuthStore, tokens: TokenStore, db: Database, admin: Principal
 ) -> None:
-    token = await store.create_token(admin, NewToken(), NOW)
+    token = await tokens.create(admin, NewToken(), NOW)
     await db.write("INSERT INTO workspace (id, name, created_at) VALUES ('other', 'Other', 1)")
     principal = store.authenticate(token, "other", NOW)
     assert (principal.username, principal.permissioned_as, principal.is_admin) == (ADMIN_EMAIL, ADMIN_EMAIL, True)
@@ -147,29 +160,33 @@ async def test_super_admins_enter_every_workspace_under_their_email(
     assert not store.authenticate(token, None, NOW).is_super_admin
 
 
-async def test_operators_are_known_as_such(store: AuthStore, db: Database, alice: Principal) -> None:
+async def test_operators_are_known_as_such(
+    store: AuthStore, tokens: TokenStore, db: Database, alice: Principal
+) -> None:
     await db.write("UPDATE member SET operator = 1 WHERE email = 'alice@x'")
-    assert store.authenticate(await store.create_token(alice, NewToken(), NOW), "demo", NOW).operator
+    assert store.authenticate(await tokens.create(alice, NewToken(), NOW), "demo", NOW).operator
 
 
-async def test_a_deleted_token_stops_at_once(store: AuthStore, admin: Principal, alice: Principal) -> None:
-    token = await store.create_token(alice, NewToken(), NOW)
+async def test_a_deleted_token_stops_at_once(
+    store: AuthStore, tokens: TokenStore, admin: Principal, alice: Principal
+) -> None:
+    token = await tokens.create(alice, NewToken(), NOW)
     assert not is_refused(store, token, "demo")
-    assert await store.delete_tokens(admin, token[:10]) == 0
+    assert await tokens.delete(admin, token[:10]) == 0
     assert not is_refused(store, token, "demo")
-    assert await store.delete_tokens(alice, token[:10]) == 1
+    assert await tokens.delete(alice, token[:10]) == 1
     assert is_refused(store, token, "demo")
-    assert await store.delete_tokens(alice, token[:10]) == 0
+    assert await tokens.delete(alice, token[:10]) == 0
 
 
 async def test_a_token_is_deleted_even_when_the_caller_goes_away(
-    store: AuthStore, db: Database, alice: Principal
+    store: AuthStore, tokens: TokenStore, db: Database, alice: Principal
 ) -> None:
-    token = await store.create_token(alice, NewToken(), NOW)
+    token = await tokens.create(alice, NewToken(), NOW)
     assert not is_refused(store, token, "demo")
     with trio.CancelScope() as scope:
         scope.cancel()
-        await store.delete_tokens(alice, token[:10])
+        await tokens.delete(alice, token[:10])
     await db.flush()
     assert is_refused(store, token, "demo")
 
@@ -185,17 +202,17 @@ async def test_a_user_is_found_by_email_with_the_rights_of_now(
             store.principal_of(email, workspace)
 
 
-async def test_expired_tokens_are_swept(store: AuthStore, db: Database, admin: Principal) -> None:
-    await store.create_token(admin, NewToken(expiration_ms=NOW), NOW)
-    kept = await store.create_token(admin, NewToken(expiration_ms=NOW + 1), NOW)
-    assert await store.delete_expired(NOW) == 1
+async def test_expired_tokens_are_swept(store: AuthStore, tokens: TokenStore, db: Database, admin: Principal) -> None:
+    await tokens.create(admin, NewToken(expiration_ms=NOW), NOW)
+    kept = await tokens.create(admin, NewToken(expiration_ms=NOW + 1), NOW)
+    assert await tokens.delete_expired(NOW) == 1
     assert db.read("SELECT 1 FROM token WHERE hash = ?", (token_hash(kept),))
 
 
 async def test_the_time_of_last_use_is_written_every_two_minutes_at_most(
-    store: AuthStore, db: Database, admin: Principal
+    store: AuthStore, tokens: TokenStore, db: Database, admin: Principal
 ) -> None:
-    token = await store.create_token(admin, NewToken(), NOW)
+    token = await tokens.create(admin, NewToken(), NOW)
 
     async def last_used(now_ms: int) -> int | None:
         store.authenticate(token, "demo", now_ms)
@@ -212,33 +229,33 @@ async def test_the_time_of_last_use_is_written_every_two_minutes_at_most(
 
 
 async def test_bad_workspaces_and_too_many_tokens_are_refused(
-    store: AuthStore, db: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
+    store: AuthStore, tokens: TokenStore, db: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(BadRequest, match="workspace_id: there is no workspace nowhere"):
-        await store.create_token(admin, NewToken(workspace_id="nowhere"), NOW)
+        await tokens.create(admin, NewToken(workspace_id="nowhere"), NOW)
     await db.write("INSERT INTO workspace (id, name, created_at, archived) VALUES ('old', 'Old', 1, 1)")
     with pytest.raises(BadRequest, match="workspace_id: the workspace old is archived"):
-        await store.create_token(admin, NewToken(workspace_id="old"), NOW)
-    monkeypatch.setattr(module, "MAX_TOKENS_PER_USER", 1)
+        await tokens.create(admin, NewToken(workspace_id="old"), NOW)
+    monkeypatch.setattr(token_store, "MAX_TOKENS_PER_USER", 1)
     with pytest.raises(BadRequest, match="at most 1 tokens"):
-        await store.create_token(admin, NewToken(), NOW)
+        await tokens.create(admin, NewToken(), NOW)
 
 
 async def test_the_list_shows_one_s_own_tokens_newest_first(
-    store: AuthStore, admin: Principal, alice: Principal
+    store: AuthStore, tokens: TokenStore, admin: Principal, alice: Principal
 ) -> None:
     for number in range(5):
-        await store.create_token(alice, NewToken(label=f"n{number}"), NOW + number)
-    await store.create_token(alice, NewToken(EPHEMERAL_LABEL, NOW + 5, "demo"), NOW + 9)
+        await tokens.create(alice, NewToken(label=f"n{number}"), NOW + number)
+    await tokens.create(alice, NewToken(EPHEMERAL_LABEL, NOW + 5, "demo"), NOW + 9)
 
-    everything = await store.list_tokens(alice)
+    everything = await tokens.list_own(alice)
     assert [token.label for token in everything] == [EPHEMERAL_LABEL, "n4", "n3", "n2", "n1", "n0"]
-    assert len(await store.list_tokens(alice, exclude_ephemeral=True)) == 5
-    assert len(await store.list_tokens(admin)) == 1
+    assert len(await tokens.list_own(alice, exclude_ephemeral=True)) == 5
+    assert len(await tokens.list_own(admin)) == 1
     for page in (0, 1, -5):
-        assert [token.label for token in await store.list_tokens(alice, True, page, 2)] == ["n4", "n3"]
-    assert [token.label for token in await store.list_tokens(alice, True, 3, 2)] == ["n0"]
-    assert await store.list_tokens(alice, True, 10**30, 10**30) == []
+        assert [token.label for token in await tokens.list_own(alice, True, page, 2)] == ["n4", "n3"]
+    assert [token.label for token in await tokens.list_own(alice, True, 3, 2)] == ["n0"]
+    assert await tokens.list_own(alice, True, 10**30, 10**30) == []
     shown = everything[0].to_json()
     assert shown == {
         "label": EPHEMERAL_LABEL,
@@ -252,6 +269,96 @@ async def test_the_list_shows_one_s_own_tokens_newest_first(
     }
 
 
+async def test_restrictions_count_from_the_next_request_on(
+    store: AuthStore, tokens: TokenStore, alice: Principal, admin: Principal
+) -> None:
+    token = await tokens.create(alice, NewToken(scopes=("jobs:read",), read_only=True), NOW)
+    scopes = store.authenticate(token, "demo", NOW).scopes
+    assert scopes is not None
+    assert (scopes.texts, scopes.is_read_only) == (("jobs:read",), True)
+    await tokens.set_scopes(alice, token[:10], ("jobs:run",))
+    await tokens.set_label(alice, token[:10], "webhook-x")
+    principal = store.authenticate(token, "demo", NOW)
+    assert principal.scopes is not None
+    assert (principal.scopes.texts, principal.display_name) == (("jobs:run",), "webhook-x")
+    unbound = await tokens.create(alice, NewToken(scopes=("jobs:read",)), NOW)
+    await tokens.set_scopes(alice, unbound[:10], ())
+    assert store.authenticate(unbound, "demo", NOW).scopes is None
+    with pytest.raises(NotFound):
+        await tokens.set_scopes(admin, unbound[:10], ("jobs:run",))  # of somebody else
+    session = await tokens.create(alice, NewToken(label="session"), NOW)
+    with pytest.raises(NotFound):
+        await tokens.set_label(alice, session[:10], "mine")
+
+
+async def test_nobody_hands_out_more_than_they_have(store: AuthStore, tokens: TokenStore, alice: Principal) -> None:
+    own = ("users:write", "jobs:run:scripts:f/team/*")
+    token = await tokens.create(alice, NewToken(scopes=own), NOW)
+    principal = store.authenticate(token, "demo", NOW)
+    wider: tuple[tuple[str, ...], ...] = (
+        (),
+        ("jobs:run",),
+        ("jobs:run:scripts:f/*",),
+        (*own, "jobs:read"),
+        ("if_jobs:filter_tags:a",),
+    )
+    narrower: tuple[tuple[str, ...], ...] = (
+        own,
+        ("users:read",),
+        ("jobs:run:scripts:f/team/a,f/team/b/*", "if_jobs:filter_tags:a"),
+    )
+    for scopes in wider:
+        with pytest.raises(PermissionDenied):
+            await tokens.create(principal, NewToken(scopes=scopes), NOW)
+        with pytest.raises(PermissionDenied):
+            await tokens.set_scopes(principal, token[:10], scopes)
+    for scopes in narrower:
+        assert await tokens.create(principal, NewToken(scopes=scopes), NOW)
+
+
+async def test_no_token_lasts_longer_than_the_instance_lets_it(
+    db: Database, store: AuthStore, alice: Principal
+) -> None:
+    tokens = TokenStore(db, store, max_days=2)
+    day = 24 * 60 * MINUTE
+    for asked, given in ((None, NOW + 2 * day), (NOW + 3 * day, NOW + 2 * day), (NOW + day, NOW + day)):
+        await tokens.create(alice, NewToken(expiration_ms=asked), NOW)
+        assert (await tokens.list_own(alice))[0].expiration_ms == given
+
+
+async def test_the_tokens_of_a_script_are_those_made_for_it_alone(
+    store: AuthStore, tokens: TokenStore, db: Database, alice: Principal, admin: Principal
+) -> None:
+    made: tuple[tuple[tuple[str, ...], str | None], ...] = (
+        (("jobs:run:scripts:u/a/b",), "demo"),
+        (("run:script/u/a/b", "jobs:read"), "demo"),
+        (("jobs:run:scripts:u/a/b",), "admins"),
+        (("jobs:run:scripts:u/a/b",), None),
+        (("jobs:run:scripts:u/a/*",), "demo"),
+        (("jobs:run:flows:u/a/b",), "demo"),
+        ((), "demo"),
+    )
+    for scopes, workspace in made:
+        await tokens.create(alice, NewToken(workspace_id=workspace, scopes=scopes), NOW)
+    await tokens.create(admin, NewToken(workspace_id="demo", scopes=("jobs:run:scripts:u/a/b",)), NOW)
+    found = await tokens.list_of_runnable("demo", "scripts", "u/a/b")
+    assert [(token.email, token.scopes[0]) for token in found] == [
+        (ADMIN_EMAIL, "jobs:run:scripts:u/a/b"),
+        ("alice@x", "run:script/u/a/b"),
+        ("alice@x", "jobs:run:scripts:u/a/b"),
+    ]
+    assert "workspace_id" not in found[0].to_runnable_json()
+
+
+async def test_another_user_s_token_is_made_for_super_admins(
+    store: AuthStore, tokens: TokenStore, alice: Principal
+) -> None:
+    token = await tokens.impersonate("alice@x", NewToken(), NOW)
+    assert store.authenticate(token, "demo", NOW).username == "alice"
+    with pytest.raises(NotFound):
+        await tokens.impersonate("nobody@x", NewToken(), NOW)
+
+
 async def test_workspaces_exist_until_archived(store: AuthStore, db: Database, admin: Principal) -> None:
     assert store.workspace_exists("demo")
     assert store.workspace_exists("demo")
@@ -262,12 +369,12 @@ async def test_workspaces_exist_until_archived(store: AuthStore, db: Database, a
 
 
 async def test_caches_are_bounded(
-    store: AuthStore, db: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
+    store: AuthStore, tokens: TokenStore, db: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_CACHED_TOKENS", 3)
     monkeypatch.setattr(module, "MAX_CACHED_WORKSPACES", 3)
-    tokens = [await store.create_token(admin, NewToken(), NOW) for _ in range(6)]
-    for token in tokens * 2:
+    made = [await tokens.create(admin, NewToken(), NOW) for _ in range(6)]
+    for token in made * 2:
         for workspace in ("a", "b", "c", "d", "e", None):
             assert store.authenticate(token, workspace, NOW).is_admin
     assert len(store._cache) <= 3

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwebhook.api import openapi, yaml
-from minwebhook.api.context import Access, Context, Endpoint
+from minwebhook.api.context import Context
+from minwebhook.api.endpoint import Access, Endpoint
 from minwebhook.api.openapi import Answer, Body, Operation, operation_id
 from minwebhook.api.operations import OPERATIONS, api_document
 from minwebhook.api.parameters import Parameter, flag

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from minwebhook.api.parameters import SCRIPT_PATH
 from minwebhook.api.schemas import SCHEMAS
-from minwebhook.auth.store import TokenInfo
+from minwebhook.auth.token_store import TokenInfo
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Cancellation, JobState, Outcome
@@ -106,6 +106,8 @@ SCRIPT: Final = Script(
     no_main_func=True,
     has_preprocessor=True,
 )
+TOKEN: Final = TokenInfo("abc", "ci", 1, 0, 2, "demo", ("jobs:read",), True, "a@x")
+BARE_TOKEN: Final = TokenInfo("abc", None, None, 0, None, None, (), False, "a@x")
 BARE_SCRIPT: Final = dataclasses.replace(SCRIPT, settings={}, no_main_func=None, has_preprocessor=None)
 
 
@@ -144,7 +146,8 @@ def members(name: str) -> tuple[set[str], set[str]]:
             SCRIPT.to_list_item(with_deployment_msg=True),
         ),
         ("ScriptHistoryItem", HistoryItem(1, None).to_json(), HistoryItem(1, "x").to_json()),
-        ("Token", *[TokenInfo("abc", None, None, 0, None, None).to_json()] * 2),
+        ("Token", BARE_TOKEN.to_json(), TOKEN.to_json()),
+        ("RunnableToken", BARE_TOKEN.to_runnable_json(), TOKEN.to_runnable_json()),
     ],
 )
 def test_what_is_answered_is_described(name: str, least: Mapping[str, Any], most: Mapping[str, Any]) -> None:

@@ -1,0 +1,108 @@
+"""The one place that decides what a caller may do: of the route, and of what a request is about.
+
+::
+
+    check_scopes    before the endpoint is called: what the token is for, whatever the resource is
+    check_role      before the endpoint is called: what the user is in the workspace
+    check_path      the path of the route, of a version that was found by its hash, of a body, of a job
+    check_run       that a job of a path, or of code that came along, may be started
+    check_tag       the tags that a token is for
+    may_see_job     one job; job_conditions is the same for lists of jobs, visible_paths for lists of what has a path
+
+Every route says in ``routes.py`` what it is about (:class:`~minwebhook.api.endpoint.Resource`). Paths in routes are checked here
+before the endpoint is called; for anything else the endpoint asks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from minwebhook.api.endpoint import Endpoint, Resource, Role
+from minwebhook.auth.principal import Principal
+from minwebhook.auth.scopes import required
+from minwebhook.errors import AdminRequired, PermissionDenied
+from minwebhook.jobs.conditions import Condition, Tagged, Within
+from minwebhook.jobs.record import JobRecord
+from minwebhook.paths import Paths
+
+_OPERATORS: Final = "operators run and look only; ask an admin of the workspace for more"
+
+
+def check_scopes(principal: Principal, endpoint: Endpoint) -> None:
+    """Raises :class:`PermissionDenied`, and :class:`BadRequest` for a scope that nobody can understand."""
+    scopes, whole = principal.scopes, endpoint.resource is Resource.WHOLE
+    if scopes is not None and not scopes.opens(
+        endpoint.domain, endpoint.action, endpoint.kind, follows_run=endpoint.follows_run, whole=whole
+    ):
+        needed = required(endpoint.domain, endpoint.action, endpoint.kind)
+        raise PermissionDenied(f"Access denied. Required scope: {needed}")
+
+
+def check_role(principal: Principal, endpoint: Endpoint) -> None:
+    """Raises :class:`AdminRequired`, and :class:`PermissionDenied` for operators."""
+    role = endpoint.role
+    if role is Role.SUPER_ADMIN and not principal.is_super_admin:
+        raise AdminRequired(principal.username)
+    if role is Role.ADMIN and not principal.is_admin:
+        raise AdminRequired(principal.username)
+    if role is Role.DEVELOPER and principal.operator:
+        raise PermissionDenied(_OPERATORS)
+
+
+def check_path(principal: Principal, endpoint: Endpoint, path: str) -> None:
+    """Whether the endpoint may be called for what is at ``path``. Raises :class:`PermissionDenied`."""
+    scopes = principal.scopes
+    if scopes is not None and not scopes.allows(endpoint.domain, endpoint.action, path, endpoint.kind):
+        raise PermissionDenied(f"Required scope: {required(endpoint.domain, endpoint.action, endpoint.kind, path)}")
+
+
+def check_run(principal: Principal, path: str | None) -> None:
+    """Whether a job of the script at ``path`` may be started; None: of code that is no deployed script.
+
+    Raises :class:`PermissionDenied`.
+    """
+    kind = None if path is None else "scripts"
+    if path is None and principal.operator:
+        raise PermissionDenied(_OPERATORS)
+    scopes = principal.scopes
+    if scopes is not None and not scopes.allows("jobs", "run", path or "", kind):
+        raise PermissionDenied(f"Required scope: {required('jobs', 'run', kind, path)}")
+
+
+def check_tag(principal: Principal, tag: str) -> None:
+    """Whether a job with this tag may be started. Raises :class:`PermissionDenied`."""
+    scopes = principal.scopes
+    if scopes is not None and not scopes.allows_tag(tag):
+        raise PermissionDenied(f"the token runs jobs with these tags only: {', '.join(sorted(scopes.tags or ()))}")
+
+
+def may_see_job(principal: Principal, endpoint: Endpoint, record: JobRecord) -> bool:
+    """Whether the endpoint may be called for a job."""
+    scopes = principal.scopes
+    if scopes is None:
+        return True
+    path, kind = record.path or "", "scripts" if record.kind == "script" else None
+    return scopes.allows_tag(record.tag) and (
+        scopes.allows("jobs", endpoint.action, path, kind)
+        or (endpoint.follows_run and scopes.allows("jobs", "run", path, kind))
+    )
+
+
+def visible_paths(principal: Principal, domain: str) -> tuple[Paths, ...]:
+    """Of which paths rows of a domain may be shown: of those that are in every one of these sets."""
+    paths = principal.scopes.paths(domain, "read") if principal.scopes is not None else None
+    return () if paths is None else (paths,)
+
+
+def job_conditions(principal: Principal, endpoint: Endpoint) -> tuple[Condition, ...]:
+    """What jobs must fulfil that the endpoint shows in a list."""
+    scopes = principal.scopes
+    if scopes is None:
+        return ()
+    conditions: list[Condition] = []
+    paths = scopes.paths(endpoint.domain, endpoint.action, endpoint.kind)
+    if paths is not None:
+        conditions.append(Within(paths))
+    if scopes.tags is not None:
+        conditions.append(Tagged(scopes.tags))
+    return tuple(conditions)
