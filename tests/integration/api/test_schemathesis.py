@@ -27,7 +27,7 @@ EXAMPLES: Final = HERE.parents[2] / "examples" / "scripts"
 #: Routes that are answered with what to call instead.
 GONE: Final = {f"POST /api/w/{{workspace}}/job_helpers/multipart_{way}load_s3_file" for way in ("up", "down")}
 #: It takes some twenty seconds on two cores with nothing else to do, and this on busy ones.
-_TIMEOUT_S: Final = 150.0
+_TIMEOUT_S: Final = 400.0
 #: Asked for by header fields that the generator does not send.
 WEBSOCKET: Final = "GET /api/w/{workspace}/jobs/ws"
 
