@@ -206,7 +206,7 @@ class SandboxSettings:
     sandbox: str = _setting(
         "auto",
         "Isolation to use: the best that works, or exactly this one.",
-        choices=("auto", "root", "userns", "none"),
+        choices=("auto", "root", "userns", "landlock", "none"),
     )
     insecure: bool = _setting(False, "Allow running scripts without namespaces (sandbox = none).")
     sandbox_network: str = _setting("host", "Network of scripts.", choices=("host", "none"))
