@@ -38,6 +38,9 @@ from minwebhook.storage.journal import UploadJournal
 from minwebhook.storage.uploads import Uploads
 from minwebhook.storage.workspaces import WorkspaceStorages
 from minwebhook.times import now_ms
+from minwebhook.variables.references import References
+from minwebhook.variables.resources import ResourceStore
+from minwebhook.variables.store import VariableStore
 from minwebhook.webhooks.query import Query, parse_uuid
 
 
@@ -72,6 +75,11 @@ class Services:
     health: Health
     #: The route of each endpoint.
     routes: dict[Endpoint, Route[Endpoint]]
+    variables: VariableStore
+    resources: ResourceStore
+    references: References
+    #: The public URL of the server.
+    base_url: str
     is_draining: bool = False
 
 
@@ -109,6 +117,13 @@ class Context:
         if self.caller is None:
             raise MissingToken
         return self.caller
+
+    def on_secret(self, value: str) -> None:
+        """The caller gets to know a secret. If it is a job, its log hides it."""
+        token = find_token(self.request)
+        identity = self.services.job_tokens.find(token) if token is not None else None
+        if identity is not None:
+            identity.on_secret(value)
 
     def handing_over_uploads(self) -> AbstractContextManager[None]:
         """Around the submission of the job that gets the files of the request."""

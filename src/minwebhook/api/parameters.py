@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from minwebhook.api import pages
 from minwebhook.api.file_previews import MAX_PREVIEW_BYTES
 from minwebhook.auth import token_store as tokens
 from minwebhook.auth.tokens import PREFIX_LENGTH
@@ -19,6 +20,7 @@ from minwebhook.scripts import query as scripts
 from minwebhook.scripts.model import EXTENSIONS, MAX_PATH_LENGTH, Language, ScriptKind
 from minwebhook.storage.keys import MAX_KEY_BYTES
 from minwebhook.storage.model import MAX_PAGE
+from minwebhook.variables.model import MAX_NAME_LENGTH
 from minwebhook.webhooks.query import MAX_TAG_LENGTH
 
 #: A JSON Schema (2020-12).
@@ -132,10 +134,20 @@ STORAGE_IN_PATH: Final = Parameter(
 )
 EPOCH_MS: Final = Parameter("epoch_ms", _COUNT, "A time in milliseconds since 1970.", place="path")
 
+TYPE_NAME: Final = Parameter(
+    "name",
+    {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": MAX_NAME_LENGTH, "examples": ["c_door"]},
+    "The name of a resource type.",
+    key="resource_type_name",
+    place="path",
+)
 #: What the names in route patterns mean, unless the operation says otherwise.
 IN_PATHS: Final[Mapping[str, Parameter]] = {
     parameter.name: parameter
-    for parameter in (WORKSPACE, PATH, SCRIPT_HASH, JOB, TOKEN_PREFIX, KEY_IN_PATH, STORAGE_IN_PATH, EPOCH_MS)
+    for parameter in (
+        *(WORKSPACE, PATH, SCRIPT_HASH, JOB, TOKEN_PREFIX, KEY_IN_PATH, STORAGE_IN_PATH, EPOCH_MS),
+        TYPE_NAME,
+    )
 }
 
 # --- of runs ----------------------------------------------------------------------------------------------------------
@@ -346,6 +358,27 @@ OF_SCRIPT_LISTS: Final = (
     flag("include_draft_only", "Also drafts that were never deployed."),
     flag("with_deployment_msg", "Shows the deployment message."),
     flag("without_description", "Leaves the description out."),
+)
+
+# --- of variables and resources ---------------------------------------------------------------------------------------
+
+ALREADY_ENCRYPTED: Final = flag("already_encrypted", "The value of a secret is one that this server has encrypted.")
+UPDATE_IF_EXISTS: Final = flag("update_if_exists", "Replaces a resource that is there.")
+#: Of one variable.
+OF_VARIABLES: Final = (
+    flag("decrypt_secret", "Shows the value of a secret in clear.", default=True),
+    flag("include_encrypted", "Shows it encrypted instead, where it is not shown in clear."),
+)
+#: Of lists of things at paths.
+OF_PATH_LISTS: Final = (
+    PAGE,
+    per_page(pages.DEFAULT_PER_PAGE, pages.MAX_PER_PAGE, key="paths_per_page"),
+    text("path_start", "Only paths that begin with this."),
+)
+OF_RESOURCE_LISTS: Final = (
+    *OF_PATH_LISTS,
+    text("resource_type", "Only of these types, separated by commas."),
+    text("resource_type_exclude", "Not of these types, separated by commas."),
 )
 
 # --- of tokens --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from minwebhook.scripts.script import Script
 from minwebhook.scripts.signatures import Verification
 from minwebhook.storage.uploads import Uploads, receive_form
 from minwebhook.times import now_ms
+from minwebhook.variables.model import is_path
 from minwebhook.webhooks.arguments import Arguments, Layout, form_arguments, get_arguments, post_arguments
 
 #: Bodies of these types above this size are decoded in a thread: their values, or escapes, are looked at one by one.
@@ -83,9 +84,16 @@ def _both(verification: Verification | None, digest: Digest | None) -> Callable[
 
 
 def _begin_verification(context: Context, script: Script) -> Verification | None:
-    if script.signature is None:
+    check = script.signature
+    if check is None:
         return None
-    return script.signature.begin(context.request.headers, context.services.hook_secrets, time.time())
+    secrets = context.services.hook_secrets
+    if is_path(check.secret):
+        # Whoever deployed the script may read it; whoever calls need not.
+        variables = context.services.variables
+        variable = variables.find(script.workspace_id, check.secret)
+        secrets = {} if variable is None else {check.secret: variables.value(variable).encode()}
+    return check.begin(context.request.headers, secrets, time.time())
 
 
 def _finish(verification: Verification | None, rest: bytes) -> None:

@@ -8,6 +8,7 @@ import orjson
 
 from minwebhook.api.context import Context
 from minwebhook.api.permissions import check_path, visible_paths
+from minwebhook.api.rights import readable
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import submit_lock_job
@@ -15,12 +16,14 @@ from minwebhook.scripts.model import EXTENSIONS, NewScript, hash_from_hex, hash_
 from minwebhook.scripts.query import ScriptQuery
 from minwebhook.scripts.script import Script
 from minwebhook.times import now_ms
+from minwebhook.variables.model import is_path
 
 
 async def create(context: Context) -> Response:
     """Deploys a new version: 201 and its hash as bare text."""
     new = NewScript.parse(await context.json())
     check_path(context.principal, context.endpoint, new.path)
+    _check_secret(context, new)
     script_hash = await context.services.scripts.create(
         context.workspace,
         new,
@@ -31,6 +34,14 @@ async def create(context: Context) -> Response:
     if new.lock is None:
         await _find_lock(context, script_hash)
     return Response.text(hash_to_hex(script_hash), 201)
+
+
+def _check_secret(context: Context, new: NewScript) -> None:
+    """A script's signature may be checked with a variable that its author may read. Raises :class:`BadRequest`."""
+    signature = new.settings.get("signature")
+    name = signature["secret"] if signature is not None else ""
+    if is_path(name) and not readable(context, "variables", name):
+        raise BadRequest(f"signature.secret: variable {name} is not yours to read")
 
 
 async def _find_lock(context: Context, script_hash: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from minwebhook.entropy import Entropy
@@ -10,11 +11,17 @@ from minwebhook.entropy import Entropy
 PREFIX: Final = "mwj_"
 
 
+def _ignore(secret: str) -> None:
+    """Nobody shows anything."""
+
+
 class JobIdentity(NamedTuple):
     """On whose behalf a job runs, and where."""
 
     email: str
     workspace: str
+    #: Told the secrets that the job asks for, so that its log hides them.
+    on_secret: Callable[[str], None] = _ignore
 
 
 class JobTokens:

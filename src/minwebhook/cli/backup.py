@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     progress.clear()
     objects = f"{made.objects} objects" if made.has_objects else "no objects"
     print(f"{made.file}: {made.file_bytes} bytes, schema {made.schema_version}, {objects}, {made.took_s:g} s")
+    print("what it holds of secrets is sealed; the key (DATA/secret.key or secret_key) is not in it: keep that, too")
     for name in made.changed:
         print(f"changed while it was copied: {name}")
     return 0

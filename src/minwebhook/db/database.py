@@ -252,6 +252,10 @@ class Database:
         except sqlite3.Error as error:
             raise _translate(error) from error
 
+    def inspect(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``look`` finds with a reading connection; for the start, when nobody waits."""
+        return look(self._reader)
+
     def read_blob(self, table: str, column: str, rowid: int, start: int, size: int) -> bytes:
         """A piece of one BLOB or TEXT value, without reading the rest of it; b"" behind its end, or without the row."""
         if self._is_closed:

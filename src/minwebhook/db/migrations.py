@@ -232,6 +232,57 @@ ALTER TABLE script ADD COLUMN lock_job BLOB;
 CREATE INDEX script_without_lock ON script (workspace_id, hash) WHERE lock IS NULL;
 """
 
+_VARIABLES: Final = """
+-- Values of secret variables and of all resources are sealed texts (vault/seal.py).
+CREATE TABLE variable (
+    workspace_id TEXT NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    path TEXT NOT NULL,
+    value TEXT NOT NULL,
+    is_secret INTEGER NOT NULL,
+    description TEXT NOT NULL,
+    account INTEGER,
+    is_oauth INTEGER NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (workspace_id, path)
+) STRICT;
+CREATE INDEX variable_by_expiry ON variable (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE resource (
+    workspace_id TEXT NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    path TEXT NOT NULL,
+    value TEXT NOT NULL,
+    resource_type TEXT NOT NULL,
+    description TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    edited_at INTEGER NOT NULL,
+    PRIMARY KEY (workspace_id, path)
+) STRICT;
+
+CREATE TABLE resource_type (
+    workspace_id TEXT NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    schema TEXT,
+    description TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    edited_at INTEGER NOT NULL,
+    format_extension TEXT,
+    PRIMARY KEY (workspace_id, name)
+) STRICT;
+
+-- Sealed as well: a configuration, which is JSON until the next start, and what signs access, which was in secret.
+CREATE TABLE new_workspace_storage (
+    workspace_id TEXT PRIMARY KEY NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    secret BLOB,
+    config TEXT,
+    edited_at INTEGER NOT NULL,
+    sealed_secret TEXT
+) STRICT;
+INSERT INTO new_workspace_storage (workspace_id, secret, config, edited_at)
+    SELECT workspace_id, secret, config, edited_at FROM workspace_storage;
+DROP TABLE workspace_storage;
+ALTER TABLE new_workspace_storage RENAME TO workspace_storage;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -244,6 +295,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(8, "what jobs used", _USAGE),
     Migration(9, "attempts and dead letters", _ATTEMPTS),
     Migration(10, "packages of scripts", _LOCKS),
+    Migration(11, "variables and resources", _VARIABLES),
 )
 
 

@@ -17,6 +17,7 @@ from minwebhook.db.database import Database
 from minwebhook.errors import Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.model import JobSpec, Outcome
+from minwebhook.variables.references import may_hold_references
 
 #: Results kept, and the largest one.
 MAX_KEPT: Final = 10_000
@@ -57,14 +58,16 @@ class ResultCache:
 def cache_key(spec: JobSpec) -> bytes:
     """Equal for runs that must have equal results: the same code in the same workspace, the same arguments in any order.
 
-    Arguments are compared as JSON: 1 and 1.0 differ.
+    Arguments are compared as JSON: 1 and 1.0 differ. Those with references mean what their reader may know: such runs
+    are equal for the same user only.
     """
     arguments = values.loads(spec.arguments)
     ordered = values.dumps([[name, arguments[name]] for name in sorted(arguments)])
     code = spec.source if spec.script_hash is None else b""
+    reader = [spec.permissioned_as] if may_hold_references(spec.arguments) else []
     digest = hashlib.sha256()
     for part in (
-        orjson.dumps([spec.workspace, spec.kind, spec.language, spec.script_hash, spec.preprocess]),
+        orjson.dumps([spec.workspace, spec.kind, spec.language, spec.script_hash, spec.preprocess, *reader]),
         code,
         ordered.encode(),
         spec.mask,

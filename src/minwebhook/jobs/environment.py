@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,6 +13,30 @@ from minwebhook.times import rfc3339
 
 #: Names that no script may set for itself: see changing_variables.
 _CHANGING: Final = frozenset({"WM_TOKEN", "WM_JOB_ID", "WM_ROOT_JOB_ID", "WM_SCHEDULED_FOR", "WM_OBJECT_PATH"})
+#: What ``variables/list_contextual`` tells: an example and a sentence. Each may be an argument, ``$`` and its name.
+CONTEXTUAL: Final[Mapping[str, tuple[str, str]]] = {
+    "WM_WORKSPACE": ("demo", "The id of the workspace."),
+    "WM_TOKEN": ("mwj_…", "A token with the rights of the job's user, as long as the job runs."),
+    "WM_EMAIL": ("alice@example.com", "The e-mail address of the job's user."),
+    "WM_USERNAME": ("alice", "The name of the job's user."),
+    "WM_BASE_URL": ("http://localhost:8000", "The public URL of the server."),
+    "BASE_INTERNAL_URL": ("http://localhost:8000", "Where jobs reach the server."),
+    "WM_JOB_ID": ("017e0ad5-f499-73b6-5488-92a61c5196dd", "The id of the job."),
+    "WM_JOB_PATH": ("u/alice/report", "The path of the script, or empty."),
+    "WM_ROOT_JOB_ID": ("017e0ad5-f499-73b6-5488-92a61c5196dd", "The id of the job that began it all."),
+    "WM_FLOW_JOB_ID": ("", "The id of the flow; empty without one."),
+    "WM_ROOT_FLOW_JOB_ID": ("", "The id of the outermost flow; empty without one."),
+    "WM_FLOW_PATH": ("", "The path of the flow; empty without one."),
+    "WM_FLOW_STEP_ID": ("", "The step of the flow; empty without one."),
+    "WM_SCHEDULE_PATH": ("", "The path of the schedule; empty without one."),
+    "WM_SCHEDULED_FOR": ("2026-01-31T12:00:00Z", "When the job was due."),
+    "WM_PERMISSIONED_AS": ("u/alice", "Whose rights the job has."),
+    "WM_STATE_PATH": ("u/alice/report/user", "The path of the resource that holds the state of the script."),
+    "WM_OBJECT_PATH": ("u_alice_report/manual/1767225600000_017e0ad5", "A path for the objects of this job alone."),
+    "WM_WORKER_GROUP": ("default", "The group of the worker."),
+    "WM_RUNNABLE_ID": ("00000000000000ff", "The hash of the script, or empty."),
+    "WM_END_USER_EMAIL": ("", "Empty."),
+}
 #: Headers kept, of some 1 KiB each.
 _MAX_KEPT: Final = 1024
 
@@ -78,6 +103,12 @@ class JobHeaders:
             header = wire.pack_header(spec.path, variables, stays=stays, preprocess=spec.preprocess, limits=limits)
             self._kept[key] = header
         return header
+
+    def contextual(self, job: Job, *, token: str, api_url: str = "") -> Mapping[str, str]:
+        """The values of the contextual variables of a job."""
+        lasting = lasting_variables(job.spec, base_url=self._base_url, internal_url=api_url or self._internal_url)
+        known = {**lasting, **changing_variables(job, token=token)}
+        return {name: known[name] for name in CONTEXTUAL}
 
     @staticmethod
     def changing(spec: JobSpec, *, stays: bool) -> bytes:

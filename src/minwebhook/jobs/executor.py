@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import orjson
@@ -22,7 +22,7 @@ import trio
 from minwebhook.auth.job_tokens import JobIdentity, JobTokens
 from minwebhook.child import wire
 from minwebhook.entropy import Entropy
-from minwebhook.errors import PackageError, SandboxError, Unavailable
+from minwebhook.errors import ApiError, PackageError, SandboxError, Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache, cache_key
 from minwebhook.jobs.cpu_watch import CpuWatch
@@ -32,6 +32,7 @@ from minwebhook.jobs.limits import JobLimits, LimitRules
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome, Timing
 from minwebhook.jobs.packages import JobPackages
+from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
 from minwebhook.runtimes.child import Broken, Child, Report, Vanished
 from minwebhook.runtimes.fleet import Fleet
@@ -39,6 +40,7 @@ from minwebhook.runtimes.language import RUNTIMES, Runtime
 from minwebhook.runtimes.pool import ChildPool, ReusePool
 from minwebhook.settings import JobSettings
 from minwebhook.times import now_ms
+from minwebhook.variables.references import may_hold_references
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class Executor:
         tokens: JobTokens,
         cache: ResultCache,
         packages: JobPackages,
+        references: ArgumentReferences,
         internal_url: str = "",
     ) -> None:
         """``base_url`` is the server's public address, ``internal_url`` the one where scripts reach it; "" for the same."""
@@ -82,6 +85,7 @@ class Executor:
         self._headers = JobHeaders(base_url=base_url, internal_url=internal_url or base_url)
         self._entropy = Entropy()
         self._packages = packages
+        self._references = references
         self._tokens = tokens
         self._cache = cache
         self._banners = {
@@ -238,7 +242,7 @@ class Executor:
         limit_s, is_own = self._limit(spec)
         started = given = time.perf_counter()
         self._deadlines.add(job, trio.current_time() + limit_s)
-        token = self._tokens.issue(JobIdentity(spec.email, spec.workspace))
+        token = self._tokens.issue(JobIdentity(spec.email, spec.workspace, log.hide))
         child: Child | None = None
         end: Report | Vanished | Broken | None = None
         outcome: Outcome | None = None
@@ -247,6 +251,11 @@ class Executor:
         family.jobs += 1
         try:
             await self._table.begin(job)
+            arguments = spec.arguments
+            if may_hold_references(arguments) and not spec.preprocess:
+                arguments = await self._references.resolve(
+                    spec, lambda: self._contextual(job, token, family.zygote.api_url), log.hide
+                )
             is_reused = False
             if spec.dedicated and runtime.reusable:
                 child = self._reuse.take(version_key(spec))
@@ -262,9 +271,11 @@ class Executor:
                         self._cpu_watch.add(job, child, limits.cpu_s)
                     given = time.perf_counter()
                     end = await self._converse(
-                        job, child, runtime, token, limits, family.zygote.api_url, is_reused=is_reused
+                        job, child, runtime, token, limits, family.zygote.api_url, arguments, is_reused=is_reused
                     )
                     outcome = outcomes.judge(end, log, runtime.program, log_limit=self._name_of_log_limit(spec))
+                    if isinstance(end, Report) and end.kind == wire.ERROR:
+                        outcome.result = log.hidden_in(outcome.result)
                     if not isinstance(end, Broken):
                         job.usage = end.usage
         except SandboxError as error:
@@ -274,6 +285,8 @@ class Executor:
             if job.cancellation is None:
                 self._table.requeue(job, pause_ms=_DISK_PAUSE_MS)
                 return
+        except ApiError as error:  # of references in the arguments
+            outcome = outcomes.execution_error(error.text)
         except trio.Cancelled:
             if child is not None:
                 child.end()
@@ -335,9 +348,18 @@ class Executor:
         return None
 
     async def _converse(
-        self, job: Job, child: Child, runtime: Runtime, token: str, limits: JobLimits, api_url: str, *, is_reused: bool
+        self,
+        job: Job,
+        child: Child,
+        runtime: Runtime,
+        token: str,
+        limits: JobLimits,
+        api_url: str,
+        arguments: bytes,
+        *,
+        is_reused: bool,
     ) -> Report | Vanished | Broken:
-        """Gives the job to the child and waits for its report."""
+        """Gives the job, with these arguments, to the child and waits for its report."""
         spec = job.spec
         stays = spec.dedicated and runtime.reusable
         lasting = self._headers.lasting(spec, stays=stays, limits=limits.header, api_url=api_url)
@@ -348,7 +370,7 @@ class Executor:
         header = wire.add_variables(header, changing_variables(job, token=token))
         number = self._entropy.take(8)
         end = await child.run(
-            wire.pack_job(header, source, compiled, spec.arguments, number, mask=spec.mask),
+            wire.pack_job(header, source, compiled, arguments, number, mask=spec.mask),
             number=number,
             max_payload=limits.result_bytes,
             # A new process competes with the fork of its successor for the processor that spinning would hold.
@@ -361,6 +383,9 @@ class Executor:
         # After an error it may not even have loaded its script.
         child.given = lasting if stays and isinstance(end, Report) and end.kind == wire.RESULT else None
         return end
+
+    def _contextual(self, job: Job, token: str, api_url: str) -> Mapping[str, str]:
+        return self._headers.contextual(job, token=token, api_url=api_url)
 
     def _take_output(self, job: Job, data: bytes) -> bool:
         """A piece of what the job writes. False if it may not write so much."""

@@ -3,6 +3,7 @@
 The log is stdout and stderr as they came, capped, blank lines dropped. Lines that start with ``WM_STREAM: `` are chunks of
 a streamed result and never part of the log; a newline inside a chunk is written as ``\\n``. Both are kept as valid UTF-8,
 bytes that are not are replaced, so that a position in them means the same while the job runs and when it is stored.
+Secrets that the job was given are hidden (``masking.py``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 from array import array
 from bisect import bisect_right
 from typing import Final
+
+from minwebhook.jobs.masking import Mask
 
 _BLANK_LINES: Final = re.compile(rb"\n{2,}")
 _NEWLINE: Final = ord("\n")
@@ -31,6 +34,7 @@ class JobLog:
         "_is_closed",
         "_is_line_start",
         "_line",
+        "_mask",
         "_output_start",
         "_room",
         "chunks",
@@ -49,12 +53,26 @@ class JobLog:
         #: The beginning of a character of the log.
         self._cut = b""
         self._is_closed = False
+        self._mask: Mask | None = None
         self.chunks = Chunks()
+
+    def hide(self, secret: str) -> None:
+        """From now on ``secret`` is not shown, neither in the log nor in chunks."""
+        if self._mask is None:
+            self._mask = Mask()
+        self._mask.add(secret)
+
+    def hidden_in(self, text: bytes) -> bytes:
+        """``text`` without the secrets that are hidden here."""
+        return text if self._mask is None else self._mask.hide(text)
 
     def write(self, data: bytes) -> bool:
         """Adds a piece. False when the limit is passed: what fits is kept, the rest is not."""
         if self._is_closed:
             return True
+        return self._take(data if self._mask is None else self._mask.feed(data))
+
+    def _take(self, data: bytes) -> bool:
         if b"\n\n" in data:
             data = _BLANK_LINES.sub(b"\n", data)
         if self._is_line_start and data[:1] == b"\n":
@@ -117,6 +135,8 @@ class JobLog:
         """Nothing more counts: what is incomplete is as complete as it gets. May be called again."""
         if self._is_closed:
             return
+        if self._mask is not None and (rest := self._mask.flush()):
+            self._take(rest)
         self._is_closed = True
         if not self._line and not self._cut:
             return

@@ -5,15 +5,15 @@ The shape is Windmill's: a primary storage with a ``type``, and named secondary 
     {"type": "S3Storage", "s3_resource": {"bucket": "b", "region": "", "endPoint": "", "accessKey": "…", "secretKey": "…"},
      "secondary_storage": {"archive": {"type": "FilesystemStorage", "root_path": "/srv/objects/archive"}}}
 
-Two things are our own: ``s3_resource`` holds the S3 resource itself, since this server has no resources that
-``s3_resource_path`` could name; and ``advanced_permissions`` are refused, because accepting rules that nobody enforces
-would be worse than having none. Members that are not known are ignored, as upstream does.
+``s3_resource_path`` names a resource of the workspace, with or without ``$res:``. Two things are our own: ``s3_resource``
+may hold the S3 resource itself; and ``advanced_permissions`` are refused, because accepting rules that nobody enforces would
+be worse than having none. Members that are not known are ignored, as upstream does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final, TypeAlias
@@ -60,17 +60,24 @@ class WorkspaceConfig:
     json: Mapping[str, Any] = field(repr=False)
 
 
-def parse_edit(body: object, limits: Limits) -> WorkspaceConfig | None:
+def _none(path: str) -> object:
+    raise BadRequest(f"resource {path} not found")
+
+
+def parse_edit(body: object, limits: Limits, find_resource: Callable[[str], object] = _none) -> WorkspaceConfig | None:
     """The body of ``edit_large_file_storage_config``; None takes the configuration away."""
     if not isinstance(body, dict):
         raise BadRequest('the body must be an object: {"large_file_storage": …}')
     value = body.get("large_file_storage")
-    return None if value is None else parse_config(value, limits)
+    return None if value is None else parse_config(value, limits, find_resource)
 
 
-def parse_config(value: object, limits: Limits) -> WorkspaceConfig:
-    """A configuration; raises :class:`BadRequest` naming the member that is wrong."""
-    primary, kept = _parse_storage("large_file_storage", value, limits)
+def parse_config(value: object, limits: Limits, find_resource: Callable[[str], object] = _none) -> WorkspaceConfig:
+    """A configuration; raises :class:`BadRequest` naming the member that is wrong.
+
+    ``find_resource`` gives the value of the resource at a path, and raises :class:`BadRequest` if there is none.
+    """
+    primary, kept = _parse_storage("large_file_storage", value, limits, find_resource)
     secondary: dict[str, Place] = {}
     others = value.get("secondary_storage") if isinstance(value, dict) else None
     if others is not None:
@@ -81,11 +88,15 @@ def parse_config(value: object, limits: Limits) -> WorkspaceConfig:
         for name, other in others.items():
             if not _NAME.fullmatch(name):
                 raise BadRequest(f"{field_name}: a name has 1 to 64 letters, digits, - and _, not {ascii(name)[:80]}")
-            secondary[name], kept["secondary_storage"][name] = _parse_storage(f"{field_name}.{name}", other, limits)
+            secondary[name], kept["secondary_storage"][name] = _parse_storage(
+                f"{field_name}.{name}", other, limits, find_resource
+            )
     return WorkspaceConfig(primary, secondary, kept)
 
 
-def _parse_storage(name: str, value: object, limits: Limits) -> tuple[Place, dict[str, Any]]:
+def _parse_storage(
+    name: str, value: object, limits: Limits, find_resource: Callable[[str], object]
+) -> tuple[Place, dict[str, Any]]:
     """One storage: where it is, and the JSON to keep of it."""
     if not isinstance(value, dict):
         raise BadRequest(f"{name} must be an object with a type")
@@ -105,11 +116,16 @@ def _parse_storage(name: str, value: object, limits: Limits) -> tuple[Place, dic
     if kind == "FilesystemStorage":
         kept["root_path"] = value.get("root_path")
         return _directory(f"{name}.root_path", kept["root_path"], limits), kept
-    if "s3_resource" not in value and "s3_resource_path" in value:
-        raise BadRequest(
-            f"{name}.s3_resource_path names a resource, and this server has none: send the resource itself"
-            " as s3_resource"
-        )
+    path = value.get("s3_resource_path")
+    if path is not None and "s3_resource" not in value:
+        if not isinstance(path, str):
+            raise BadRequest(f"{name}.s3_resource_path must be the path of a resource")
+        kept["s3_resource_path"] = path
+        try:
+            resource = find_resource(path.removeprefix("$res:"))
+        except BadRequest as error:
+            raise BadRequest(f"{name}.s3_resource_path: {error.detail}") from error
+        return _parse_s3(f"{name}.s3_resource_path", resource, limits)[0], kept
     location, kept["s3_resource"] = _parse_s3(f"{name}.s3_resource", value.get("s3_resource"), limits)
     return location, kept
 

@@ -1,8 +1,8 @@
 """The storages of all workspaces: from the settings, or from a configuration that an admin of the workspace gave.
 
 Without a configuration a workspace has its own directory in the data directory, or its own part of the bucket that the
-settings name. Configurations are kept in the database with their secrets (its file is the owner's alone); a secret of
-each workspace signs access to its objects. A storage is opened when it is first asked for and stays open; two
+settings name. Configurations are kept in the database, sealed, for they hold secrets; a secret of each workspace, sealed as
+well, signs access to its objects. A storage is opened when it is first asked for and stays open; two
 workspaces that name the same place share it.
 """
 
@@ -14,13 +14,13 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import orjson
 import trio
 
 from minwebhook.db.database import Database
-from minwebhook.errors import BadGateway, BadRequest, NotFound, SettingsError
+from minwebhook.errors import BadGateway, BadRequest, Internal, NotFound, SettingsError
 from minwebhook.settings import StorageSettings
 from minwebhook.storage.backend import Backend
 from minwebhook.storage.config import Directory, Limits, Place, WorkspaceConfig, parse_config, parse_edit
@@ -29,8 +29,12 @@ from minwebhook.storage.objects import ObjectStorage
 from minwebhook.storage.s3 import S3Backend
 from minwebhook.storage.s3_location import S3Location, endpoint_url
 from minwebhook.storage.signing import SECRET_BYTES, Signer
+from minwebhook.vault.seal import STORAGE, SealError, Vault, is_sealed
 
 T = TypeVar("T")
+
+#: The value of the resource of a workspace at a path. Raises :class:`BadRequest` if there is none.
+FindResource: TypeAlias = Callable[[str, str], object]
 
 #: Below the data directory.
 FOLDER: Final = "objects"
@@ -39,12 +43,31 @@ FOLDER: Final = "objects"
 _WORKSPACE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
+def no_resources(workspace: str, path: str) -> object:
+    """There are none."""
+    raise BadRequest(f"resource {path} not found")
+
+
 class WorkspaceStorages:
     """Finds, configures and opens the storages of workspaces."""
 
-    def __init__(self, db: Database, settings: StorageSettings, data: Path) -> None:
-        """Raises :class:`SettingsError` when the settings do not go together."""
+    def __init__(
+        self,
+        db: Database,
+        settings: StorageSettings,
+        data: Path,
+        vault: Vault,
+        find_resource: FindResource = no_resources,
+    ) -> None:
+        """``find_resource`` gives the value of a resource, by workspace and path.
+
+        Raises :class:`SettingsError` when the settings do not go together.
+        """
         self._db = db
+        self._vault = vault
+        self._find_resource = find_resource
+        #: Workspaces whose configuration names a resource.
+        self._naming: set[str] = set()
         self._kind = settings.storage
         self._objects = data.absolute() / FOLDER
         self._limits = _limits(settings, data)
@@ -89,7 +112,7 @@ class WorkspaceStorages:
         Directories are opened to see whether they can be used, S3 stores are not asked. Raises :class:`BadRequest`,
         and :class:`NotFound` for an unknown workspace.
         """
-        config = parse_edit(body, self._limits)
+        config = parse_edit(body, self._limits, self._resources_of(workspace))
         async with self._opening:
             if config is not None:
                 for place in (config.primary, *config.secondary.values()):
@@ -97,28 +120,60 @@ class WorkspaceStorages:
                         await self._backend(place)
                     except SettingsError as error:
                         raise BadRequest(f"this storage cannot be used: {error}") from error
-            text = None if config is None else orjson.dumps(config.json).decode()
+            text = None if config is None else self._seal(workspace, orjson.dumps(config.json).decode())
 
             def work(connection: sqlite3.Connection) -> None:
                 connection.execute(
-                    "INSERT INTO workspace_storage (workspace_id, secret, config, edited_at) VALUES (?, ?, ?, ?)"
+                    "INSERT INTO workspace_storage (workspace_id, config, edited_at) VALUES (?, ?, ?)"
                     " ON CONFLICT (workspace_id) DO UPDATE SET config = excluded.config, edited_at = excluded.edited_at",
-                    (workspace, secrets.token_bytes(SECRET_BYTES), text, now_ms),
+                    (workspace, text, now_ms),
                 )
-                for key in [key for key in self._open if key[0] == workspace]:
-                    del self._open[key]  # uploads that go on keep theirs
+                self._forget(workspace)
 
             await self._transact(work, workspace)
 
+    async def seal_plain(self) -> int:
+        """Seal what earlier versions stored in clear; how many rows. For the start."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            rows = connection.execute(
+                "SELECT workspace_id, secret, config FROM workspace_storage"
+                " WHERE secret IS NOT NULL OR (config IS NOT NULL AND config NOT LIKE 'sealed:%')"
+            ).fetchall()
+            if rows:
+                # What was there in clear is written over (https://sqlite.org/pragma.html#pragma_secure_delete).
+                connection.execute("PRAGMA secure_delete = ON")
+            for row in rows:
+                workspace, config = row["workspace_id"], row["config"]
+                if config is not None and not is_sealed(config):
+                    config = self._seal(workspace, config)
+                connection.execute(
+                    "UPDATE workspace_storage SET config = ?, sealed_secret = coalesce(?, sealed_secret), secret = NULL"
+                    " WHERE workspace_id = ?",
+                    (config, self._seal(workspace, row["secret"].hex()) if row["secret"] else None, workspace),
+                )
+            return len(rows)
+
+        return await self._db.transact(work)
+
+    def resources_changed(self, workspace: str) -> None:
+        """A configuration that names a resource is read again when it is next needed."""
+        if workspace in self._naming:
+            self._naming.discard(workspace)
+            self._forget(workspace)
+
     def config(self, workspace: str) -> WorkspaceConfig | None:
-        """The workspace's own configuration; raises :class:`BadGateway` when the settings do not allow it any more."""
+        """The workspace's own configuration; raises :class:`BadGateway` when it cannot be used (any more)."""
         rows = self._db.read("SELECT config FROM workspace_storage WHERE workspace_id = ?", (workspace,))
         if not rows or rows[0]["config"] is None:
             return None
         try:
-            return parse_config(orjson.loads(rows[0]["config"]), self._limits)
-        except BadRequest as error:
+            stored = orjson.loads(self._vault.open(STORAGE, workspace, rows[0]["config"]))
+            return parse_config(stored, self._limits, self._resources_of(workspace))
+        except (BadRequest, Internal) as error:
             raise BadGateway(f"the storage of this workspace cannot be used: {error.detail}") from error
+        except SealError as error:
+            raise BadGateway(f"the configuration of this storage cannot be opened: {error}") from error
 
     def secondary_names(self, workspace: str) -> list[str]:
         """The names of the secondary storages (``get_secondary_storage_names``)."""
@@ -180,16 +235,39 @@ class WorkspaceStorages:
     async def _secret(self, workspace: str) -> bytes:
         """The workspace's secret, made when it is first needed."""
 
-        def work(connection: sqlite3.Connection) -> bytes:
+        def work(connection: sqlite3.Connection) -> str:
+            query = "SELECT sealed_secret FROM workspace_storage WHERE workspace_id = ?"
+            row = connection.execute(query, (workspace,)).fetchone()
+            if row is not None and row["sealed_secret"] is not None:
+                return str(row["sealed_secret"])
+            sealed = self._seal(workspace, secrets.token_hex(SECRET_BYTES))
             connection.execute(
-                "INSERT INTO workspace_storage (workspace_id, secret, edited_at) VALUES (?, ?, 0)"
-                " ON CONFLICT (workspace_id) DO NOTHING",
-                (workspace, secrets.token_bytes(SECRET_BYTES)),
+                "INSERT INTO workspace_storage (workspace_id, sealed_secret, edited_at) VALUES (?, ?, 0)"
+                " ON CONFLICT (workspace_id) DO UPDATE SET sealed_secret = excluded.sealed_secret",
+                (workspace, sealed),
             )
-            query = "SELECT secret FROM workspace_storage WHERE workspace_id = ?"
-            return bytes(connection.execute(query, (workspace,)).fetchone()["secret"])
+            return sealed
 
-        return await self._transact(work, workspace)
+        try:
+            return bytes.fromhex(self._vault.open(STORAGE, workspace, await self._transact(work, workspace)))
+        except SealError as error:
+            raise BadGateway(f"what signs access to this storage cannot be opened: {error}") from error
+
+    def _seal(self, workspace: str, text: str) -> str:
+        return self._vault.seal(STORAGE, workspace, text)
+
+    def _forget(self, workspace: str) -> None:
+        for key in [key for key in self._open if key[0] == workspace]:
+            del self._open[key]  # uploads that go on keep theirs
+
+    def _resources_of(self, workspace: str) -> Callable[[str], object]:
+        """Finds resources of a workspace for its configuration."""
+
+        def find(path: str) -> object:
+            self._naming.add(workspace)
+            return self._find_resource(workspace, path)
+
+        return find
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T], workspace: str) -> T:
         try:

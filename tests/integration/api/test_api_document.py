@@ -60,6 +60,7 @@ class Caller:
         self._known = {
             "hash": client.get("/scripts/get/p/u/demo/twice").json()["hash"],
             "prefix": client.post("/api/users/tokens/create", {}).text[:10],
+            "name": SCHEMAS["NewResourceType"]["examples"][0]["name"],
             "epoch_ms": 1,
             "read_bytes_length": 10,
             **dict(urllib.parse.parse_qsl(signed["presigned"])),

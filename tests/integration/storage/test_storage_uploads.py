@@ -22,6 +22,8 @@ from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.objects import ObjectStorage
 from minwebhook.storage.uploads import Uploads, receive_form, remove_unsettled
 from minwebhook.storage.workspaces import WorkspaceStorages
+from minwebhook.vault.keys import KeyRing
+from minwebhook.vault.seal import Vault
 
 TYPE = "multipart/form-data; boundary=b"
 FILE = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
@@ -78,7 +80,7 @@ async def world(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[World]:
     db = Database.open(tmp_path / "data" / "minwebhook.db")
     await nursery.start(db.run)
     await AuthStore(db).bootstrap(1)
-    storages = WorkspaceStorages(db, StorageSettings(), tmp_path / "data")
+    storages = WorkspaceStorages(db, StorageSettings(), tmp_path / "data", Vault(KeyRing.load(tmp_path / "data")))
     yield World(db, storages, tmp_path / "data" / "objects")
     storages.close()
     db.close()

@@ -17,6 +17,8 @@ from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.objects import ObjectStorage
 from minwebhook.storage.s3 import S3Backend
 from minwebhook.storage.workspaces import WorkspaceStorages
+from minwebhook.vault.keys import KeyRing
+from minwebhook.vault.seal import Vault
 from tests.fake_s3 import BUCKET, FakeS3
 
 KEY = ObjectKey("a/b")
@@ -43,7 +45,7 @@ async def fake(nursery: trio.Nursery) -> FakeS3:
 
 def storages(db: Database, tmp_path: Path, settings: StorageSettings = LOCAL) -> WorkspaceStorages:
     """As a server has them."""
-    return WorkspaceStorages(db, settings, tmp_path / "data")
+    return WorkspaceStorages(db, settings, tmp_path / "data", Vault(KeyRing.load(tmp_path / "data")))
 
 
 async def put(storage: ObjectStorage | None, data: bytes = b"x") -> None:

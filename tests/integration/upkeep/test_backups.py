@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -87,6 +88,8 @@ def test_a_backup_of_a_running_server_has_every_job_acknowledged_before(
     restored = shown("restore", str(tmp_path / "backup.tar"), "--data", str(other.data))
     assert (restored["objects"], restored["kept"]) == (2, None)
     assert shown("check", "--data", str(other.data))["sound"]
+    assert not (other.data / "secret.key").exists()  # it is kept elsewhere
+    shutil.copy(server.data / "secret.key", other.data)
     client = other.start()
     for number, job_id in enumerate(acknowledged[:50]):
         assert isinstance(client.ended(job_id)["result"], int), number

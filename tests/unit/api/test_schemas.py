@@ -23,6 +23,7 @@ from minwebhook.jobs.record import JobOptions, JobRecord
 from minwebhook.scripts.model import SETTINGS_FIELDS, Language, NewScript, ScriptKind, ScriptPath, is_script_path
 from minwebhook.scripts.script import Script
 from minwebhook.scripts.store import HistoryItem
+from minwebhook.variables.model import Resource, ResourceType, Variable
 
 FULL_JOB: Final = JobRecord(
     id=UUID(int=1),
@@ -148,6 +149,9 @@ def members(name: str) -> tuple[set[str], set[str]]:
         ("ScriptHistoryItem", HistoryItem(1, None).to_json(), HistoryItem(1, "x").to_json()),
         ("Token", BARE_TOKEN.to_json(), TOKEN.to_json()),
         ("RunnableToken", BARE_TOKEN.to_runnable_json(), TOKEN.to_runnable_json()),
+        ("Variable", *[Variable("w", "u/a/b", "", False, "", None, False, None).to_json(None)] * 2),
+        ("Resource", *[Resource("w", "u/a/b", "", "any", "", "a", 0).to_json(b"1")] * 2),
+        ("ResourceType", *[ResourceType("w", "n", None, "", "a", 0, None).to_json()] * 2),
     ],
 )
 def test_what_is_answered_is_described(name: str, least: Mapping[str, Any], most: Mapping[str, Any]) -> None:

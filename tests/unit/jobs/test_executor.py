@@ -21,6 +21,7 @@ from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.packages import JobPackages
 from minwebhook.jobs.pressure import QueueLimits
+from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.runtimes.child import Child, Report
@@ -28,9 +29,19 @@ from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.pool import ReusePool
 from minwebhook.sandbox.plan import Surroundings
 from minwebhook.settings import JobSettings, SandboxSettings
-from tests.jobs import job_spec
 
-SPEC = job_spec(timeout_s=600)
+SPEC = JobSpec(
+    workspace="demo",
+    kind="preview",
+    language="bash",
+    source=b"",
+    arguments=b"{}",
+    created_by="a",
+    username="a",
+    email="e",
+    permissioned_as="u/a",
+    timeout_s=600,
+)
 WHY = Cancellation("me", "why")
 
 
@@ -112,6 +123,7 @@ async def executor(
         tokens=JobTokens(),
         cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl
         packages=cast(JobPackages, None),  # nor needs any
+        references=cast(ArgumentReferences, None),  # nor names anything
     )
     nursery.start_soon(made.run, 1)
     yield made

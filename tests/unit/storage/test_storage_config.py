@@ -78,7 +78,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"type": "AzureBlobStorage"}, "large_file_storage.type AzureBlobStorage is not supported here"),
     ({"type": "S3AwsOidc", "s3_resource": RESOURCE}, "S3AwsOidc is not supported here"),
     ({"type": "S3Storage"}, "s3_resource must be an S3 resource"),
-    ({"type": "S3Storage", "s3_resource_path": "$res:u/a/s3"}, "this server has none: send the resource itself"),
+    ({"type": "S3Storage", "s3_resource_path": "$res:u/a/s3"}, "s3_resource_path: resource u/a/s3 not found"),
     ({"type": "S3Storage", "s3_resource": "$res:u/a/s3"}, "s3_resource must be an S3 resource"),
     ({**S3, "advanced_permissions": []}, "advanced_permissions are not supported"),
     ({**S3, "public_resource": "yes"}, "public_resource must be true or false"),

@@ -1,0 +1,54 @@
+"""References in the arguments of jobs, followed when the job runs, on behalf of its user; its row keeps the references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+import trio
+
+from minwebhook.auth.principal import Principal
+from minwebhook.auth.rights import may_read
+from minwebhook.auth.store import AuthStore
+from minwebhook.jobs.model import JobSpec
+from minwebhook.variables.references import Reader, References
+
+#: Bytes of arguments that are looked through in the loop; larger ones take milliseconds, and a thread.
+MAX_IN_LOOP: Final = 64 * 1024
+
+#: Told a value that must not be shown.
+OnSecret: TypeAlias = Callable[[str], None]
+
+
+def reader_of(
+    principal: Principal,
+    workspace: str,
+    *,
+    on_secret: OnSecret,
+    contextual: Callable[[], Mapping[str, str]] = dict,
+) -> Reader:
+    """Follows references with the rights of ``principal``."""
+    return Reader(workspace, lambda path: may_read(principal, path), contextual, on_secret)
+
+
+class ArgumentReferences:
+    """Replaces references in arguments."""
+
+    def __init__(self, references: References, auth: AuthStore) -> None:
+        self._references = references
+        self._auth = auth
+
+    async def resolve(self, spec: JobSpec, contextual: Callable[[], Mapping[str, str]], on_secret: OnSecret) -> bytes:
+        """The arguments of the job with what they name in the place of references.
+
+        Raises :class:`NotAuthorized` if the job's user is gone, and what :class:`References` raises.
+        """
+        principal = self._auth.principal_of(spec.email, spec.workspace)
+        reader = reader_of(principal, spec.workspace, on_secret=on_secret, contextual=contextual)
+        if len(spec.arguments) <= MAX_IN_LOOP:
+            return self._references.resolve_arguments(spec.arguments, reader)
+
+        def work() -> bytes:
+            return self._references.resolve_arguments(spec.arguments, reader, trio.from_thread.run_sync)
+
+        return await trio.to_thread.run_sync(work)

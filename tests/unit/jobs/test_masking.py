@@ -1,0 +1,66 @@
+"""Secrets hidden in a stream, however it is cut."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minwebhook.jobs.log import JobLog
+from minwebhook.jobs.masking import MAX_BYTES, MIN_LENGTH, STARS, Mask
+
+#: Few letters, so that secrets overlap with each other and with themselves.
+WORDS = st.text("ab", min_size=MIN_LENGTH, max_size=9)
+
+
+def hidden(secrets: list[str], pieces: list[bytes]) -> bytes:
+    """What is shown of pieces."""
+    mask = Mask()
+    for secret in secrets:
+        mask.add(secret)
+    return b"".join(map(mask.feed, pieces)) + mask.flush()
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+@given(st.lists(WORDS, min_size=1, max_size=4), st.text("abc", max_size=80), st.lists(st.integers(0, 10**6)))
+def test_no_secret_is_shown_wherever_the_stream_is_cut(secrets: list[str], text: str, places: list[int]) -> None:
+    shown = hidden(secrets, cut(text.encode(), places))
+    assert all(secret.encode() not in shown for secret in secrets)
+    assert shown == hidden(secrets, [text.encode()])
+
+
+@given(st.lists(WORDS, max_size=4), st.text("cd *\n", max_size=80), st.lists(st.integers(0, 10**6)))
+def test_what_is_no_secret_is_shown_as_it_is(secrets: list[str], text: str, places: list[int]) -> None:
+    assert hidden(secrets, cut(text.encode(), places)) == text.encode()
+
+
+def test_short_and_very_long_secrets_are_left_alone() -> None:
+    long = "x" * (MAX_BYTES + 1)
+    assert hidden(["yes", "12345", "", long], [b"yes 12345", long.encode()]) == b"yes 12345" + long.encode()
+
+
+def test_a_secret_is_hidden_as_json_and_line_by_line() -> None:
+    pem = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG\nshort\n-----END KEY-----\n"
+    quoted = 'tell "nobody" \\ é'
+    shown = hidden(
+        [pem, quoted], [f"> MIIEvQIBADANBgkqhkiG\n> short\n{json.dumps(quoted, ensure_ascii=False)}".encode()]
+    )
+    assert shown == b"> " + STARS + b'\n> short\n"' + STARS + b'"'
+    assert hidden([pem], [pem.encode()]) == STARS
+
+
+def test_a_log_hides_what_it_is_told_from_then_on() -> None:
+    log = JobLog("BANNER\n", 1000)
+    log.write(b"open sesame\n")
+    log.hide("open sesame")
+    for piece in (b"open se", b"same!\nopen ses", b"am is none\nWM_STREAM: open sesame\nends with open ses"):
+        log.write(piece)
+    log.close()
+    assert log.text() == f"BANNER\nopen sesame\n{STARS.decode()}!\nopen sesam is none\nends with open ses"
+    assert log.chunks.text() == STARS.decode()
