@@ -21,6 +21,7 @@ import resource
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -40,9 +41,9 @@ from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
 from minwebhook.errors import ApiError, BadRequest, NotFound, SettingsError
 from minwebhook.http.deadlines import DeadlineQueue
-from minwebhook.http.listeners import Listener, open_listeners
+from minwebhook.http.listeners import Listener, adopt_listeners, open_listeners
 from minwebhook.http.server import serve
-from minwebhook.http.tls import make_context
+from minwebhook.http.tls import ServerTls, make_context
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
@@ -59,6 +60,7 @@ from minwebhook.jobs.table import JobTable
 from minwebhook.observability.figures import Tally, TrafficFigures
 from minwebhook.packages.sets import PackageSets
 from minwebhook.packages.uv import Interpreter
+from minwebhook.reload import Reload
 from minwebhook.runtimes.descriptors import MAX_PROBES, connection_room
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
@@ -66,11 +68,12 @@ from minwebhook.runtimes.pool import ReusePool
 from minwebhook.sandbox.plan import Rung
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
-from minwebhook.settings import HttpSettings, Settings, load_hook_secrets
+from minwebhook.settings import HttpSettings, Settings, Supervision, load_hook_secrets
 from minwebhook.storage.journal import UploadJournal
 from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.uploads import remove_unsettled
 from minwebhook.storage.workspaces import WorkspaceStorages
+from minwebhook.supervision import METRICS_NAME, Notifier, passed_sockets
 from minwebhook.times import now_ms
 from minwebhook.upkeep.restore import refuse_half_restored
 from minwebhook.variables.references import Reader, References
@@ -92,30 +95,69 @@ _SWEEP_EVERY_S = 3600.0
 #: Objects made for each collection of the young ones, and so on. With CPython's own numbers each job pays for a collection.
 _COLLECTOR_THRESHOLDS = (10_000, 20, 20)
 
+#: What the end of the server takes besides the grace, at most: killing, flushing, closing.
+_AFTER_GRACE_S = 15.0
 
-async def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT. Raises :class:`~minwebhook.errors.MinwebhookError` if it cannot start."""
+_UNSUPERVISED = Supervision()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sockets:
+    """What is listened on."""
+
+    api: list[Listener]
+    #: Of ``metrics_listen``.
+    probes: list[Listener]
+    tls: ServerTls | None
+
+    def close(self) -> None:
+        for listener in [*self.api, *self.probes]:
+            listener.close()
+
+
+async def run(
+    settings: Settings, *, read_settings: Callable[[], Settings], supervision: Supervision = _UNSUPERVISED
+) -> None:
+    """Serves until SIGTERM or SIGINT. Raises :class:`~minwebhook.errors.MinwebhookError` if it cannot start.
+
+    ``read_settings`` reads the settings again, for SIGHUP.
+    """
     data = _prepare_data_directory(Path(settings.server.data))
     refuse_half_restored(data)
-    tls = make_context(settings.server.tls_cert, settings.server.tls_key) if settings.server.tls_cert else None
     # Before anything is made that would be left behind by an address that cannot be had. Early clients wait.
-    listeners = open_listeners(settings.server.listen, tls)
-    probe_listeners: list[Listener] = []
+    sockets = _open_sockets(settings, supervision)
     try:
-        if settings.server.metrics_listen:
-            probe_listeners = open_listeners(settings.server.metrics_listen, setting="metrics_listen")
         database = Database.open(data / FILE_NAME)  # refused while another server uses it
         try:
             shutil.rmtree(data / "sandbox", ignore_errors=True)  # what a killed server left
             keys = KeyRing.load(data, settings.secrets.secret_key)
             database.inspect(lambda connection: refuse_missing_keys(connection, keys))
-            await _Program(settings, data, database, keys, listeners, probe_listeners).run()
+            await _Program(settings, data, database, keys, sockets, read_settings, Notifier(supervision)).run()
         finally:
             database.close()
             shutil.rmtree(data / "sandbox", ignore_errors=True)
     finally:
-        for listener in [*listeners, *probe_listeners]:
-            listener.close()
+        sockets.close()
+
+
+def _open_sockets(settings: Settings, supervision: Supervision) -> _Sockets:
+    """Those that a service manager has opened for us; what it has not, by the settings."""
+    server = settings.server
+    tls = ServerTls(make_context(server.tls_cert, server.tls_key)) if server.tls_cert else None
+    passed = passed_sockets(supervision)
+    sockets = _Sockets([], adopt_listeners(passed.pop(METRICS_NAME, [])), tls)
+    try:
+        sockets.api.extend(adopt_listeners([sock for group in passed.values() for sock in group], tls))
+        if sockets.api:
+            logger.info("sockets were passed: listen does not count")
+        else:
+            sockets.api.extend(open_listeners(server.listen, tls))
+        if server.metrics_listen and not sockets.probes:
+            sockets.probes.extend(open_listeners(server.metrics_listen, setting="metrics_listen"))
+    except BaseException:
+        sockets.close()
+        raise
+    return sockets
 
 
 class _Program:
@@ -127,15 +169,18 @@ class _Program:
         data: Path,
         database: Database,
         keys: KeyRing,
-        listeners: list[Listener],
-        probe_listeners: list[Listener],
+        sockets: _Sockets,
+        read_settings: Callable[[], Settings],
+        notifier: Notifier,
     ) -> None:
         self._settings = settings
         self._data = data
         self._database = database
-        self._listeners = listeners
-        self._probe_listeners = probe_listeners
-        self._addresses = [listener.address for listener in listeners]
+        self._sockets = sockets
+        self._read_settings = read_settings
+        self._notifier = notifier
+        self._addresses = [listener.address for listener in sockets.api]
+        self._hangup = trio.Event()
         first = next((address for address in self._addresses if address.startswith("http")), "http://localhost")
         self._base_url = settings.server.base_url or first
         self._auth = AuthStore(database, settings.server.admin_token or None)
@@ -189,7 +234,7 @@ class _Program:
             services.start_soon(self._listen_for_signals, services.cancel_scope)
             await self._greet()
             await self._storages.seal_plain()
-            await self._deploy()
+            await self._deploy(self._settings)
             zygote, reached = await start_best(
                 services, self._settings.sandbox, self._data / "sandbox", on_listening=self._inner.send_nowait
             )
@@ -254,16 +299,18 @@ class _Program:
             base_url=self._base_url,
         )
         limits = _open_files_for(self._settings)
+        api = Api(routes, services)
+        reload = Reload(services, api, self._sockets.tls, read_settings=self._read_settings, deploy=self._deploy)
         async with trio.open_nursery() as probes:
             # They are answered until the drain is over, and told that it goes on.
-            if self._probe_listeners:
+            if self._sockets.probes:
                 await probes.start(self._serve_probes, services, limits)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._drain_jobs, services)
                 await nursery.start(
                     lambda task_status: serve(
-                        self._listeners,
-                        Api(routes, services).handle,
+                        self._sockets.api,
+                        api.handle,
                         limits,
                         shutdown=self._shutdown,
                         grace_s=self._settings.server.grace_s,
@@ -275,14 +322,17 @@ class _Program:
                 )
                 _relax_collector()
                 print(f"minwebhook {minwebhook.__version__} listening on {' '.join(self._addresses)}", flush=True)
+                self._notifier.ready(self._status)
+                probes.start_soon(self._notifier.run_watchdog)
+                probes.start_soon(self._reload_on_hangup, reload)
             probes.cancel_scope.cancel(reason="shutdown")
 
     async def _serve_probes(
         self, services: Services, limits: HttpSettings, *, task_status: trio.TaskStatus[tuple[str, ...]]
     ) -> None:
-        logger.info("metrics and readiness on %s", " ".join(listener.address for listener in self._probe_listeners))
+        logger.info("metrics and readiness on %s", " ".join(listener.address for listener in self._sockets.probes))
         await serve(
-            self._probe_listeners,
+            self._sockets.probes,
             probe_handler(services),
             dataclasses.replace(limits, max_connections=MAX_PROBES),
             shutdown=trio.Event(),
@@ -290,6 +340,20 @@ class _Program:
             report_error=_report_error,
             task_status=task_status,
         )
+
+    @property
+    def _status(self) -> str:
+        return f"listening on {' '.join(self._addresses)}"
+
+    async def _reload_on_hangup(self, reload: Reload) -> None:
+        """Reloads after each SIGHUP; of several that come meanwhile, once more."""
+        while True:
+            await self._hangup.wait()
+            self._hangup = trio.Event()
+            self._notifier.reloading()
+            await reload.run()
+            if not self._shutdown.is_set():
+                self._notifier.ready(self._status)
 
     async def _drain_jobs(self, services: Services) -> None:
         """Async jobs that run when the shutdown begins have the grace, too."""
@@ -319,13 +383,17 @@ class _Program:
             await trio.sleep(_SWEEP_EVERY_S)
 
     async def _listen_for_signals(self, everything: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
+                if number == signal.SIGHUP:
+                    self._hangup.set()
+                    continue
                 if self._shutdown.is_set():
                     logger.warning("second signal, ending at once")
                     everything.cancel(reason="second signal")
                     return
                 logger.info("%s: draining, at most %g s", signal.Signals(number).name, self._settings.server.grace_s)
+                self._notifier.stopping(self._settings.server.grace_s + _AFTER_GRACE_S)
                 self._shutdown.set()
 
     async def _greet(self) -> None:
@@ -334,10 +402,10 @@ class _Program:
         if token is not None:
             print(f"admin token (shown only now, keep it): {token}", file=sys.stderr, flush=True)
 
-    async def _deploy(self) -> None:
-        if not self._settings.server.scripts:
+    async def _deploy(self, settings: Settings) -> None:
+        if not settings.server.scripts:
             return
-        root = Path(self._settings.server.scripts)
+        root = Path(settings.server.scripts)
         for script in await deploy_directory(self._scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms()):
             if script.is_new:
                 logger.info("deployed %s", script.path)

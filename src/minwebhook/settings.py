@@ -16,7 +16,7 @@ import dataclasses
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -45,25 +45,33 @@ class ServerSettings:
     )
     data: str = _setting("./minwebhook-data", "Directory of the database and of objects; created with mode 0700.")
     hook_secrets: str = _setting(
-        "", 'TOML file of the secrets of senders, NAME = "secret", readable by its owner only; empty = none.'
+        "", 'TOML file of the secrets of senders, NAME = "secret", readable by its owner only; empty = none.', live=True
     )
-    scripts: str = _setting("", "Directory whose files are deployed as scripts before listening; empty = none.")
+    scripts: str = _setting(
+        "", "Directory whose files are deployed as scripts before listening; empty = none.", live=True
+    )
     base_url: str = _setting("", "Public URL of this server, for links and for scripts; empty = the first address.")
-    tls_cert: str = _setting("", "PEM file with the certificate chain; with tls_key, TCP addresses speak https.")
-    tls_key: str = _setting("", "PEM file with the private key of tls_cert.")
+    tls_cert: str = _setting(
+        "", "PEM file with the certificate chain; with tls_key, TCP addresses speak https.", live=True
+    )
+    tls_key: str = _setting("", "PEM file with the private key of tls_cert.", live=True)
     admin_token: str = _setting(
         "", "Token accepted as the admin's, instead of one made at the first start.", secret=True, flag=False
     )
     metrics_listen: tuple[str, ...] = _setting(
         (), "Addresses that answer /metrics and /readyz to everyone, and nothing else, as in listen, without TLS."
     )
-    metrics_public: bool = _setting(False, "Answer /metrics on the usual addresses, too, to callers without a token.")
+    metrics_public: bool = _setting(
+        False, "Answer /metrics on the usual addresses, too, to callers without a token.", live=True
+    )
     min_free_disk_bytes: int = _setting(
-        64 * MIB, "Room on the disk of data below which the server does not count as ready.", low=0
+        64 * MIB, "Room on the disk of data below which the server does not count as ready.", low=0, live=True
     )
     grace_s: float = _setting(30.0, "Seconds that requests and running jobs get to finish at shutdown.", low=0)
-    access_log: bool = _setting(True, "Write a log line for every request.")
-    log_level: str = _setting("info", "Least severe log line written.", choices=("debug", "info", "warning", "error"))
+    access_log: bool = _setting(True, "Write a log line for every request.", live=True)
+    log_level: str = _setting(
+        "info", "Least severe log line written.", choices=("debug", "info", "warning", "error"), live=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class HttpSettings:
     max_connections: int = _setting(1024, "Open connections at once; further ones wait to be accepted.", low=1)
     max_head_bytes: int = _setting(64 * KIB, "Bytes of a request line and its header fields together.", low=KIB)
     max_header_fields: int = _setting(128, "Header fields of one request.", low=8)
-    max_body_bytes: int = _setting(32 * MIB, "Bytes of a request body that is read into memory.", low=0)
+    max_body_bytes: int = _setting(32 * MIB, "Bytes of a request body that is read into memory.", low=0, live=True)
     max_form_parts: int = _setting(128, "Fields and files of one multipart form.", low=1)
     max_form_field_bytes: int = _setting(MIB, "Bytes of one text field of a multipart form.", low=0)
     max_form_fields_bytes: int = _setting(8 * MIB, "Bytes of all text fields of a multipart form together.", low=0)
@@ -138,9 +146,10 @@ class JobSettings:
         "Due jobs above which sync calls by path are refused, whatever queue_limit they send; -1 = what they send.",
         low=-1,
         alias="QUEUE_LIMIT_WAIT_RESULT",
+        live=True,
     )
     max_websocket_jobs: int = _setting(
-        256, "Jobs that one WebSocket runs and follows at once; one more closes it with code 1013.", low=1
+        256, "Jobs that one WebSocket runs and follows at once; one more closes it with code 1013.", low=1, live=True
     )
     crash_attempts: int = _setting(
         3, "How often a job is begun that ends with the server each time; then it is a dead letter.", low=1
@@ -152,10 +161,13 @@ class JobSettings:
     )
     idempotency_ttl_s: float = _setting(86_400.0, "Seconds for which an idempotency key is remembered.", low=1)
     include_headers: tuple[str, ...] = _setting(
-        (), "Header fields that become arguments of every run, as with include_header.", alias="INCLUDE_HEADERS"
+        (),
+        "Header fields that become arguments of every run, as with include_header.",
+        alias="INCLUDE_HEADERS",
+        live=True,
     )
     sync_failure_status: int = _setting(
-        200, "Status of a sync answer whose job failed: 200 or 422.", choices=("200", "422")
+        200, "Status of a sync answer whose job failed: 200 or 422.", choices=("200", "422"), live=True
     )
     max_log_bytes: int = _setting(8 * MIB, "Bytes of log of one job; a job that writes more is ended.", low=KIB)
     max_result_bytes: int = _setting(32 * MIB, "Bytes of one result; a larger one fails the job.", low=KIB)
@@ -176,7 +188,9 @@ class StreamSettings:
     stream_heartbeat_s: float = _setting(
         15.0, "Seconds without an event after which a stream gets a comment, a sign of life.", low=0.01
     )
-    stream_retry_s: float = _setting(1.0, "Seconds after which clients of a broken stream shall come back.", low=0)
+    stream_retry_s: float = _setting(
+        1.0, "Seconds after which clients of a broken stream shall come back.", low=0, live=True
+    )
     stream_timeout_s: float = _setting(
         3600.0,
         "Seconds after which a stream ends with a timeout event, for its client to come back; 0 = never.",
@@ -192,7 +206,7 @@ class SandboxSettings:
     sandbox: str = _setting(
         "auto",
         "Isolation to use: the best that works, or exactly this one.",
-        choices=("auto", "root", "userns", "none"),
+        choices=("auto", "root", "userns", "landlock", "none"),
     )
     insecure: bool = _setting(False, "Allow running scripts without namespaces (sandbox = none).")
     sandbox_network: str = _setting("host", "Network of scripts.", choices=("host", "none"))
@@ -287,9 +301,9 @@ class StorageSettings:
         (), "S3 stores, host:port, that may be reached without TLS; all others are reached by https only."
     )
     s3_timeout_s: float = _setting(120.0, "Seconds an S3 store may take to answer, or to go on answering.", low=0.1)
-    max_upload_bytes: int = _setting(0, "Bytes of one uploaded file; 0 = no limit.", low=0)
+    max_upload_bytes: int = _setting(0, "Bytes of one uploaded file; 0 = no limit.", low=0, live=True)
     upload_details: bool = _setting(
-        False, "Give scripts the filename, size and sha256 of an uploaded file, not just its key."
+        False, "Give scripts the filename, size and sha256 of an uploaded file, not just its key.", live=True
     )
 
 
@@ -345,6 +359,8 @@ class SettingInfo:
     has_flag: bool
     #: A second environment variable, the one that Windmill reads; ours wins.
     alias: str
+    #: Whether it takes effect when the server reloads its settings.
+    is_live: bool
     #: Whether a list that has a default may be empty all the same.
     may_be_empty: bool
 
@@ -397,6 +413,7 @@ def _catalogue() -> dict[str, SettingInfo]:
                 secret=field.metadata.get("secret", False),
                 has_flag=field.metadata.get("flag", True),
                 alias=field.metadata.get("alias", ""),
+                is_live=field.metadata.get("live", False),
                 may_be_empty=field.metadata.get("may_be_empty", False),
             )
     return infos
@@ -447,6 +464,58 @@ def load_settings(
     if bool(settings.server.tls_cert) != bool(settings.server.tls_key):
         raise SettingsError("tls_cert and tls_key go together: give both or none")
     return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """What a service manager wants of this process, by the environment variables of systemd."""
+
+    notify_socket: str = ""
+    #: Seconds within which it wants a sign of life; 0 if it does not.
+    watchdog_s: float = 0.0
+    #: How many listening sockets it passed, and their names.
+    listen_count: int = 0
+    listen_names: tuple[str, ...] = ()
+
+
+def load_supervision(pid: int, environment: MutableMapping[str, str] | None = None) -> Supervision:
+    """What is meant for the process ``pid``; the variables are taken away, so that nobody takes them to be theirs."""
+    variables = os.environ if environment is None else environment
+    names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+    notify, watchdog_us, watchdog_pid, fds, listen_pid, fd_names = (variables.pop(name, "") for name in names)
+    is_watched = watchdog_us.isdecimal() and watchdog_pid in ("", str(pid))
+    has_sockets = fds.isdecimal() and listen_pid == str(pid)
+    return Supervision(
+        notify,
+        int(watchdog_us) / 1_000_000 if is_watched else 0.0,
+        int(fds) if has_sockets else 0,
+        tuple(fd_names.split(":")) if has_sockets and fd_names else (),
+    )
+
+
+def merge_live(running: Settings, wanted: Settings) -> tuple[Settings, list[str], list[str]]:
+    """The settings after a reload: ``wanted`` where that may change while the server runs, else ``running``.
+
+    Also the names of those that changed, and of those that would have.
+    """
+    changed: list[str] = []
+    refused: list[str] = []
+    groups: dict[str, Any] = {}
+    origins = dict(running.origins)
+    for topic in _TOPICS:
+        before, after = getattr(running, topic), getattr(wanted, topic)
+        live: dict[str, Any] = {}
+        for field in dataclasses.fields(before):
+            if getattr(before, field.name) == getattr(after, field.name):
+                continue
+            if CATALOGUE[field.name].is_live:
+                live[field.name] = getattr(after, field.name)
+                origins[field.name] = wanted.origins[field.name]
+                changed.append(field.name)
+            else:
+                refused.append(field.name)
+        groups[topic] = dataclasses.replace(before, **live)
+    return Settings(**groups, origins=origins), changed, refused
 
 
 def load_hook_secrets(path: str) -> dict[str, bytes]:

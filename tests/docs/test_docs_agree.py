@@ -54,6 +54,12 @@ def test_every_setting_is_documented_as_it_is() -> None:
     assert shown == wanted
 
 
+def test_what_a_reload_changes_is_documented() -> None:
+    section = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("\n## Reloading\n")[2]
+    shown = set(re.findall(r"`([a-z_]+)`", section.partition("\n## ")[0])) & CATALOGUE.keys()
+    assert shown == {info.name for info in CATALOGUE.values() if info.is_live}
+
+
 def test_every_route_is_documented_and_no_other() -> None:
     shown = {row[0].strip("`") for row in table_rows(ROOT / "docs" / "api.md") if _ROUTE.match(row[0])}
     assert shown == {f"{route.method} {route.pattern}" for route in all_routes()}

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from minwebhook.http.connection import MAX_DISCARD_BYTES
 from minwebhook.http.messages import Request, Response, SendChunk
+from minwebhook.http.server import FIRST_REQUEST_S
 from tests.in_process import StartServer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -36,16 +37,31 @@ async def echo(request: Request) -> Response:
 
 
 async def test_idle_connection_leaves_at_once(start: StartServer, autojump_clock: MockClock) -> None:
-    server = await start(hello, grace_s=50)
-    fresh, used = await server.connect(), await server.connect()
-    await used.send(GET)
-    await used.receive(b"hello /\n")
+    server = await start(hello)
+    client = await server.connect()
+    await client.send(GET)
+    await client.receive(b"hello /\n")
     before = trio.current_time()
     server.shutdown.set()
-    assert await fresh.receive_all() == b""
-    assert await used.receive_all() == b""
-    await server.done.wait()
+    assert await client.receive_all() == b""
     assert trio.current_time() == before
+
+
+async def test_a_new_connection_has_a_moment_for_its_first_request(
+    start: StartServer, autojump_clock: MockClock
+) -> None:
+    server = await start(hello)
+    silent, late = await server.connect(), await server.connect()
+    await trio.sleep(1)
+    before = trio.current_time()
+    server.shutdown.set()
+    await trio.sleep(FIRST_REQUEST_S / 2)
+    await late.send(GET)
+    answer = await late.receive_all()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert await silent.receive_all() == b""
+    assert trio.current_time() - before == FIRST_REQUEST_S
 
 
 async def test_running_request_finishes(start: StartServer, autojump_clock: MockClock) -> None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.sandbox.conftest import CONTAINED, start
-from tests.server import Client, descendants, eventually, is_alive, named, unique
+from tests.conftest import missing
+from tests.sandbox.conftest import ordinary_interpreter, start
+from tests.server import Client, Server, descendants, eventually, is_alive, named, unique
 
 #: One of each kind; all have the name by which they are found, and are as hard to end as a process can make itself.
 KINDS = """
-import ctypes, signal, subprocess, sys, time
+import ctypes, os, signal, subprocess, sys, time
 
 def rename(name):
     ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
@@ -82,9 +84,35 @@ def main(name, own):
 OWN = ("sleeping", "busy", "deaf")
 
 
+def flags_of(rung: str) -> tuple[str, ...]:
+    """What the server needs for this rung; skips if the machine does not have it."""
+    if rung == "landlock" and os.geteuid() == 0:
+        if not (interpreter := ordinary_interpreter()):
+            missing("an interpreter that ordinary users may read")
+        return ("--python", interpreter)
+    return ("--insecure",) if rung == "none" else ()
+
+
+@pytest.fixture(scope="module", params=["root", "userns", "landlock", "none"])
+def rung(request: pytest.FixtureRequest) -> str:
+    """Every rung: what is done here can hurt nobody, wherever it gets out of."""
+    name: str = request.param
+    if name == "root" and os.geteuid() != 0:
+        missing("the sandbox rung root: not running as root")
+    return name
+
+
+@pytest.fixture(scope="module")
+def server(rung: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on this rung."""
+    server = start(rung, tmp_path_factory.mktemp(rung) / "data", *flags_of(rung))
+    yield server
+    server.close()
+
+
 def begun(client: Client, name: str, own: str, **query: Any) -> tuple[str, dict[int, str]]:
     """The id of a job that runs, and its processes by id and start time."""
-    body = {"content": CONTAINED + KINDS, "language": "python3", "args": {"name": name, "own": own}}
+    body = {"content": KINDS, "language": "python3", "args": {"name": name, "own": own}}
     job_id = client.post("/jobs/run/preview", body, **query).text
     eventually(lambda: "started" in client.logs(job_id) and len(named(name)) >= 8, "its processes")
     first = min(named(name))
@@ -118,7 +146,7 @@ def test_a_timeout(client: Client, own: str) -> None:
 
 @pytest.mark.parametrize("own", OWN)
 def test_the_server_is_killed(rung: str, tmp_path: Path, own: str) -> None:
-    server = start(rung, tmp_path / "data")
+    server = start(rung, tmp_path / "data", *flags_of(rung))
     try:
         client = server.client()
         _, tree = begun(client, unique(f"k{own[:4]}"), own)
@@ -131,7 +159,7 @@ def test_the_server_is_killed(rung: str, tmp_path: Path, own: str) -> None:
 
 
 def test_the_fork_server_is_killed(rung: str, tmp_path: Path) -> None:
-    server = start(rung, tmp_path / "data")
+    server = start(rung, tmp_path / "data", *flags_of(rung))
     try:
         client = server.client()
         job_id, tree = begun(client, unique("fork"), "busy")

@@ -36,7 +36,12 @@ class Api:
         self._router: Router[Endpoint] = Router(routes)
         self._services = services
         self._requests = services.requests
-        self._logs_access = services.settings.server.access_log and logger.isEnabledFor(logging.INFO)
+        self._logs_access = False
+        self.reconfigure()
+
+    def reconfigure(self) -> None:
+        """The settings, or the level of the log, have changed."""
+        self._logs_access = self._services.settings.server.access_log and logger.isEnabledFor(logging.INFO)
 
     async def handle(self, request: Request) -> Response:
         """Answers one request; errors made for callers become answers, faults of ours are raised."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 from minwebhook.child import limits, values, wire
 from minwebhook.child.transfer import read_frame, write_all
 from minwebhook.child.usage import used
+from minwebhook.child.variables import USUAL
 
 _ARGUMENT: Final = re.compile(
     r"""^(?P<name>\w+)="\$(?:(?P<plain>\d+)|\{(?P<braced>\d+)(?::-(?P<default>[^}]*))?\})"\s*(?:\#.*)?$""", re.MULTILINE
@@ -50,8 +51,8 @@ def argument_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def serve(fd: int, interpreter: str) -> None:
-    """Starts bash, says ready, and runs the one job from socket ``fd``."""
+def serve(fd: int, interpreter: str, home: str) -> None:
+    """Starts bash, says ready, and runs the one job from socket ``fd`` in the directory ``home``."""
     go_read, go_write = os.pipe()
     pid = os.posix_spawn(
         interpreter,
@@ -68,7 +69,7 @@ def serve(fd: int, interpreter: str) -> None:
     write_all(fd, wire.frame(wire.READY))
     job, payload = read_frame(fd)
     header, source, _, arguments_json, _ = wire.unpack_job(payload)
-    _write_job(wire.unpack_header(header), source, arguments_json)
+    _write_job(wire.unpack_header(header), source, arguments_json, home)
     before, _ = used()
     os.write(go_write, b"go\n")
     os.close(go_write)
@@ -79,10 +80,12 @@ def serve(fd: int, interpreter: str) -> None:
     os.read(fd, 1)  # the server ends this process after the answer is out
 
 
-def _write_job(header: wire.JobHeader, source: bytes, arguments_json: bytes) -> None:
+def _write_job(header: wire.JobHeader, source: bytes, arguments_json: bytes, home: str) -> None:
     arguments = values.loads(arguments_json)
     texts = [argument_text(arguments.get(name)) for name in argument_names(source.decode("utf-8", "replace"))]
     lines = [f"export {shlex.quote(variable)}" for variable in header.variables]
+    if home != USUAL["HOME"]:
+        lines.append(f"export HOME={shlex.quote(home)} TMPDIR={shlex.quote(home)}")
     lines += limits.shell_lines(header.limits)
     lines.append("set -- " + " ".join(shlex.quote(text) for text in texts))
     lines.append("set -e\n. ./main.sh\n")

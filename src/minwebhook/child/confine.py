@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from minwebhook.child import kernel, landlock
+from minwebhook.child import descendants, kernel, landlock
 
 #: The one uid in the user namespace of an ordinary user; a name for "not root".
 _USERNS_ID: Final = 1000
@@ -67,6 +68,28 @@ def enter_namespaces(plan: dict[str, Any], host_proc: int) -> bool:
     else:
         kernel.unshare(flags)
     return has_proc
+
+
+def has_own_uids(plan: dict[str, Any]) -> bool:
+    """Whether each job has a uid of its own."""
+    if plan["rung"] == "landlock":
+        return os.geteuid() == 0 and _has_uid(plan["first_uid"])
+    return plan["rung"] == "root" or gives_up_root(plan)
+
+
+def prepare_without_namespaces(plan: dict[str, Any]) -> None:
+    """Checks what the rungs without namespaces need of the kernel. Raises OSError."""
+    if not descendants.can_be_seen():
+        raise OSError(errno.ENOSYS, "the kernel does not tell the children of a process (CONFIG_PROC_CHILDREN)")
+    if plan["rung"] != "landlock":
+        return
+    abi = landlock.version()
+    if not abi:
+        raise OSError(errno.ENOSYS, "the kernel has no Landlock, or it is switched off")
+    if abi < landlock.SCOPE_VERSION and not plan["own_uids"]:
+        raise OSError(errno.ENOSYS, "jobs could signal the server: Landlock can prevent that from Linux 6.12 on")
+    if os.geteuid() == 0 and not plan["own_uids"]:
+        raise OSError(errno.EPERM, f"jobs would be root: the user id {plan['first_uid']} is not there")
 
 
 def gives_up_root(plan: dict[str, Any]) -> bool:
@@ -242,11 +265,12 @@ def limit_resources(plan: dict[str, Any]) -> None:
     }
     if plan["own_uids"]:
         limits[resource.RLIMIT_NPROC] = plan["processes"]
-    elif plan["rung"] != "none":
+    elif plan["rung"] == "userns":
         # All jobs share one uid, and so the count: leave room for the waiting children.
         shared = 4 * plan["processes"][0]
         limits[resource.RLIMIT_NPROC] = (shared, shared)
-    # On rung none the uid is the server's own, whose other processes count too: no limit would be fair.
+    # On rung none, and on landlock without uids for jobs, the uid is the server's own, whose other processes count too: no
+    # limit would be fair.
     for limit, (soft, hard) in limits.items():
         _, most = resource.getrlimit(limit)
         if most == resource.RLIM_INFINITY:
@@ -261,7 +285,7 @@ def lock_down(plan: dict[str, Any]) -> None:
     The fork server still mounts for its children, which Landlock forbids to whom it restricts in files: it is not.
     """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    if plan["rung"] != "none":
+    if plan["namespaces"]:
         landlock.restrict(scoped=landlock.SCOPE_ABSTRACT_UNIX)
     if plan["seccomp"]:
         kernel.install_filter(base64.b64decode(plan["seccomp"]))
@@ -369,12 +393,42 @@ def confine_child(plan: dict[str, Any], slot: int, directory: str, *, own_proc: 
         os.setresuid(uid, uid, uid)  # from 0 to another uid: the kernel drops every capability
     elif rung == "userns":
         kernel.drop_capabilities()
-    else:
-        os.setpgid(0, 0)
-        die_with_parent()
-        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chdir(directory)
     limit_resources(plan)
+
+
+def confine_without_namespaces(plan: dict[str, Any], slot: int, directory: str) -> None:
+    """The child's part where there are no namespaces: a session, and on rung landlock a uid if root, files, calls.
+
+    Every job has a Landlock domain of its own, out of which it cannot signal, and its directory is all that it may write.
+    """
+    os.setsid()
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent stays below this process
+    Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if plan["own_uids"]:
+        uid = plan["first_uid"] + 1 + slot
+        os.chown(directory, uid, uid)
+        os.setgroups(())
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        library = str(Path(os.__file__).parent)
+        if not os.access(library, os.R_OK | os.X_OK):
+            raise OSError(
+                errno.EACCES, f"only root may read {library}: the setting python can name another interpreter"
+            )
+    die_with_parent()
+    os.chdir(directory)
+    limit_resources(plan)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if plan["rung"] == "landlock":
+        landlock.restrict(
+            read_only=[*plan["read_only"], *filter(None, [plan["packages"]])],
+            writable=[directory, *plan["devices"]],
+            has_files=True,
+            connect_ports=() if plan["network"] == "none" else None,
+            scoped=landlock.SCOPE_ABSTRACT_UNIX | landlock.SCOPE_SIGNAL,
+        )
+        kernel.install_filter(base64.b64decode(plan["seccomp"]))
 
 
 def die_with_parent() -> None:

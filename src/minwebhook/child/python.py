@@ -76,8 +76,11 @@ def prepare() -> None:
     _warm_up()
 
 
-def serve(fd: int) -> None:
-    """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says that the process stays, many."""
+def serve(fd: int, home: str) -> None:
+    """Warms up, says ready, and runs jobs from socket ``fd``: one, or, when the job says that the process stays, many.
+
+    ``home`` is the directory of its own that a job has, and is in.
+    """
     randomness.renew()
     _warm_up()
     # A script may need the collector, which the fork server runs without; what is there already is not garbage.
@@ -85,6 +88,8 @@ def serve(fd: int) -> None:
     gc.enable()
     session = _Session(fd)
     session.environment.update(USUAL)
+    if home != USUAL["HOME"]:
+        os.environ.update(HOME=home, TMPDIR=home)
     session.send(wire.READY, b"")
     while session.run_one():
         pass

@@ -18,7 +18,8 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
 
 Processes: the outer process makes the namespaces and waits; the inner one, first process of the new PID namespace, is the
 fork server. When the server dies the kernel kills the outer process, then the inner one, and with it, as the end of a PID
-namespace, every child and descendant: nothing has to cooperate.
+namespace, every child and descendant: nothing has to cooperate. Without namespaces the outer process stays to do that
+(child/descendants.py).
 
 No code of a script ever runs here, nor is it parsed here: children do that.
 """
@@ -35,7 +36,7 @@ import socket
 import sys
 from typing import Any
 
-from minwebhook.child import bash, confine, kernel, python
+from minwebhook.child import bash, confine, descendants, kernel, python
 
 _MAX_MESSAGE = 1 << 16
 
@@ -48,12 +49,13 @@ def main(module_path: str, control_fd: int) -> None:
     if os.getppid() != plan["server_pid"]:
         return  # the server died before the line above
     confine.hide_module_path(module_path)
-    plan["own_uids"] = plan["rung"] == "root" or confine.gives_up_root(plan)
+    plan["own_uids"] = confine.has_own_uids(plan)
     # Whoever takes over this process is then an ordinary user, who sees nothing of the machine.
     plan["host_rights"] = not (confine.gives_up_root(plan) or (plan["rung"] == "userns" and os.geteuid() != 0))
     try:
-        if plan["rung"] == "none":
-            confine.lock_down(plan)
+        if not plan["namespaces"]:
+            confine.prepare_without_namespaces(plan)
+            descendants.guard(plan["server_pid"])
             fork_server = ForkServer(control, plan, namespace=None, proc=None, has_proc=False)
         else:
             host_proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -77,7 +79,7 @@ def main(module_path: str, control_fd: int) -> None:
         control.send(json.dumps({"failed": str(error)}).encode())
         return
     if plan["packages"]:
-        sys.path.append(plan["packages"] if plan["rung"] == "none" else confine.PACKAGES)
+        sys.path.append(confine.PACKAGES if plan["namespaces"] else plan["packages"])
     fork_server.run()
 
 
@@ -192,16 +194,21 @@ class ForkServer:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.dup2(log_fd, 1)
             os.dup2(log_fd, 2)
             os.dup2(job_fd, 3, inheritable=False)
             confine.close_all_but(3)
             own_proc = self._has_proc and language != "python3"
-            confine.confine_child(self._plan, slot, self._slots.scratch(slot), own_proc=own_proc)
-            if language == "bash":
-                bash.serve(3, self._plan["bash"])
+            home = self._slots.scratch(slot)
+            if self._plan["namespaces"]:
+                confine.confine_child(self._plan, slot, home, own_proc=own_proc)
             else:
-                python.serve(3)
+                confine.confine_without_namespaces(self._plan, slot, home)
+            if language == "bash":
+                bash.serve(3, self._plan["bash"], home)
+            else:
+                python.serve(3, home)
             code = 0
         except BaseException as error:
             os.write(2, f"child cannot start: {error!r}\n".encode())
@@ -219,6 +226,9 @@ class ForkServer:
             child_id, slot = self._children.pop(pid, (None, None))
             if child_id is None or slot is None:
                 continue
+            if not self._plan["namespaces"]:
+                # What it left behind is ours now; those of the others are still theirs.
+                descendants.end_all(keep=self._children)
             self._slots.give_back(slot)
             message = {"exited": child_id, "cpu_s": used.ru_utime + used.ru_stime, "peak_kib": used.ru_maxrss}
             if os.WIFSIGNALED(status):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from functools import partial
 from typing import Any
 
 import trio
@@ -12,6 +14,7 @@ from minwebhook.allocator import keep_freed_memory
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.reasons import one_reason
 from minwebhook.observability import log
+from minwebhook.settings import load_supervision
 
 
 def add_parser(commands: Any) -> None:
@@ -23,9 +26,10 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
+    supervision = load_supervision(os.getpid())
     settings = settings_from(options)
     log.configure(settings.server.log_level)
     keep_freed_memory()
     with one_reason():
-        trio.run(app.run, settings)
+        trio.run(partial(app.run, settings, read_settings=lambda: settings_from(options), supervision=supervision))
     return 0

@@ -6,6 +6,7 @@ for a head are kept by :class:`~minwebhook.http.deadlines.DeadlineQueue`, all ot
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -70,18 +71,29 @@ class Connection:
         self._scheme = scheme
         self._request_count = 0
         self._is_draining = False
+        self._has_given_up = False
         self._is_idle = False
         self._is_watched = False
         self._websocket: WebSocket | None = None
         self._watch = self._watch_disconnect if transport.fileno() >= 0 else _never
 
     def drain(self) -> None:
-        """Take no further request: leave now if idle, else after the answer under way."""
+        """Take no further request: leave now if idle, else after the answer under way.
+
+        A request that has come already, and the first one of a connection that was just made, are still answered: its
+        client could not know. :meth:`give_up` ends the wait for the latter.
+        """
         self._is_draining = True
-        if self._is_idle:
+        if self._is_idle and self._request_count and not _has_come(self._transport.fileno()):
             self._transport.interrupt()
         if self._websocket is not None:
             self._websocket.drain()
+
+    def give_up(self) -> None:
+        """After :meth:`drain`: do not wait for a first request any longer."""
+        self._has_given_up = True
+        if self._is_idle:
+            self._transport.interrupt()
 
     def expire(self) -> None:
         """The wait for a head has lasted too long. Called by the deadline queues."""
@@ -125,7 +137,7 @@ class Connection:
         protocol, transport, service = self._protocol, self._transport, self._service
         while not protocol.is_closed:
             is_idle = not protocol.has_bytes
-            if is_idle and self._is_draining:
+            if is_idle and self._is_draining and (self._request_count or self._has_given_up):
                 return None
             # A head has its time from the first byte on: later bytes leave the entry where it is.
             queue = service.idle if is_idle else service.heads
@@ -279,6 +291,15 @@ class Connection:
     def _watch_disconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         self._is_watched = True
         return self._service.disconnects.watch(self._transport.fileno(), callback)
+
+
+def _has_come(fd: int) -> bool:
+    """Whether there is something to receive."""
+    if fd < 0:
+        return False
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _internal_error() -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import ssl
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Final
 import trio
 
 from minwebhook.errors import SettingsError
+from minwebhook.http.tls import ServerTls
 
 #: Connections the kernel holds ready for us; it lowers this to its own limit (net.core.somaxconn).
 BACKLOG: Final = 1024
@@ -31,7 +31,7 @@ class Listener:
     socket: socket.socket
     #: As a client would write it: ``http://127.0.0.1:43121``, ``https://[::1]:8443``, ``unix:/run/x.sock``.
     address: str
-    tls: ssl.SSLContext | None = None
+    tls: ServerTls | None = None
     #: File of a unix socket with its device and inode, which tell whether the file is still ours.
     path: Path | None = None
     inode: tuple[int, int] = (0, 0)
@@ -49,7 +49,7 @@ class Listener:
 
 
 def open_listeners(
-    addresses: Sequence[str], tls: ssl.SSLContext | None = None, *, setting: str = "listen"
+    addresses: Sequence[str], tls: ServerTls | None = None, *, setting: str = "listen"
 ) -> list[Listener]:
     """Listen on every address, all or none. TCP addresses speak https if ``tls`` is given; unix sockets never do.
 
@@ -72,7 +72,22 @@ def open_listeners(
     return listeners
 
 
-def _listen_tcp(address: str, tls: ssl.SSLContext | None, setting: str) -> list[Listener]:
+def adopt_listeners(sockets: Sequence[socket.socket], tls: ServerTls | None = None) -> list[Listener]:
+    """Listeners of sockets that somebody else has opened and goes on to hold; their files are not ours to remove."""
+    return [
+        Listener(sock, f"unix:{_unix_name(sock)}")
+        if sock.family == socket.AF_UNIX
+        else Listener(sock, _printable(sock, tls), tls)
+        for sock in sockets
+    ]
+
+
+def _unix_name(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    return name if isinstance(name, str) else "@" + os.fsdecode(name[1:])
+
+
+def _listen_tcp(address: str, tls: ServerTls | None, setting: str) -> list[Listener]:
     host, port = _split(address, setting)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -129,7 +144,7 @@ def _bind_tcp(family: int, name: tuple[object, ...]) -> socket.socket:
     return sock
 
 
-def _printable(sock: socket.socket, tls: ssl.SSLContext | None) -> str:
+def _printable(sock: socket.socket, tls: ServerTls | None) -> str:
     host, port = sock.getsockname()[:2]
     scheme = "http" if tls is None else "https"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

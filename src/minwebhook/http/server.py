@@ -27,6 +27,8 @@ from minwebhook.settings import HttpSettings
 
 #: Pause after the process or the system ran out of descriptors or memory, in seconds (as trio.serve_listeners).
 ACCEPT_PAUSE_S: Final = 0.1
+#: How long a drain waits for the first request of a connection that was accepted just before.
+FIRST_REQUEST_S: Final = 0.5
 #: Clients accepted in one turn of the loop.
 ACCEPT_BURST: Final = 64
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -47,9 +49,10 @@ async def serve(
     """Answer requests with ``handler`` until ``shutdown`` is set, then drain; closes ``listeners`` in any case.
 
     ``later`` brings further listeners, which may be closed at any time by whoever sent them.
-    Started with the printable addresses. Draining: no more accepts, idle connections leave at once, requests under way
-    finish and close their connection, and whoever is left after ``grace_s`` seconds is cancelled. What a handler raises
-    goes to ``report_error`` with the request's id, and nothing of it ends the server. Connections are counted in ``figures``.
+    Started with the printable addresses. Draining: no more accepts, idle connections leave at once, requests under way,
+    and the first one of a new connection, finish and close their connection, and whoever is left after ``grace_s``
+    seconds is cancelled. What a handler raises goes to ``report_error`` with the request's id, and nothing of it ends the
+    server. Connections are counted in ``figures``.
     """
     server = _Server(handler, limits, report_error, figures or TrafficFigures())
     try:
@@ -69,6 +72,7 @@ async def serve(
                 _close(listeners)
                 connections.cancel_scope.deadline = trio.current_time() + grace_s
                 server.drain()
+                services.start_soon(server.give_up_on_silent_ones)
             services.cancel_scope.cancel(reason="shutdown")
     finally:
         _close(listeners)
@@ -115,6 +119,12 @@ class _Server:
         """Accept from listeners that come while the server runs."""
         async for listener in later:
             accepting.start_soon(self.accept_from, listener, connections, name=listener.address)
+
+    async def give_up_on_silent_ones(self) -> None:
+        """Connections that have not sent a request yet have a moment left for the first one."""
+        await trio.sleep(FIRST_REQUEST_S)
+        for connection in list(self._connections):
+            connection.give_up()
 
     async def accept_from(self, listener: Listener, connections: trio.Nursery) -> None:
         """Accept until cancelled, or the listener is closed.
@@ -177,10 +187,10 @@ class _Server:
 
     async def _open_transport(self, sock: socket.socket, listener: Listener) -> Transport:
         sock.setblocking(False)
-        if listener.path is None:
+        if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if listener.tls is not None:
-            return await tls.accept(sock, listener.tls, self._limits)
+            return await tls.accept(sock, listener.tls.context, self._limits)
         return SocketTransport(sock, write_timeout_s=self._limits.write_timeout_s)
 
 

@@ -12,6 +12,20 @@ from minwebhook.http.transport import Disconnected, StreamTransport
 from minwebhook.settings import HttpSettings
 
 
+class ServerTls:
+    """The context of new connections; those that are open keep theirs."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+
+    def reload(self, certificate: str, key: str) -> None:
+        """Use these files from now on. Raises what :func:`make_context` raises, and goes on with the old ones then.
+
+        In a context of their own: OpenSSL keeps a certificate for each kind of key, so an old one could stay in use.
+        """
+        self.context = make_context(certificate, key)
+
+
 def make_context(certificate: str, key: str) -> ssl.SSLContext:
     """A server context from the PEM files of settings ``tls_cert`` and ``tls_key``: TLS 1.2 or later, HTTP/1.1 only.
 

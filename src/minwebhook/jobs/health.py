@@ -74,7 +74,8 @@ class Health:
         self._db = db
         self._jobs = jobs
         self._data = data
-        self._min_free_disk_bytes = min_free_disk_bytes
+        #: Room on the disk below which it is low. May be changed.
+        self.min_free_disk_bytes = min_free_disk_bytes
         self._looking = trio.Lock()
         self._seen: State | None = None
         self._seen_s = 0.0
@@ -107,7 +108,7 @@ class Health:
             store_trouble=trouble,
             store_latency_s=latency_s,
             disk_free_bytes=free,
-            is_disk_low=free < self._min_free_disk_bytes,
+            is_disk_low=free < self.min_free_disk_bytes,
             is_fork_server_running=self.fleet.is_running,
             queued=jobs.queued_count,
             running=jobs.running_count,

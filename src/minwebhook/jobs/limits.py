@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from minwebhook.sandbox.plan import Rung
+from minwebhook.sandbox.plan import NAMESPACED, Rung
 from minwebhook.scripts.limits import Limits
 from minwebhook.settings import JobSettings, SandboxSettings
 
@@ -53,7 +53,7 @@ class LimitRules:
         # Without a default, processor time has no limit that a script could exceed.
         self._most = {name: max(most[name], usual) or math.inf for name, usual in self._usual.items()}
         self._has_own_uid = has_own_uids
-        self._resizes_tmp = rung != "none"
+        self._resizes_tmp = rung in NAMESPACED
         #: Whether processes are started with room above the defaults, which a job must then not keep.
         self._is_roomy = any(
             self._most[name] > self._usual[name] for name in ("memory_bytes", "processes", "open_files", "file_bytes")

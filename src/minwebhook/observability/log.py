@@ -57,5 +57,10 @@ def configure(level: str) -> None:
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger("minwebhook")
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
     root.propagate = False
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Writes nothing less severe from now on."""
+    logging.getLogger("minwebhook").setLevel(level.upper())

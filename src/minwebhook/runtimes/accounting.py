@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 from typing import Final
 
+from minwebhook.child import descendants
+
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 #: Fields of /proc/PID/stat behind the name: utime, stime, cutime, cstime.
 _TIMES: Final = slice(11, 15)
-#: A bound for one look; a job with more processes is counted low.
-_MAX_PROCESSES: Final = 1000
 
 
 def process_id(pidfd: int) -> int:
@@ -29,16 +29,10 @@ def process_id(pidfd: int) -> int:
 def tree_cpu_s(pid: int) -> float:
     """Seconds of processor time of ``pid``, its descendants, and those of them that were waited for."""
     ticks = 0
-    waiting = [pid]
-    seen = 0
-    while waiting and seen < _MAX_PROCESSES:
-        process = waiting.pop()
-        seen += 1
+    for process in descendants.tree([pid]):
         try:
             stat = Path(f"/proc/{process}/stat").read_bytes()
-            ticks += sum(int(field) for field in stat.rpartition(b")")[2].split()[_TIMES])
-            for thread in Path(f"/proc/{process}/task").iterdir():
-                waiting += [int(child) for child in (thread / "children").read_bytes().split()]
         except OSError:
             continue  # it has just ended; its parent's sums have its time
+        ticks += sum(int(field) for field in stat.rpartition(b")")[2].split()[_TIMES])
     return ticks / _TICKS_PER_S

@@ -5,10 +5,14 @@ Trying means starting the real fork server and letting it make a real child: wha
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import platform
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +71,25 @@ class Workshop:
         self.interpreter: Final = interpreter
         self._without = without
 
+    def _scratch(self) -> Path:
+        """Where jobs without a private /tmp have their directories: below one that their users may pass."""
+        if self._rung != "landlock" or os.geteuid() != 0:
+            return self._directory
+        name = hashlib.sha256(bytes(self._directory)).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f".minwebhook-{name}"
+        # Whoever made it before: in a directory like /tmp only its owner can remove it again.
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o711)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+            raise SandboxError(f"{path} is not ours; remove it")
+        return path
+
     def make(self, surroundings: Surroundings, number: int) -> Zygote:
         """A fork server, not started yet. ``number`` is a small one that no other running one has."""
-        root, scratch = self._directory / f"root-{number}", self._directory / f"scratch-{number}"
-        for path in (root, scratch):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root, scratch = self._directory / f"root-{number}", self._scratch() / f"scratch-{number}"
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scratch.mkdir(mode=0o711, parents=True, exist_ok=True)
         plan = make_plan(
             self._settings,
             self._rung,

@@ -26,7 +26,7 @@ from minwebhook.child.wire import Usage
 from minwebhook.errors import SandboxError
 from minwebhook.http.listeners import Listener
 from minwebhook.runtimes.child import Child, Vanished
-from minwebhook.sandbox.plan import API_PORT, SandboxPlan
+from minwebhook.sandbox.plan import API_PORT, NAMESPACED, SandboxPlan
 
 _MAX_MESSAGE: Final = 1 << 16
 _START: Final = (
@@ -37,6 +37,8 @@ _START: Final = (
 _MODULE_PATH: Final = str(Path(minwebhook.__file__).resolve().parent.parent)
 _START_TIMEOUT_S: Final = 20.0
 _RESTART_PAUSE_S: Final = 0.5
+#: For the end of all processes of a fork server, which takes milliseconds.
+_END_TIMEOUT_S: Final = 2.0
 #: Descriptors that come with a child: job socket, log pipe, pidfd.
 _CHILD_FDS: Final = 3
 #: Why a child cannot be had just now: the next fork server will make it.
@@ -224,7 +226,9 @@ class Zygote:
                 deliver(None, "the server has no file descriptors left")
             elif "spawned" in message:
                 language, deliver = self._asked.pop(message["spawned"])
-                child = Child(message["spawned"], language, message["pid"], fds, has_group=self._plan.rung == "none")
+                child = Child(
+                    message["spawned"], language, message["pid"], fds, has_group=self._plan.rung not in NAMESPACED
+                )
                 self._children[child.id] = child
                 self._starting[child.socket_fd] = (child, deliver)
                 epoll.register(child.socket_fd, select.EPOLLIN)
@@ -318,10 +322,15 @@ class Zygote:
     def _kill(self) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
+                # Without a PID namespace the outer process ends the others, and then itself.
+                os.kill(self._process.pid, signal.SIGKILL if self._plan.rung in NAMESPACED else signal.SIGTERM)
 
     def _end_process(self) -> None:
         self._kill()
         if self._process is not None:
-            self._process.wait()  # returns at once after SIGKILL
+            try:
+                self._process.wait(_END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()  # returns at once after SIGKILL
             self._process = None

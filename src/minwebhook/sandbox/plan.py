@@ -1,8 +1,8 @@
 """What a script gets, as data. Pure: the fork server applies it (child/confine.py).
 
 Rungs, best first (docs/sandbox.md): ``root`` uses namespaces made by root and gives every job a uid of its own;
-``userns`` makes the same namespaces inside an unprivileged user namespace; ``none`` has only resource limits and a
-process group, and must be asked for.
+``userns`` makes the same namespaces inside an unprivileged user namespace; ``landlock`` makes none, and keeps scripts off by
+Landlock and the system call filter; ``none`` has only resource limits and a session, and must be asked for.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import Any, Final, Literal, NamedTuple
 from minwebhook.sandbox import seccomp
 from minwebhook.settings import SandboxSettings
 
-Rung = Literal["root", "userns", "none"]
-RUNGS: Final[tuple[Rung, ...]] = ("root", "userns", "none")
+Rung = Literal["root", "userns", "landlock", "none"]
+RUNGS: Final[tuple[Rung, ...]] = ("root", "userns", "landlock", "none")
+#: Those on which scripts are in namespaces of their own.
+NAMESPACED: Final = frozenset({"root", "userns"})
 Network = Literal["host", "none"]
 
 #: What each rung means for a user, for logs and errors.
 DESCRIPTIONS: Final[dict[Rung, str]] = {
     "root": "namespaces, read-only root, own uid per job, no capabilities, system call filter, resource limits",
     "userns": "namespaces in a user namespace, read-only root, no capabilities, system call filter, resource limits",
-    "none": "NO ISOLATION: resource limits and a process group only",
+    "landlock": "no namespaces: Landlock (files, signals), system call filter, no new privileges, resource limits",
+    "none": "NO ISOLATION: resource limits and a session only",
 }
 
 #: A layer of rung root: the fork server has no rights on the machine itself.
@@ -34,6 +37,7 @@ CURES: Final = {
     USER_NAMESPACE: "allow user namespaces (sysctl user.max_user_namespaces)",
     "userns": "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone,"
     " kernel.apparmor_restrict_unprivileged_userns); in a container also allow mount, unshare, setns and pivot_root",
+    "landlock": "a kernel with Landlock: Linux 6.12, or 5.13 if the server is root; with the landlock module switched on (lsm=)",
     "none": "--insecure accepts running scripts without isolation",
 }
 
@@ -117,7 +121,7 @@ class SandboxPlan:
     read_only: tuple[str, ...]
     #: An existing empty directory of the server's, over which the root of jobs is mounted.
     root_directory: str
-    #: Where jobs keep files when there is no private /tmp (rung none).
+    #: Where jobs keep files when there is no private /tmp (rungs landlock and none).
     scratch_directory: str
     rlimits: Rlimits
     tmp_bytes: int
@@ -131,12 +135,13 @@ class SandboxPlan:
     @property
     def is_cut_off(self) -> bool:
         """Whether scripts reach nothing but the server."""
-        return self.surroundings.network == "none" and self.rung != "none"
+        return self.surroundings.network == "none" and self.rung in NAMESPACED
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, as ``child/confine.py`` reads it."""
         return {
             "rung": self.rung,
+            "namespaces": self.rung in NAMESPACED,
             "network": self.surroundings.network,
             "api_port": API_PORT,
             "packages": self.surroundings.packages,
@@ -190,11 +195,17 @@ def make_plan(
             _range(settings.job_file_bytes, settings.job_max_file_bytes),
         ),
         tmp_bytes=settings.job_tmp_bytes,
-        seccomp=b"" if rung == "none" else seccomp.assemble(machine, network=surroundings.network == "host"),
+        seccomp=_filter(rung, machine, surroundings.network),
         first_uid=FIRST_UID + number * UIDS_PER_ZYGOTE,
         user_namespace=user_namespace and rung == "root",
         bash=settings.bash,
     )
+
+
+def _filter(rung: Rung, machine: str, network: Network) -> bytes:
+    if rung == "none":
+        return b""
+    return seccomp.assemble(machine, network=network == "host", namespaces=rung in NAMESPACED)
 
 
 def _range(usual: int, most: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from typing import Final
 _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 #: Number of each denied call: (x86_64, aarch64); None where the machine has no such call.
-DENIED: Final[Mapping[str, tuple[int | None, int]]] = {
+DENIED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "acct": (163, 89),
     "add_key": (248, 217),
     "adjtimex": (159, 171),
@@ -77,6 +77,32 @@ DENIED: Final[Mapping[str, tuple[int | None, int]]] = {
     "vhangup": (153, 58),
     "vmsplice": (278, 75),
 }
+#: Denied as well where there are no namespaces: what Landlock does not know, and could be done to files and processes of
+#: the same user, and what the fork server does not need there.
+DENIED_WITHOUT_NAMESPACES: Final[Mapping[str, tuple[int | None, int | None]]] = {
+    "chmod": (90, None),
+    "chown": (92, None),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "fchownat": (260, 54),
+    "ioprio_set": (251, 30),
+    "lchown": (94, None),
+    "lremovexattr": (198, 15),
+    "lsetxattr": (189, 6),
+    "mount": (165, 40),
+    "removexattr": (197, 14),
+    "removexattrat": (466, 466),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "setns": (308, 268),
+    "setpriority": (141, 140),
+    "setxattr": (188, 5),
+    "setxattrat": (463, 463),
+    "umount2": (166, 39),
+    "unshare": (272, 97),
+}
 _ONLY_X86: Final = {"ioperm": 173, "iopl": 172, "modify_ldt": 154}
 
 _CLONE: Final = (56, 220)
@@ -84,12 +110,16 @@ _CLONE3: Final = (435, 435)
 _UNSHARE: Final = (272, 97)
 _SOCKET: Final = (41, 198)
 _IOCTL: Final = (16, 29)
+_PRLIMIT: Final = (302, 261)
+_PRCTL: Final = (157, 167)
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 _NEW_NAMESPACES: Final = 0x7E020000  # every CLONE_NEW* that clone(2) takes
 _NEW_USER: Final = 0x10000000
 _TERMINAL_INJECTION: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _SOCKET_TYPE, _SOCK_STREAM, _IPPROTO_TCP = 0xF, 1, 6
+_AF_NOTHING: Final = 0xFFFF
 _X32_BIT: Final = 0x40000000
 
 # linux/bpf_common.h: load word, jump if equal / greater-or-equal / bits set, return, and with the accumulator
@@ -127,10 +157,11 @@ def _for_call(number: int, body: list[Instruction]) -> list[Instruction]:
     return [Instruction(_JEQ, 0, len(block), number), *block]
 
 
-def filter_instructions(machine: str, *, network: bool) -> list[Instruction]:
+def filter_instructions(machine: str, *, network: bool, namespaces: bool = True) -> list[Instruction]:
     """The filter for ``machine`` (``x86_64`` or ``aarch64``).
 
-    Without ``network`` there are only local sockets, and TCP, for which such scripts have a loopback interface.
+    Without ``network`` there are only local sockets, and TCP, for which such scripts have a loopback interface. Without
+    ``namespaces`` there are no local ones, because services of the machine could be reached by them; without both none.
     """
     column = list(_ARCHITECTURES).index(machine)
     program = [
@@ -163,8 +194,23 @@ def filter_instructions(machine: str, *, network: bool) -> list[Instruction]:
             ),
         ],
     )
-    program += _for_call(_SOCKET[column], _socket_rules(network))
-    numbers = {number for pair in DENIED.values() if (number := pair[column]) is not None}
+    program += _for_call(_SOCKET[column], _socket_rules(network, namespaces))
+    tables: list[Mapping[str, tuple[int | None, int | None]]] = [DENIED]
+    if not namespaces:
+        tables.append(DENIED_WITHOUT_NAMESPACES)
+        program += _for_call(  # limits of other processes
+            _PRLIMIT[column],
+            [Instruction(_LD, 0, 0, _argument(0)), Instruction(_JEQ, 1, 0, 0), Instruction(_RET, 0, 0, _DENY)],
+        )
+        program += _for_call(  # whose orphans are whose
+            _PRCTL[column],
+            [
+                Instruction(_LD, 0, 0, _argument(0)),
+                Instruction(_JEQ, 0, 1, _PR_SET_CHILD_SUBREAPER),
+                Instruction(_RET, 0, 0, _DENY),
+            ],
+        )
+    numbers = {number for table in tables for pair in table.values() if (number := pair[column]) is not None}
     if machine == "x86_64":
         numbers |= set(_ONLY_X86.values())
     for number in sorted(numbers):
@@ -173,13 +219,16 @@ def filter_instructions(machine: str, *, network: bool) -> list[Instruction]:
     return program
 
 
-def _socket_rules(network: bool) -> list[Instruction]:
+def _socket_rules(network: bool, namespaces: bool) -> list[Instruction]:
     """Families that scripts may open: local ones, TCP; with ``network`` also UDP and route look-ups (getaddrinfo)."""
     # A match jumps behind the block of the call: to the reload of the number that _for_call adds.
+    if not (network or namespaces):
+        return [Instruction(_RET, 0, 0, _DENY)]
     if network:
         return [
             Instruction(_LD, 0, 0, _argument(0)),
-            Instruction(_JEQ, 6, 0, _AF_UNIX),
+            # Local sockets, or an impossible family in their place.
+            Instruction(_JEQ, 6, 0, _AF_UNIX if namespaces else _AF_NOTHING),
             Instruction(_JEQ, 5, 0, _AF_INET),
             Instruction(_JEQ, 4, 0, _AF_INET6),
             Instruction(_JEQ, 0, 2, _AF_NETLINK),  # with protocol 0 (route) only
@@ -202,6 +251,8 @@ def _socket_rules(network: bool) -> list[Instruction]:
     ]
 
 
-def assemble(machine: str, *, network: bool) -> bytes:
+def assemble(machine: str, *, network: bool, namespaces: bool = True) -> bytes:
     """The filter as the bytes that seccomp(2) takes."""
-    return b"".join(instruction.pack() for instruction in filter_instructions(machine, network=network))
+    return b"".join(
+        instruction.pack() for instruction in filter_instructions(machine, network=network, namespaces=namespaces)
+    )

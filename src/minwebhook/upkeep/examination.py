@@ -26,7 +26,7 @@ import trio
 from minwebhook.db.copies import is_locked
 from minwebhook.errors import SandboxError, SettingsError
 from minwebhook.http.listeners import open_listeners
-from minwebhook.http.tls import make_context
+from minwebhook.http.tls import ServerTls, make_context
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.descriptors import connection_room
 from minwebhook.runtimes.ladder import start_best
@@ -281,7 +281,7 @@ def _addresses(settings: Settings) -> Iterator[Item]:
     tls = None
     if server.tls_cert:
         try:
-            tls = make_context(server.tls_cert, server.tls_key)
+            tls = ServerTls(make_context(server.tls_cert, server.tls_key))
             yield ok("tls", server.tls_cert)
         except SettingsError as error:
             yield problem("tls", str(error), "name PEM files that this user can read and that belong together")

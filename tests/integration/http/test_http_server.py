@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import socket
 import ssl
@@ -20,6 +21,7 @@ import trio.testing
 from minwebhook.http.listeners import open_listeners
 from minwebhook.http.messages import Request, Response, SendChunk
 from minwebhook.http.server import serve
+from minwebhook.http.tls import ServerTls
 from minwebhook.settings import HttpSettings
 
 GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -82,7 +84,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
 
         async def run(task_status: trio.TaskStatus[tuple[str, ...]]) -> None:
             await serve(
-                open_listeners([address], tls),
+                open_listeners([address], ServerTls(tls) if tls is not None else None),
                 site.handle,
                 HttpSettings(**limits),
                 shutdown=site.shutdown,
@@ -248,6 +250,20 @@ async def test_drain_finishes_what_runs(start: StartSite) -> None:
     await site.done.wait()
     await busy.aclose()
     await idle.aclose()
+
+
+async def test_a_request_that_has_come_is_answered_by_a_server_that_drains(start: StartSite) -> None:
+    site = await start(grace_s=60)
+    stream = await trio.open_tcp_stream(*site.tcp())
+    await stream.send_all(GET)
+    await stream.receive_some(65536)
+    await trio.testing.wait_all_tasks_blocked()
+    # In one turn of the loop: the server has not looked at the socket when it is told to drain.
+    os.write(stream.socket.fileno(), GET)
+    site.shutdown.set()
+    assert (await receive_all(stream)).startswith(b"HTTP/1.1 200 ")
+    await site.done.wait()
+    await stream.aclose()
 
 
 async def test_the_grace_ends(start: StartSite) -> None:

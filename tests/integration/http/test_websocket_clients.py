@@ -20,6 +20,7 @@ from minwebhook.http.handshake import accept_websocket
 from minwebhook.http.listeners import open_listeners
 from minwebhook.http.messages import Request, Response
 from minwebhook.http.server import serve
+from minwebhook.http.tls import ServerTls
 from minwebhook.http.websocket import WebSocket
 from minwebhook.settings import HttpSettings
 from tests.frames import HANDSHAKE, PONG, TEXT, close, closing, frame, parse, text
@@ -120,7 +121,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
 
         async def run(task_status: trio.TaskStatus[tuple[str, ...]]) -> None:
             await serve(
-                open_listeners(["127.0.0.1:0"], tls),
+                open_listeners(["127.0.0.1:0"], ServerTls(tls) if tls is not None else None),
                 site.handle,
                 HttpSettings(**limits),
                 shutdown=site.shutdown,

@@ -12,20 +12,11 @@ import trio
 from minwebhook.db.database import Database
 from minwebhook.errors import Unavailable
 from minwebhook.jobs.log import JobLog
-from minwebhook.jobs.model import Job, JobSpec, JobState, Outcome
+from minwebhook.jobs.model import Job, JobState, Outcome
 from minwebhook.jobs.store import JobStore
+from tests.jobs import job_spec
 
-SPEC = JobSpec(
-    workspace="demo",
-    kind="preview",
-    language="bash",
-    source=b"",
-    arguments=b"{}",
-    created_by="a",
-    username="a",
-    email="e",
-    permissioned_as="u/a",
-)
+SPEC = job_spec()
 
 
 @pytest.fixture

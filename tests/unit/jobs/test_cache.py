@@ -12,19 +12,11 @@ import trio
 from minwebhook.db.database import Database
 from minwebhook.jobs import cache
 from minwebhook.jobs.cache import ResultCache, cache_key
-from minwebhook.jobs.model import JobSpec, JobState, Outcome
+from minwebhook.jobs.model import JobState, Outcome
+from tests.jobs import job_spec
 
-SPEC = JobSpec(
-    workspace="demo",
-    kind="script",
-    language="python3",
-    source=b"code",
-    arguments=b'{"a":1,"b":{"c":2,"d":[1.0]}}',
-    created_by="a",
-    username="a",
-    email="e",
-    permissioned_as="u/a",
-    script_hash=7,
+SPEC = job_spec(
+    kind="script", language="python3", source=b"code", arguments=b'{"a":1,"b":{"c":2,"d":[1.0]}}', script_hash=7
 )
 KEY = cache_key(SPEC)
 GOOD = Outcome(JobState.SUCCESS, b'{"r":"eA=="}', mask=b'{"r":true}')

@@ -29,19 +29,9 @@ from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.pool import ReusePool
 from minwebhook.sandbox.plan import Surroundings
 from minwebhook.settings import JobSettings, SandboxSettings
+from tests.jobs import job_spec
 
-SPEC = JobSpec(
-    workspace="demo",
-    kind="preview",
-    language="bash",
-    source=b"",
-    arguments=b"{}",
-    created_by="a",
-    username="a",
-    email="e",
-    permissioned_as="u/a",
-    timeout_s=600,
-)
+SPEC = job_spec(timeout_s=600)
 WHY = Cancellation("me", "why")
 
 

@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from minwebhook.jobs.model import Concurrency, Job, JobSpec, JobState
+from minwebhook.jobs.model import Concurrency, Job, JobState
 from minwebhook.jobs.queue import JobQueue
+from tests.jobs import job_spec
 
 WINDOW_MS = 100
 #: Each key has one limit; "b" also counts what ended lately.
@@ -17,20 +18,7 @@ LIMITS = {"a": Concurrency("a", 1), "b": Concurrency("b", 2, WINDOW_MS), "c": Co
 
 
 def make_job(number: int, *, owner: str = "", priority: int | None = None, key: str = "", due_ms: int = 0) -> Job:
-    spec = JobSpec(
-        workspace="demo",
-        kind="preview",
-        language="bash",
-        source=b"",
-        arguments=b"{}",
-        created_by="a",
-        username="a",
-        email="e",
-        permissioned_as="u/a",
-        priority=priority,
-        concurrency=LIMITS.get(key),
-        owner=owner,
-    )
+    spec = job_spec(priority=priority, concurrency=LIMITS.get(key), owner=owner)
     return Job(UUID(int=number), spec, 0, due_ms)
 
 

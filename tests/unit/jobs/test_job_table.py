@@ -32,24 +32,14 @@ from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.queue import JobQueue
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
+from tests.jobs import job_spec
 
 MAX_QUEUED = 5
 OUTCOME = Outcome(JobState.SUCCESS, b"1")
 
 
 def spec(priority: int | None = None, workspace: str = "demo") -> JobSpec:
-    return JobSpec(
-        workspace=workspace,
-        kind="preview",
-        language="bash",
-        source=b"",
-        arguments=b"{}",
-        created_by="a",
-        username="a",
-        email="e",
-        permissioned_as="u/a",
-        priority=priority,
-    )
+    return job_spec(workspace=workspace, priority=priority)
 
 
 class MemoryStore:

@@ -9,22 +9,11 @@ from hypothesis import strategies as st
 from minwebhook.errors import ApiError, TooManyRequests, Unavailable
 from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.pressure import Pressure, QueueLimits, ServiceRate
+from tests.jobs import job_spec
 
 
 def spec(workspace: str = "demo", path: str = "u/a/x", owner: str = "t") -> JobSpec:
-    return JobSpec(
-        workspace=workspace,
-        kind="script",
-        language="bash",
-        source=b"",
-        arguments=b"{}",
-        created_by="a",
-        username="a",
-        email="e",
-        permissioned_as="u/a",
-        path=path,
-        owner=owner,
-    )
+    return job_spec(workspace=workspace, kind="script", path=path, owner=owner)
 
 
 @pytest.mark.parametrize(

@@ -13,27 +13,18 @@ from hypothesis import strategies as st
 
 from minwebhook.errors import NotFound, Unavailable
 from minwebhook.jobs.log import JobLog
-from minwebhook.jobs.model import Job, JobSpec, JobState, Outcome
+from minwebhook.jobs.model import Job, JobState, Outcome
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.subscription import FIRST_PIECE_BYTES, PIECE_BYTES, Position, Progress, Subscription
 from minwebhook.jobs.table import JobTable
 from minwebhook.jobs.watch import Watchers
+from tests.jobs import job_spec
 
 ID = UUID(int=1)
 BANNER = "--- CODE EXECUTION ---\n"
 START = Position()
-SPEC = JobSpec(
-    workspace="demo",
-    kind="preview",
-    language="bash",
-    source=b"",
-    arguments=b"{}",
-    created_by="a",
-    username="a",
-    email="e",
-    permissioned_as="u/a",
-)
+SPEC = job_spec()
 
 
 class Jobs:
