@@ -47,6 +47,7 @@ from minwebhook.http.tls import ServerTls, make_context
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
+from minwebhook.jobs.expiry import Expiry
 from minwebhook.jobs.health import Health
 from minwebhook.jobs.idempotency import IdempotencyKeys
 from minwebhook.jobs.limits import LimitRules
@@ -249,6 +250,7 @@ class _Program:
             services.start_soon(self._jobs.run_clock)
             services.start_soon(self._jobs.run_turns)
             services.start_soon(self._retention.run)
+            services.start_soon(Expiry(self._database, self._settings.jobs).run)
             services.start_soon(self._delete_expired_tokens)
             services.start_soon(self._sync_waits.run)
             services.start_soon(self._heartbeats.run)

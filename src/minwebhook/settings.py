@@ -122,6 +122,19 @@ class JobSettings:
 
     workers: int = _setting(0, "Jobs that run at the same time; 0 = one per CPU core.", low=0)
     job_timeout_s: float = _setting(900.0, "Longest run of any job, in seconds.", low=0.01)
+    keep_jobs_s: float = _setting(
+        2_592_000.0,
+        "Seconds after their end for which jobs are kept, no less than idempotency_ttl_s; 0 = for good.",
+        low=0,
+    )
+    keep_logs_s: float = _setting(
+        0.0,
+        "Seconds after their end for which logs and streamed results of jobs are kept; 0 = as long as the job.",
+        low=0,
+    )
+    max_database_bytes: int = _setting(
+        0, "Size of the database from which on the oldest ended jobs are removed; 0 = no limit.", low=0
+    )
     max_queued_jobs: int = _setting(100_000, "Jobs waiting in memory; a further one is refused with 503.", low=1)
     max_queued_jobs_per_workspace: int = _setting(
         0, "Jobs of one workspace that wait; a further one is refused with 503; 0 = no limit of its own.", low=0

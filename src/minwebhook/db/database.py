@@ -443,6 +443,7 @@ def _open_writer(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
     try:
         connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is still empty
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise SettingsError("the data directory cannot hold a WAL database; use a local file system")

@@ -178,6 +178,10 @@ def repair(data: Path, *, on_progress: OnProgress = silent) -> list[str]:
             on_progress("indexes", 0, 0)
             connection.execute("REINDEX")
             done.append("all indexes were rebuilt")
+            on_progress("free pages", 0, 0)
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect with the next line
+            connection.execute("VACUUM")
+            done.append("the database was written anew, without free pages")
             for rule in RULES:
                 if rule.repair and (count := connection.execute(rule.repair).rowcount):
                     done.append(f"{rule.sentence}: {count} rows repaired")
