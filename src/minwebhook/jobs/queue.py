@@ -75,16 +75,18 @@ class JobQueue:
         while self._order:
             entry = self._next()
             job = entry.job
-            if job.state is not JobState.QUEUED:
-                continue
             limit = job.spec.concurrency
+            if job.state is not JobState.QUEUED:
+                if limit is not None:  # the place that it was let go for is another's
+                    self._let_go(self._key(limit, now_ms), now_ms)
+                continue
             if limit is None:
                 return job
             key = self._key(limit, now_ms)
             if key.places(limit, now_ms) > 0:
                 key.running += 1
                 return job
-            heapq.heappush(key.held, entry)
+            heapq.heappush(key.held, (-(job.spec.priority or 0), entry))
             self.release_ms = min(self.release_ms, key.next_free_ms)
         return None
 
@@ -165,7 +167,8 @@ class JobQueue:
         """Puts jobs in line whose key has room again: as many as there are places."""
         places: int | None = None
         while key.held:
-            job = key.held[0].job
+            entry = key.held[0][1]
+            job = entry.job
             if job.state is JobState.QUEUED:
                 assert job.spec.concurrency is not None  # noqa: S101 - it would not be held
                 if places is None:
@@ -173,7 +176,7 @@ class JobQueue:
                 if places <= 0:
                     break
                 places -= 1
-                self._push_due(key.held[0])
+                self._push_due(entry)
             heapq.heappop(key.held)
         self.release_ms = min(self.release_ms, key.next_free_ms)
 
@@ -187,7 +190,8 @@ class _Key:
         self.running = 0
         #: When runs ended that may still count, oldest first.
         self.ended: deque[int] = deque()
-        self.held: _Line = []
+        #: By negative priority, as the lines are.
+        self.held: list[tuple[int, _Entry]] = []
         self.window_ms = 0
 
     def is_idle(self, now_ms: int) -> bool:

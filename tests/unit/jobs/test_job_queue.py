@@ -125,7 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert sum(job.spec.concurrency == limit for job in self.running) <= limit.limit
 
 
-QueueMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+QueueMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 TestQueue = QueueMachine.TestCase
 
 
@@ -150,6 +150,27 @@ def test_a_job_over_its_limit_does_not_hold_up_the_others_and_keeps_its_place() 
     assert [queue.pop(5), queue.pop(5)] == [second, None]
     queue.end(second, 9)
     assert queue.pop(9) is third
+
+
+def test_a_place_is_not_lost_with_a_job_that_is_cancelled() -> None:
+    queue = JobQueue()
+    first, second, third = (make_job(number, key="a") for number in range(3))
+    for job in (first, second, third):
+        queue.push(job, 0)
+    assert [queue.pop(0), queue.pop(0)] == [first, None]
+    queue.end(first, 1)
+    second.state = JobState.CANCELED  # the place is free for it, and it does not come
+    assert queue.pop(1) is third
+
+
+def test_of_those_who_wait_for_a_place_the_higher_priority_gets_it() -> None:
+    queue = JobQueue()
+    first, low, high = (make_job(number, key="a", priority=priority) for number, priority in enumerate([9, 0, 5]))
+    for job in (first, low, high):
+        queue.push(job, 0)
+    assert [queue.pop(0), queue.pop(0)] == [first, None]
+    queue.end(first, 1)
+    assert queue.pop(1) is high
 
 
 def test_a_clock_set_back_does_not_close_a_window_for_ever() -> None:
