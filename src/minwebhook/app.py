@@ -34,6 +34,7 @@ from minwebhook.api.dispatch import Api
 from minwebhook.api.health import probe_handler
 from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
+from minwebhook.audit.log import AuditLog
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
 from minwebhook.auth.token_store import TokenStore
@@ -188,7 +189,8 @@ class _Program:
         self._tokens = TokenStore(database, self._auth, settings.auth.max_token_expiration_days)
         self._job_tokens = JobTokens()
         self._scripts = ScriptStore(database)
-        self._job_store = JobStore(database)
+        self._audit = AuditLog(database)
+        self._job_store = JobStore(database, audits=settings.jobs.audit_runs)
         self._retention = Retention(self._job_store)
         self._jobs = JobTable(
             self._job_store,
@@ -299,6 +301,7 @@ class _Program:
             resources=self._resources,
             references=self._references,
             base_url=self._base_url,
+            audit=self._audit,
         )
         limits = _open_files_for(self._settings)
         api = Api(routes, services)
@@ -446,7 +449,7 @@ class _Program:
             tokens=self._job_tokens,
             cache=ResultCache(self._database),
             packages=packages,
-            references=ArgumentReferences(self._references, self._auth),
+            references=ArgumentReferences(self._references, self._auth, self._audit),
             internal_url=self._internal_url,
         )
 

@@ -182,6 +182,7 @@ class JobSettings:
     sync_failure_status: int = _setting(
         200, "Status of a sync answer whose job failed: 200 or 422.", choices=("200", "422"), live=True
     )
+    audit_runs: bool = _setting(True, "Write a record of every job into the audit log.")
     max_log_bytes: int = _setting(8 * MIB, "Bytes of log of one job; a job that writes more is ended.", low=KIB)
     max_result_bytes: int = _setting(32 * MIB, "Bytes of one result; a larger one fails the job.", low=KIB)
     spin_s: float = _setting(

@@ -15,6 +15,8 @@ from uuid import UUID
 
 from minwebhook.api.endpoint import Access, Endpoint, Resource, Role
 from minwebhook.api.permissions import check_path, check_role, check_scopes
+from minwebhook.audit.log import AuditLog
+from minwebhook.audit.record import EXECUTED, Event
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.store import AuthStore
@@ -80,6 +82,7 @@ class Services:
     references: References
     #: The public URL of the server.
     base_url: str
+    audit: AuditLog
     is_draining: bool = False
 
 
@@ -105,6 +108,8 @@ class Context:
     endpoint: Endpoint
     #: The job that the request started, for the log.
     started_job: UUID | None = None
+    #: What the request is about, for the audit log, if its route does not say.
+    audited_resource: str | None = None
     #: Files that came with the request, until a job has them.
     uploads: Uploads | None = None
     #: Takes the body as it comes, if somebody wants to know it again.
@@ -117,6 +122,25 @@ class Context:
         if self.caller is None:
             raise MissingToken
         return self.caller
+
+    def audited_parameters(self) -> dict[str, str]:
+        """What else the audit log says of the request: the token that it came with, by its public beginning."""
+        prefix = None if self.caller is None else self.caller.token_prefix
+        return {} if prefix is None else {"token": prefix}
+
+    def note_secret(self, path: str) -> None:
+        """The audit log says that the caller has read the secret variable at ``path``."""
+        self.services.audit.post(
+            Event(
+                "variables.decrypt_secret",
+                EXECUTED,
+                self.principal.username,
+                self.workspace,
+                path,
+                now_ms(),
+                self.audited_parameters(),
+            )
+        )
 
     def on_secret(self, value: str) -> None:
         """The caller gets to know a secret. If it is a job, its log hides it."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from minwebhook.api.auditing import call_audited
 from minwebhook.api.context import Context, Services, authorize
 from minwebhook.api.endpoint import Endpoint
 from minwebhook.errors import ApiError, NotFound, Unavailable
@@ -56,7 +57,10 @@ class Api:
                 endpoint = match.route.endpoint
                 caller = authorize(endpoint, request, match.params, self._services)
                 context = Context(request, match.params, self._services, caller, endpoint)
-                response = await endpoint.call(context)
+                if endpoint.audited is None:
+                    response = await endpoint.call(context)
+                else:
+                    response = await call_audited(context, endpoint)
         except ApiError as error:
             response = _error_response(error, request)
         except Exception as error:

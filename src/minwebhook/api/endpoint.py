@@ -70,3 +70,5 @@ class Endpoint:
     kind: str | None = None
     #: Whether a token that may run a script may look there at what came of it.
     follows_run: bool = False
+    #: What the audit log says of calls: the operation and the kind of action; None for nothing.
+    audited: tuple[str, str] | None = None

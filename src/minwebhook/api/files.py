@@ -121,13 +121,16 @@ async def load_preview(context: Context) -> Response:
 
 async def delete(context: Context) -> Response:
     """Removes an object; one that is not there is no error."""
-    await (await _storage(context)).delete(_key(context, "file_key"))
+    key = _key(context, "file_key")
+    context.audited_resource = str(key)
+    await (await _storage(context)).delete(key)
     return Response.json(_NOTHING)
 
 
 async def move(context: Context) -> Response:
     """Gives an object another key, over whatever has it."""
     source, target = _key(context, "src_file_key"), _key(context, "dest_file_key")
+    context.audited_resource = str(source)
     await (await _storage(context)).move(source, target)
     return Response.json(_NOTHING)
 

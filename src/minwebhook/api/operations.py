@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import minwebhook
 from minwebhook.api import (
+    audit,
     dead_letters,
     dependencies,
     files,
@@ -276,6 +277,8 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     resources.file_extensions: Operation(
         _json({"type": "object", "additionalProperties": ref("FileType")}, "By the name of the type.")
     ),
+    audit.list_records: Operation(_json(array(ref("AuditRecord")), "One page."), parameters.OF_AUDIT_LISTS),
+    audit.get: Operation(_json(ref("AuditRecord"), "The record."), (parameters.AUDIT_ID,)),
     job_lists.list_jobs: Operation(_json(array(ref("Job")), "One page."), _JOBS),
     job_lists.list_queue: Operation(_json(array(ref("QueueRow")), "One page."), _JOBS),
     job_lists.list_completed: Operation(_json(array(ref("CompletedJob")), "One page."), _JOBS),

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from minwebhook.api import pages
 from minwebhook.api.file_previews import MAX_PREVIEW_BYTES
+from minwebhook.audit.record import ACTION_KINDS
 from minwebhook.auth import token_store as tokens
 from minwebhook.auth.tokens import PREFIX_LENGTH
 from minwebhook.jobs import filters as jobs
@@ -379,6 +380,24 @@ OF_RESOURCE_LISTS: Final = (
     *OF_PATH_LISTS,
     text("resource_type", "Only of these types, separated by commas."),
     text("resource_type_exclude", "Not of these types, separated by commas."),
+)
+
+# --- of the audit log -------------------------------------------------------------------------------------------------
+
+AUDIT_ID: Final = Parameter(
+    "id", {"type": "integer", "minimum": 0, "examples": [1]}, "The number of a record.", key="audit_id", place="path"
+)
+OF_AUDIT_LISTS: Final = (
+    PAGE,
+    per_page(100, 1000, key="audit_per_page"),
+    text("username", "Only what this user did."),
+    text("operation", "Only this operation."),
+    text("operations", "Only these operations, separated by commas."),
+    text("exclude_operations", "Not these operations, separated by commas."),
+    text("resource", "Only what was done to this path, id or name."),
+    Parameter("action_kind", {"type": "string", "enum": list(ACTION_KINDS)}, "Only this kind of action."),
+    Parameter("before", TIME, "Only what was done then or before.", key="audit_before"),
+    Parameter("after", TIME, "Only what was done then or after.", key="audit_after"),
 )
 
 # --- of tokens --------------------------------------------------------------------------------------------------------

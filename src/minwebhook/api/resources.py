@@ -20,7 +20,7 @@ from minwebhook.variables.model import NewResource, NewResourceType, Resource, R
 async def create(context: Context) -> Response:
     """Makes a resource: 201. With `update_if_exists=true` one that is there is replaced."""
     new = NewResource.parse(await context.json())
-    writable(context, new.path)
+    context.audited_resource = writable(context, new.path)
     replace = context.query.flag("update_if_exists")
     await context.services.resources.create(
         context.workspace, new, context.principal.username, now_ms(), replace=replace
@@ -71,7 +71,10 @@ async def get_value_interpolated(context: Context) -> Response:
     resource = _readable(context)
     value = values.loads(context.services.resources.value(resource))
     reader = reader_of(context.principal, context.workspace, on_secret=context.on_secret)
-    return Response.json(values.dumps(context.services.references.resolve(value, reader)).encode())
+    resolved = context.services.references.resolve(value, reader)
+    for path in sorted(reader.secrets_read):
+        context.note_secret(path)
+    return Response.json(values.dumps(resolved).encode())
 
 
 async def exists(context: Context) -> Response:
@@ -99,6 +102,7 @@ async def list_resources(context: Context) -> Response:
 async def create_type(context: Context) -> Response:
     """Makes a resource type: 201."""
     new = NewResourceType.parse(await context.json())
+    context.audited_resource = new.name
     await context.services.resources.create_type(context.workspace, new, context.principal.username, now_ms())
     return Response.text(f"resource type {new.name} created", 201)
 

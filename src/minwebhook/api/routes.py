@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from minwebhook.api import (
+    audit,
     dead_letters,
     dependencies,
     files,
@@ -23,6 +24,7 @@ from minwebhook.api import (
     websocket,
     workspaces,
 )
+from minwebhook.api.audited import AUDITED
 from minwebhook.api.endpoint import Access, Call, Endpoint, Resource, Role
 from minwebhook.http.routing import Route
 
@@ -70,6 +72,7 @@ def _route(
             resource=resource,
             kind=kind,
             follows_run=method == "GET" and below.startswith(_FOLLOWING),
+            audited=AUDITED.get(call),
         ),
     )
 
@@ -211,6 +214,8 @@ def all_routes() -> list[Route[Endpoint]]:
         _route(
             "GET", _W + "/resources/file_resource_type_to_file_ext_map", resources.file_extensions, "resources", read
         ),
+        _route("GET", _W + "/audit/list", audit.list_records, "audit", read),
+        _route("GET", _W + "/audit/get/{id}", audit.get, "audit", read, Resource.WHOLE),
         _route("GET", _W + "/jobs/list", job_lists.list_jobs, "jobs", read, ROWS),
         _route("GET", _W + "/jobs/list_filtered_uuids", job_lists.list_ids, "jobs", read, ROWS, role=Role.ADMIN),
         _route("GET", _W + "/jobs/queue/list", job_lists.list_queue, "jobs", read, ROWS),

@@ -13,6 +13,7 @@ from minwebhook.api.file_previews import PreviewKind
 from minwebhook.api.files import MAX_SIGNED
 from minwebhook.api.job_access import MAX_IDS
 from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
+from minwebhook.audit.record import ACTION_KINDS
 from minwebhook.auth.requests import MAX_LABEL_LENGTH
 from minwebhook.auth.scopes import MAX_SCOPE_LENGTH, MAX_SCOPES
 from minwebhook.scripts.limits import LEAST
@@ -582,6 +583,18 @@ _KNOWLEDGE: Final[Mapping[str, Schema]] = {
     ),
     "PlainValue": {"type": "string", "examples": ["open sesame"]},
     "ResourceValue": {**record({"value": ANYTHING}), "examples": [{"value": {"host": "db.example.org"}}]},
+    "AuditRecord": record(
+        {
+            "id": _INTEGER,
+            "workspace_id": nullable(TEXT),
+            "timestamp": TIME,
+            "username": TEXT,
+            "operation": TEXT,
+            "action_kind": {"type": "string", "enum": list(ACTION_KINDS)},
+            "resource": nullable(TEXT),
+            "parameters": _OBJECT,
+        }
+    ),
     "FileType": record({"format_extension": TEXT, "is_fileset": BOOLEAN}),
 }
 

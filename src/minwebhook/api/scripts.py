@@ -24,6 +24,7 @@ async def create(context: Context) -> Response:
     new = NewScript.parse(await context.json())
     check_path(context.principal, context.endpoint, new.path)
     _check_secret(context, new)
+    context.audited_resource = new.path
     script_hash = await context.services.scripts.create(
         context.workspace,
         new,

@@ -15,6 +15,7 @@ from minwebhook.times import now_ms
 async def create(context: Context) -> Response:
     """Makes a token: 201 and the bare token, which cannot be read again."""
     new = NewToken.parse(await context.json())
+    context.audited_resource = new.label
     return Response.text(await context.services.tokens.create(context.principal, new, now_ms()), 201)
 
 
@@ -26,6 +27,7 @@ async def impersonate(context: Context) -> Response:
     if not isinstance(email, str) or not email:
         raise BadRequest("impersonate_email: send the e-mail of the user")
     new = NewToken(new.label, new.expiration_ms, new.workspace_id)
+    context.audited_resource = email.lower()
     return Response.text(await context.services.tokens.impersonate(email.lower(), new, now_ms()), 201)
 
 

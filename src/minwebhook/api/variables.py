@@ -18,7 +18,7 @@ from minwebhook.variables.model import NewVariable, Variable, VariableChange
 async def create(context: Context) -> Response:
     """Makes a variable: 201. With `already_encrypted=true` the value of a secret is one that this server encrypted."""
     new = NewVariable.parse(await context.json())
-    writable(context, new.path)
+    context.audited_resource = writable(context, new.path)
     sealed = context.query.flag("already_encrypted")
     await context.services.variables.create(context.workspace, new, is_sealed=sealed)
     return Response.text(f"variable {new.path} created", 201)
@@ -121,6 +121,7 @@ def _reveal(context: Context, variable: Variable) -> str:
     """The value in clear; the log of a job that asks for a secret hides it from now on."""
     value = context.services.variables.value(variable)
     if variable.is_secret:
+        context.note_secret(variable.path)
         context.on_secret(value)
     return value
 

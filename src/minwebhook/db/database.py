@@ -20,7 +20,9 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
@@ -98,6 +100,28 @@ class _TransactionLost(Exception):
 
 def _log_error(sql: str, error: Exception) -> None:
     logger.error("a queued write failed: %s", sql, exc_info=error)
+
+
+@dataclass(slots=True, eq=False)
+class Companion:
+    """What is done together with a change (:meth:`Database.together_with`)."""
+
+    work: Callable[[sqlite3.Connection], None]
+    is_done: bool = False
+
+    def joined_with(self, work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
+        """Both, one after the other."""
+
+        def both(connection: sqlite3.Connection) -> T:
+            result = work(connection)
+            self.work(connection)
+            return result
+
+        return both
+
+
+#: Of the task that asks for a transaction.
+_COMPANION: ContextVar[Companion | None] = ContextVar("companion", default=None)
 
 
 class Database:
@@ -192,6 +216,20 @@ class Database:
         if write.error is not None:
             raise write.error
 
+    def post_work(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Call ``work`` in the next transaction; nobody waits for it. A failure is told to ``on_error``."""
+        self._enqueue(_Write("posted work", work=work, is_waited_for=False))
+
+    @contextmanager
+    def together_with(self, work: Callable[[sqlite3.Connection], None]) -> Iterator[Companion]:
+        """Inside the block, this task's first :meth:`transact` that succeeds also calls ``work``: both happen, or neither."""
+        companion = Companion(work)
+        before = _COMPANION.set(companion)
+        try:
+            yield companion
+        finally:
+            _COMPANION.reset(before)
+
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Call ``work`` with the writing connection; returns its value when its changes are on disk.
 
@@ -200,10 +238,14 @@ class Database:
         evict what it makes stale from caches in memory, safe from the caller's cancellation. Like :meth:`write`, it
         still happens when the caller is cancelled.
         """
-        write = _Write("", work=work)
+        companion = _COMPANION.get()
+        both = work if companion is None or companion.is_done else companion.joined_with(work)
+        write = _Write("", work=both)
         await self._enqueue(write).done.wait()
         if write.error is not None:
             raise write.error
+        if companion is not None:
+            companion.is_done = True
         result: T = write.result
         return result
 

@@ -283,6 +283,22 @@ DROP TABLE workspace_storage;
 ALTER TABLE new_workspace_storage RENAME TO workspace_storage;
 """
 
+_AUDIT: Final = """
+-- Each hash covers the one before it (audit/record.py).
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY NOT NULL,
+    workspace_id TEXT,
+    at INTEGER NOT NULL,
+    username TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    action_kind TEXT NOT NULL,
+    resource TEXT,
+    parameters TEXT NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX audit_by_workspace ON audit (workspace_id, id);
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -296,6 +312,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(9, "attempts and dead letters", _ATTEMPTS),
     Migration(10, "packages of scripts", _LOCKS),
     Migration(11, "variables and resources", _VARIABLES),
+    Migration(12, "audit log", _AUDIT),
 )
 
 

@@ -254,7 +254,7 @@ class Executor:
             arguments = spec.arguments
             if may_hold_references(arguments) and not spec.preprocess:
                 arguments = await self._references.resolve(
-                    spec, lambda: self._contextual(job, token, family.zygote.api_url), log.hide
+                    job, lambda: self._contextual(job, token, family.zygote.api_url), log.hide
                 )
             is_reused = False
             if spec.dedicated and runtime.reusable:

@@ -7,11 +7,14 @@ from typing import Final, TypeAlias
 
 import trio
 
+from minwebhook.audit.log import AuditLog
+from minwebhook.audit.record import EXECUTED, Event
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.rights import may_read
 from minwebhook.auth.store import AuthStore
-from minwebhook.jobs.model import JobSpec
-from minwebhook.variables.references import Reader, References
+from minwebhook.jobs.model import Job
+from minwebhook.times import now_ms
+from minwebhook.variables.references import Call, Reader, References, directly
 
 #: Bytes of arguments that are looked through in the loop; larger ones take milliseconds, and a thread.
 MAX_IN_LOOP: Final = 64 * 1024
@@ -34,21 +37,32 @@ def reader_of(
 class ArgumentReferences:
     """Replaces references in arguments."""
 
-    def __init__(self, references: References, auth: AuthStore) -> None:
+    def __init__(self, references: References, auth: AuthStore, audit: AuditLog) -> None:
         self._references = references
         self._auth = auth
+        self._audit = audit
 
-    async def resolve(self, spec: JobSpec, contextual: Callable[[], Mapping[str, str]], on_secret: OnSecret) -> bytes:
+    async def resolve(self, job: Job, contextual: Callable[[], Mapping[str, str]], on_secret: OnSecret) -> bytes:
         """The arguments of the job with what they name in the place of references.
 
         Raises :class:`NotAuthorized` if the job's user is gone, and what :class:`References` raises.
         """
+        spec = job.spec
         principal = self._auth.principal_of(spec.email, spec.workspace)
         reader = reader_of(principal, spec.workspace, on_secret=on_secret, contextual=contextual)
+
+        def work(call: Call = directly) -> bytes:
+            return self._references.resolve_arguments(spec.arguments, reader, call)
+
         if len(spec.arguments) <= MAX_IN_LOOP:
-            return self._references.resolve_arguments(spec.arguments, reader)
-
-        def work() -> bytes:
-            return self._references.resolve_arguments(spec.arguments, reader, trio.from_thread.run_sync)
-
-        return await trio.to_thread.run_sync(work)
+            text = work()
+        else:
+            text = await trio.to_thread.run_sync(work, trio.from_thread.run_sync)
+        at_ms, known = now_ms(), {"job_id": str(job.id)}
+        events = [
+            Event("variables.decrypt_secret", EXECUTED, principal.username, spec.workspace, path, at_ms, known)
+            for path in sorted(reader.secrets_read)
+        ]
+        if events:
+            self._audit.post(*events)
+        return text

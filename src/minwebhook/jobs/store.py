@@ -9,6 +9,8 @@ from uuid import UUID
 
 import orjson
 
+from minwebhook.audit.log import AuditLog
+from minwebhook.audit.record import EXECUTED, Event
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.jobs.conditions import Condition
@@ -70,8 +72,10 @@ _NEVER_MS: Final = 1 << 62
 class JobStore:
     """Rows of jobs and their logs."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, audits: bool = False) -> None:
+        """``audits``: whether the audit log tells of every job, in the transaction that stores its end."""
         self._db = db
+        self._audits = audits
         #: Called with the time at which a stored job is to be wiped (Unix milliseconds), for each that has one.
         self.on_wipe_planned: Callable[[int], None] = lambda wipe_at_ms: None
 
@@ -109,10 +113,14 @@ class JobStore:
             if (log := job.output) is not None and log.chunks.ends
         ]
 
+        events = [_event(job) for job in jobs] if self._audits else []
+
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(_SAVE, rows)
             connection.executemany(_SAVE_LOG, logs)
             connection.executemany(_SAVE_STREAM, streams)
+            if events:
+                AuditLog.append(connection, events)
 
         await self._db.transact(work)
         for job in jobs:
@@ -307,6 +315,15 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.attempts,
         job.failures,
         int(job.is_dead),
+    )
+
+
+def _event(job: Job) -> Event:
+    """Who started the job, and when; noted when it has ended."""
+    spec = job.spec
+    known = {"job_id": str(job.id), "created_by": spec.created_by}
+    return Event(
+        f"jobs.run.{spec.kind}", EXECUTED, spec.username, spec.workspace, spec.path or None, job.created_at_ms, known
     )
 
 

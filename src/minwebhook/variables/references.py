@@ -34,7 +34,8 @@ MAX_CHARACTERS: Final = 32 * 1024 * 1024
 Call: TypeAlias = Callable[[Callable[[str], Any], str], Any]
 
 
-def _directly(function: Callable[[str], Any], argument: str) -> Any:
+def directly(function: Callable[[str], Any], argument: str) -> Any:
+    """Calls it here."""
     return function(argument)
 
 
@@ -70,7 +71,7 @@ class References:
         """
         return _Resolution(self._variables, self._resources, reader).walk(value, 0)
 
-    def resolve_arguments(self, text: bytes, reader: Reader, call: Call = _directly) -> bytes:
+    def resolve_arguments(self, text: bytes, reader: Reader, call: Call = directly) -> bytes:
         """The same of the text of a JSON object; errors name the argument.
 
         May be called in a thread; ``call`` then calls a function in the loop, where the stores belong.
@@ -89,7 +90,7 @@ class _Resolution:
     """One walk."""
 
     def __init__(
-        self, variables: VariableStore, resources: ResourceStore, reader: Reader, call: Call = _directly
+        self, variables: VariableStore, resources: ResourceStore, reader: Reader, call: Call = directly
     ) -> None:
         self._call = call
         self._names: Mapping[str, str] | None = None
@@ -169,7 +170,7 @@ class _Resolution:
         text = self._resources.value(found)
         self._room -= len(text)
         self._nesting += 1
-        call, self._call = self._call, _directly
+        call, self._call = self._call, directly
         value = self.walk(values.loads(text), 0)
         self._call = call
         self._nesting -= 1

@@ -80,6 +80,8 @@ class Caller:
             target = path
             for parameter in self.parameters(operation, "path"):
                 value = known.get(parameter["name"]) or parameter["schema"]["examples"][0]
+                if (parameter["name"], parameter["schema"]["type"]) == ("id", "integer"):  # of a record, not of a job
+                    value = parameter["schema"]["examples"][0]
                 target = target.replace("{" + parameter["name"] + "}", str(value))
             # The query must not be empty: a request without any parameters need not be asked for them.
             query = {"other": "1"}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from minwebhook.api.parameters import SCRIPT_PATH
 from minwebhook.api.schemas import SCHEMAS
+from minwebhook.audit.record import Record
 from minwebhook.auth.token_store import TokenInfo
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.log import JobLog
@@ -149,6 +150,7 @@ def members(name: str) -> tuple[set[str], set[str]]:
         ("ScriptHistoryItem", HistoryItem(1, None).to_json(), HistoryItem(1, "x").to_json()),
         ("Token", BARE_TOKEN.to_json(), TOKEN.to_json()),
         ("RunnableToken", BARE_TOKEN.to_runnable_json(), TOKEN.to_runnable_json()),
+        ("AuditRecord", *[Record(1, "w", 0, "a", "x", "Execute", None, "{}", b"").to_json()] * 2),
         ("Variable", *[Variable("w", "u/a/b", "", False, "", None, False, None).to_json(None)] * 2),
         ("Resource", *[Resource("w", "u/a/b", "", "any", "", "a", 0).to_json(b"1")] * 2),
         ("ResourceType", *[ResourceType("w", "n", None, "", "a", 0, None).to_json()] * 2),

@@ -1,0 +1,59 @@
+"""Which endpoints the audit log tells of, and as what: upstream's words where it has them. Pure data.
+
+Who adds a route that changes something adds a line, here or to :data:`NOT_AUDITED`. Runs of jobs are noted when the jobs are
+stored (``jobs/store.py``), and reading a secret by who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from minwebhook.api import (
+    dead_letters,
+    files,
+    job_cancel,
+    jobs,
+    resources,
+    scripts,
+    tokens,
+    variables,
+    workspaces,
+)
+from minwebhook.api.endpoint import Call
+from minwebhook.audit.record import CREATED, DELETED, EXECUTED, UPDATED
+
+#: Operation and kind of action, by endpoint function.
+AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
+    tokens.create: ("users.token.create", CREATED),
+    tokens.impersonate: ("users.impersonate", CREATED),
+    tokens.delete: ("users.token.delete", DELETED),
+    tokens.update_scopes: ("users.token.update", UPDATED),
+    tokens.update_label: ("users.token.update", UPDATED),
+    scripts.create: ("scripts.create", CREATED),
+    scripts.archive: ("scripts.archive", DELETED),
+    workspaces.edit_storage: ("workspaces.edit_large_file_storage_config", UPDATED),
+    variables.create: ("variables.create", CREATED),
+    variables.update: ("variables.update", UPDATED),
+    variables.delete: ("variables.delete", DELETED),
+    resources.create: ("resources.create", CREATED),
+    resources.update: ("resources.update", UPDATED),
+    resources.update_value: ("resources.update", UPDATED),
+    resources.delete: ("resources.delete", DELETED),
+    resources.create_type: ("resource_types.create", CREATED),
+    resources.update_type: ("resource_types.update", UPDATED),
+    resources.delete_type: ("resource_types.delete", DELETED),
+    jobs.delete_completed: ("jobs.delete", DELETED),
+    job_cancel.cancel: ("jobs.cancel", DELETED),
+    job_cancel.force_cancel: ("jobs.force_cancel", DELETED),
+    job_cancel.cancel_persistent: ("jobs.cancel", DELETED),
+    job_cancel.cancel_selection: ("jobs.cancel", DELETED),
+    dead_letters.redrive: ("jobs.redrive", EXECUTED),
+    dead_letters.redrive_all: ("jobs.redrive", EXECUTED),
+    dead_letters.discard: ("jobs.discard", DELETED),
+    files.delete: ("job_helpers.delete_s3_file", DELETED),
+    files.move: ("job_helpers.move_s3_file", UPDATED),
+}
+#: What changes nothing that is not told of elsewhere: sealing a text, uploads, which jobs and scripts do all the time, and
+#: names that are gone.
+NOT_AUDITED: Final[frozenset[Call]] = frozenset({variables.encrypt, files.upload, files.old_name})
