@@ -424,7 +424,13 @@ class _Program:
             fleet.packages_in_use,
         )
         await sets.sweep()
-        return JobPackages(sets, self._scripts, usual_surroundings(self._settings.sandbox).network, version)
+        return JobPackages(
+            sets,
+            self._scripts,
+            usual_surroundings(self._settings.sandbox).network,
+            version,
+            preload=self._settings.packages.package_preload,
+        )
 
     def _make_health(self, fleet: Fleet, reached: Reached) -> Health:
         return Health(

@@ -268,6 +268,9 @@ class PackageSettings:
     package_disk_bytes: int = _setting(
         4 * 1024 * MIB, "Space for packages in the data directory; above it those unused for longest go.", low=MIB
     )
+    package_preload: bool = _setting(
+        True, "Import what scripts import from packages before their jobs come, once for all where that can be done."
+    )
     uv: str = _setting("", "The program uv; empty = that of the Python package uv, or on PATH.")
 
 

@@ -21,7 +21,8 @@ fork server. When the server dies the kernel kills the outer process, then the i
 namespace, every child and descendant: nothing has to cooperate. Without namespaces the outer process stays to do that
 (child/descendants.py).
 
-No code of a script ever runs here, nor is it parsed here: children do that.
+No code of a script ever runs here, nor is it parsed here: children do that. Packages that scripts import are imported here
+if the fork server has no rights on the machine (preload.py).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import socket
 import sys
 from typing import Any
 
-from minwebhook.child import bash, confine, descendants, kernel, python
+from minwebhook.child import bash, confine, descendants, kernel, preload, python
 
 _MAX_MESSAGE = 1 << 16
 
@@ -74,6 +75,8 @@ def main(module_path: str, control_fd: int) -> None:
             if has_proc:
                 os.close(host_proc)
             confine.lock_down(plan)
+            if plan["packages"]:
+                _leave_first_place()
             fork_server = ForkServer(control, plan, namespace=namespace, proc=proc, has_proc=has_proc)
     except OSError as error:
         control.send(json.dumps({"failed": str(error)}).encode())
@@ -81,6 +84,19 @@ def main(module_path: str, control_fd: int) -> None:
     if plan["packages"]:
         sys.path.append(confine.PACKAGES if plan["namespaces"] else plan["packages"])
     fork_server.run()
+
+
+def _leave_first_place() -> None:
+    """From the first process of the PID namespace to its second one, which the first one waits for.
+
+    Libraries for cryptography find out by the process id whether they were forked and must draw new random numbers. Jobs
+    have the id 1; with packages loaded, the fork server must have another.
+    """
+    if pid := os.fork():
+        os.closerange(3, 1 << 20)
+        _, status = os.waitpid(pid, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    confine.die_with_parent()
 
 
 class ForkServer:
@@ -94,6 +110,10 @@ class ForkServer:
         self._namespace = namespace
         self._slots = confine.Slots(plan, proc, self._hand_over)
         self._has_proc = has_proc
+        self._proc = proc
+        #: Modules that each child imports, and whether others are imported here.
+        self._modules: list[str] = plan["modules"]
+        self._is_loaded = False
         self._children: dict[int, tuple[int, int]] = {}  # pid -> (id given by the server, slot)
 
     def run(self) -> None:
@@ -102,6 +122,7 @@ class ForkServer:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
         python.prepare()
+        self._import_modules()
         # A collection would touch, and so copy, every page the children share; nothing here makes cycles.
         gc.collect()
         gc.disable()
@@ -132,6 +153,12 @@ class ForkServer:
                     else:
                         self._resize(request["resize"], request["tmp_bytes"])
             self._reap()
+
+    def _import_modules(self) -> None:
+        """Imports what scripts will import, if code of others may run here: if there is nothing to be had by it."""
+        if self._modules and self._proc is not None and not self._plan["host_rights"]:
+            self._modules = preload.import_forkable(self._modules, self._proc)
+            self._is_loaded = True
 
     def _spawn(self, child_id: int, language: str) -> None:
         opened: list[int] = []
@@ -208,6 +235,10 @@ class ForkServer:
             if language == "bash":
                 bash.serve(3, self._plan["bash"], home)
             else:
+                if self._is_loaded:
+                    preload.diverge()
+                if self._modules:
+                    preload.import_here(self._modules)
                 python.serve(3, home)
             code = 0
         except BaseException as error:

@@ -142,6 +142,8 @@ class JobSpec:
     limits: Limits | None = None
     #: The packages it needs; "" for none, None if that has to be found out from its source (jobs/packages.py).
     lock: str | None = ""
+    #: The modules it imports from packages.
+    modules: tuple[str, ...] = ()
     #: The fork server it needs; None for the usual one.
     surroundings: Surroundings | None = None
     concurrency: Concurrency | None = None

@@ -33,6 +33,8 @@ _PYTHON: Final = "python3"
 
 #: A lock and its errors are short; this is more than is kept of uv's output.
 _MAX_LOG_BYTES: Final = 1024 * 1024
+#: Modules that are imported before jobs come, for each set of packages.
+_MAX_MODULES: Final = 64
 #: Jobs ask for the same locks again and again.
 _pins_of: Final = lru_cache(maxsize=1024)(pins_of)
 
@@ -40,11 +42,19 @@ _pins_of: Final = lru_cache(maxsize=1024)(pins_of)
 class JobPackages:
     """What jobs need of packages."""
 
-    def __init__(self, sets: PackageSets, scripts: ScriptStore, network: Network, python_version: str) -> None:
-        """``network`` is that of scripts, ``python_version`` that of their interpreter, in full."""
+    def __init__(
+        self, sets: PackageSets, scripts: ScriptStore, network: Network, python_version: str, *, preload: bool = True
+    ) -> None:
+        """``network`` is that of scripts, ``python_version`` that of their interpreter, in full.
+
+        With ``preload``, packages are imported before jobs come.
+        """
+        self._preload = preload
         self._sets = sets
         self._scripts = scripts
         self._network = network
+        #: What scripts with the packages of a directory import.
+        self._modules: dict[str, tuple[str, ...]] = {}
         self._python = tuple(int(part) for part in re.findall(r"\d+", python_version)[:3])
 
     def find(self, spec: JobSpec) -> Surroundings | None:
@@ -58,8 +68,12 @@ class JobPackages:
         return None if directory is None else self._surroundings(spec, directory)
 
     def _surroundings(self, spec: JobSpec, directory: str) -> Surroundings:
-        """Those of the script, with packages."""
-        return Surroundings(spec.surroundings.network if spec.surroundings else self._network, directory)
+        """Those of the script, with packages, and what scripts with these packages are known to import."""
+        known = self._modules.get(directory, ())
+        if self._preload and not all(module in known for module in spec.modules):
+            known = self._modules[directory] = tuple(sorted({*known, *spec.modules})[:_MAX_MODULES])
+        network = spec.surroundings.network if spec.surroundings else self._network
+        return Surroundings(network, directory, known)
 
     async def prepare(self, spec: JobSpec) -> Surroundings | None:
         """The same, found and installed if need be; None for the usual ones. Raises :class:`PackageError`."""

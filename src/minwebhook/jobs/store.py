@@ -285,7 +285,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         spec.path or None,
         spec.script_hash,
         spec.language,
-        spec.source.decode("utf-8", "replace") if spec.kind == "preview" else None,
+        spec.source.decode("utf-8", "replace") if spec.script_hash is None else None,
         spec.created_by,
         spec.email,
         spec.permissioned_as,

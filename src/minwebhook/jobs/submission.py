@@ -12,6 +12,7 @@ from minwebhook.jobs.model import DEPENDENCIES, Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.sandbox.plan import Surroundings
 from minwebhook.scripts.model import Language, first_lock
+from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.script import Script
 from minwebhook.webhooks.arguments import Arguments
@@ -84,6 +85,7 @@ def script_spec(
         retry=script.retry if options.retry is None else RetryPolicy.parse("retry", options.retry),
         crash_attempts=script.crash_attempts,
         lock=script.packages_lock,
+        modules=() if script.packages_lock == "" else script.imported_modules,
         owner=principal.token_prefix or principal.email,
     )
 
@@ -100,6 +102,7 @@ def preview_spec(
     timeout_s: float | None,
 ) -> JobSpec:
     """The spec of a run of code that came with the request."""
+    lock = first_lock(language, content)
     return JobSpec(
         workspace=workspace,
         kind="preview",
@@ -114,7 +117,8 @@ def preview_spec(
         tag=tag or language.value,
         timeout_s=timeout_s,
         owner=principal.token_prefix or principal.email,
-        lock=first_lock(language, content),
+        lock=lock,
+        modules=() if lock == "" else imported_modules(content),
     )
 
 
@@ -152,6 +156,7 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         crash_attempts=script.crash_attempts if script is not None else None,
         owner=record.email,
         lock=_restored_lock(record, script),
+        modules=script.imported_modules if script is not None and script.packages_lock != "" else (),
     )
 
 

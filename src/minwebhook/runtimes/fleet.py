@@ -100,6 +100,7 @@ class Fleet:
         if family is not None:
             self._others.move_to_end(surroundings)
             return family
+        self._retire(surroundings)
         self._make_room()
         taken = {family.number for family in self.families}
         number = next(number for number in range(len(taken) + 1) if number not in taken)
@@ -137,11 +138,20 @@ class Fleet:
                 del self._others[surroundings]
             family.fail(str(error))
 
+    def _retire(self, successor: Surroundings) -> None:
+        """Ends those that are like this one but for the modules they have imported."""
+        for surroundings, family in list(self._others.items()):
+            if surroundings[:2] == successor[:2] and not family.jobs:
+                self._end(surroundings, family)
+
     def _make_room(self) -> None:
         for surroundings, family in list(self._others.items()):
             if len(self._others) + 1 < self._max:
                 return
             if not family.jobs:
-                del self._others[surroundings]
-                family.close()
-                family.zygote.stop()
+                self._end(surroundings, family)
+
+    def _end(self, surroundings: Surroundings, family: Family) -> None:
+        del self._others[surroundings]
+        family.close()
+        family.zygote.stop()

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,12 @@ _RESTART_PAUSE_S: Final = 0.5
 _END_TIMEOUT_S: Final = 2.0
 #: Descriptors that come with a child: job socket, log pipe, pidfd.
 _CHILD_FDS: Final = 3
+#: Addresses of the API that it may make, one for each place where a job runs.
+_MAX_LISTENERS: Final = 10_000
+#: Messages that are handled before others get their turn.
+_MESSAGES_AT_ONCE: Final = 64
+#: What a fork server says when it is ready.
+_WORDS_OF_READY: Final = {"ready", "host_rights", "own_uids", "python"}
 #: Why a child cannot be had just now: the next fork server will make it.
 LOST: Final = "the fork server ended"
 
@@ -172,15 +179,15 @@ class Zygote:
                 ours.send(orjson.dumps({**self._plan.to_json(), "server_pid": os.getpid()}))
                 await trio.lowlevel.wait_readable(ours)
                 if data := ours.recv(_MAX_MESSAGE):
-                    reply = orjson.loads(data)
-            except OSError:
-                pass  # it is gone already
+                    reply = dict(orjson.loads(data))
+            except (OSError, ValueError, TypeError):
+                pass  # it is gone already, or says nothing that can be read
         if waiting.cancelled_caught:
             reply = {"failed": f"no answer within {_START_TIMEOUT_S:g} s"}
-        if "failed" in reply:
+        if "failed" in reply or not reply.keys() >= _WORDS_OF_READY:
             ours.close()
             self._end_process()
-            raise SandboxError(reply["failed"])
+            raise SandboxError(str(reply.get("failed", "the fork server does not keep to its protocol")))
         self.version, self.has_host_rights = reply["python"], reply["host_rights"]
         self.has_own_uids = reply["own_uids"]
         self._control = ours
@@ -206,8 +213,11 @@ class Zygote:
                         return
 
     def _read_messages(self, control: socket.socket, epoll: select.epoll) -> bool:
-        """Handles every waiting message. False when the other side is gone."""
-        while True:
+        """Handles waiting messages. False when the other side is gone, or says what it must not.
+
+        Packages of scripts may have been imported there: what comes is checked like anything else from outside.
+        """
+        for _ in range(_MESSAGES_AT_ONCE):
             try:
                 data, fds, _, _ = socket.recv_fds(control, _MAX_MESSAGE, _CHILD_FDS)
             except BlockingIOError:
@@ -217,37 +227,51 @@ class Zygote:
                 return False
             if not data:
                 return False
-            message = orjson.loads(data)
-            if "spawned" in message and len(fds) < _CHILD_FDS:
-                # Out of descriptors: the kernel dropped the rest. The child sees its socket close and goes.
-                for fd in fds:
+            try:
+                self._hear(orjson.loads(data), fds, epoll)
+            except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+                logger.error("the fork server does not keep to its protocol: %r", error)
+                return False
+            finally:
+                for fd in fds:  # those that no child has taken
                     os.close(fd)
-                _, deliver = self._asked.pop(message["spawned"])
+        return True
+
+    def _hear(self, message: Any, fds: list[int], epoll: select.epoll) -> None:
+        """Handles one message, and takes the descriptors that it needs. Raises whatever a wrong one leads to."""
+        if "spawned" in message:
+            language, deliver = self._asked.pop(message["spawned"])
+            if len(fds) < _CHILD_FDS:
+                # Out of descriptors: the kernel dropped the rest. The child sees its socket close and goes.
                 deliver(None, "the server has no file descriptors left")
-            elif "spawned" in message:
-                language, deliver = self._asked.pop(message["spawned"])
-                child = Child(
-                    message["spawned"], language, message["pid"], fds, has_group=self._plan.rung not in NAMESPACED
-                )
-                self._children[child.id] = child
-                self._starting[child.socket_fd] = (child, deliver)
-                epoll.register(child.socket_fd, select.EPOLLIN)
-            elif "listening" in message:
-                for fd in fds:
-                    listening = socket.socket(fileno=fd)
-                    listening.setblocking(False)
-                    self._listeners.append(Listener(listening, self.api_url))
-                    self._on_listening(self._listeners[-1])
-            elif "exited" in message:
-                if (gone := self._children.pop(message["exited"], None)) is not None:
-                    usage = Usage(round(1000 * message["cpu_s"]), message["peak_kib"])
-                    gone.exited(Vanished(message.get("code"), message.get("signal"), usage))
-            elif "resized" in message:
-                if (resizing := self._resizing.pop(message["resized"], None)) is not None:
-                    resizing.finish(message["reason"])
-            else:
-                _, deliver = self._asked.pop(message["refused"])
-                deliver(None, message["reason"])
+                return
+            _check_descriptors(fds)
+            has_group = self._plan.rung not in NAMESPACED
+            child = Child(message["spawned"], language, int(message["pid"]), fds, has_group=has_group)
+            fds.clear()
+            self._children[child.id] = child
+            self._starting[child.socket_fd] = (child, deliver)
+            epoll.register(child.socket_fd, select.EPOLLIN)
+        elif "listening" in message:
+            if self._plan.surroundings.network != "none" or len(self._listeners) >= _MAX_LISTENERS:
+                raise ValueError("a listener that nobody needs")
+            if not stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
+                raise ValueError("not the descriptor of a listener")
+            while fds:
+                listening = socket.socket(fileno=fds.pop())
+                listening.setblocking(False)
+                self._listeners.append(Listener(listening, self.api_url))
+                self._on_listening(self._listeners[-1])
+        elif "exited" in message:
+            if (gone := self._children.pop(message["exited"], None)) is not None:
+                usage = Usage(round(1000 * message["cpu_s"]), int(message["peak_kib"]))
+                gone.exited(Vanished(message.get("code"), message.get("signal"), usage))
+        elif "resized" in message:
+            if (resizing := self._resizing.pop(message["resized"], None)) is not None:
+                resizing.finish(str(message["reason"]))
+        else:
+            _, deliver = self._asked.pop(message["refused"])
+            deliver(None, str(message["reason"]))
 
     def _hear_starting(self, epoll: select.epoll, fd: int) -> None:
         child, deliver = self._starting[fd]
@@ -334,3 +358,12 @@ class Zygote:
                 self._process.kill()
                 self._process.wait()  # returns at once after SIGKILL
             self._process = None
+
+
+def _check_descriptors(fds: list[int]) -> None:
+    """Raises :class:`ValueError` or :class:`OSError` if they are not a socket, a pipe and a process."""
+    job, log, process = fds
+    if not (stat.S_ISSOCK(os.fstat(job).st_mode) and stat.S_ISFIFO(os.fstat(log).st_mode)):
+        raise ValueError("not the descriptors of a child")
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, 0)

@@ -96,6 +96,8 @@ class Surroundings(NamedTuple):
     network: Network
     #: Directory of installed packages, which scripts import; empty = the standard library only.
     packages: str = ""
+    #: Modules of the packages that scripts import, which are imported before jobs come.
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class SandboxPlan:
             "network": self.surroundings.network,
             "api_port": API_PORT,
             "packages": self.surroundings.packages,
+            "modules": list(self.surroundings.modules),
             "read_only": list(self.read_only),
             "devices": list(DEVICES),
             "symlinks": [list(pair) for pair in SYMLINKS],

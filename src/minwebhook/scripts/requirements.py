@@ -39,8 +39,13 @@ _REQUIREMENT: Final = re.compile(
 )
 _VERSION_CLAUSE: Final = re.compile(r"\s*(===|~=|==|!=|<=|>=|<|>)?\s*(\d+(?:\.\d+){0,2})(\.\*)?\s*")
 
-#: Finds all imports and more: cheap, to see whether a parse is worth it.
-_MAYBE_IMPORT: Final = re.compile(r"\b(?:import|from)(?:[ \t]|\\\r?\n)+([^\W\d]\w*)")
+#: Finds all imports and more: cheap, to see whether a parse is worth it. The module of a ``from``, or a list of modules.
+_SPACE: Final = r"(?:[ \t\f]|\\\r?\n|\\\r)"
+_MAYBE_IMPORT: Final = re.compile(
+    rf"\bfrom{_SPACE}+([^\W\d]\w*)(?:[\w.]|{_SPACE}){{0,200}}\bimport\b|\bfrom{_SPACE}+([^\W\d]\w*)"
+    rf"|\bimport{_SPACE}+((?:\\\r?\n|\\\r|[^\r\n;#])*)"
+)
+_FIRST_NAME: Final = re.compile(rf"{_SPACE}*([^\W\d]\w*)")
 #: A block, with its comment lines.
 _BLOCK: Final = re.compile(r"^#[ \t]*(extra_)?requirements:[ \t]*\r?\n((?:#[^\n]*(?:\n|\Z))*)", re.MULTILINE)
 _PYTHON: Final = re.compile(r"#[ \t]*py:[ \t]*(.*)")
@@ -222,7 +227,7 @@ def _imports(code: str) -> Iterator[tuple[str, int]]:
 
     What is imported for type checkers only does not count. Code that cannot be parsed imports nothing: it will not run.
     """
-    if len(code) > MAX_PARSED or all(_is_ours(root) for root in set(_MAYBE_IMPORT.findall(code))):
+    if len(code) > MAX_PARSED or all(_is_ours(root) for root in _roots_at_most(code)):
         return
     try:
         tree = ast.parse(code)
@@ -246,6 +251,17 @@ def _imports(code: str) -> Iterator[tuple[str, int]]:
         for module in modules:
             if not _is_ours(_root(module)):
                 yield module, node.end_lineno or node.lineno
+
+
+def _roots_at_most(code: str) -> set[str]:
+    """The roots of all modules that are imported, and other words that look like it."""
+    roots = set()
+    for whole, half, names in _MAYBE_IMPORT.findall(code):
+        if not names:
+            roots.add(whole or half)
+            continue
+        roots |= {match[1] for name in names.split(",") if (match := _FIRST_NAME.match(name)) is not None}
+    return roots
 
 
 def _is_ours(root: str) -> bool:

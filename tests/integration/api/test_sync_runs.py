@@ -278,7 +278,7 @@ def test_exit_codes_and_missing_functions(client: Client, language: str, code: s
 @pytest.mark.parametrize(
     ("code", "tail"),
     [
-        ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("import json.nothing", "ModuleNotFoundError: No module named 'json.nothing'"),
         ("def main(:", "SyntaxError: invalid syntax"),
         ("1/0", "ZeroDivisionError: division by zero"),
         ("x = '\\ud800'\nprint(1)\nraise ValueError(x)", "ValueError"),

@@ -31,6 +31,9 @@ CASES = {
     "scripts of the workspace": ("from f.team.tools import a\nimport u.me.b\nfrom . import c\nfrom ..d import e\n", ()),
     "an import": ("import requests\n" + MAIN, ("requests",)),
     "several in one line": ("import os, requests as r, httpx;import trio\n", ("httpx", "requests", "trio")),
+    "behind one of the standard library": ("import os, requests\n", ("requests",)),
+    "behind a continued line": ("import os, \\\n  requests\n", ("requests",)),
+    "only names of the standard library": ("from os import path, sep\nimport os as requests\n", ()),
     "a module of a package": ("import numpy.linalg\nfrom pandas.io import json\n", ("numpy", "pandas")),
     "inside of functions and branches": (
         "def main():\n    try:\n        import a\n    except ImportError:\n        import b\n",
@@ -214,6 +217,23 @@ def test_a_block_means_what_it_lists(packages: dict[str, str]) -> None:
     assert find_requirements(code).lines == tuple(sorted(lines))
 
 
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["os", "json.decoder", "plain", "other.sub", "f.x"]), min_size=1, max_size=4),
+        max_size=5,
+    ),
+    st.sampled_from(
+        ["import {}", "import  {} as z", "if 1: import {}", "x = 1;import {}", "import\\\n {}", "from {} import a"]
+    ),
+    st.sampled_from([", ", ",", " , ", ", \\\n"]),
+)
+def test_no_import_is_overlooked(lists: list[list[str]], form: str, comma: str) -> None:
+    many = "from" not in form and "as" not in form
+    statements = [form.format(comma.join(names) if many else names[0]) for names in lists]
+    imported = {name for names in lists for name in (names if many else names[:1])}
+    assert set(imported_modules("\n".join(statements))) == imported & {"plain", "other.sub"}
+
+
 @given(st.text(alphabet=st.sampled_from("#/ \n\r\timportfromrequi:=[]'\"\\.,scriptdependencies_py>x(1)"), max_size=300))
 def test_any_text_has_requirements_or_a_reason(code: str) -> None:
     try:
@@ -230,13 +250,15 @@ def test_any_text_has_requirements_or_a_reason(code: str) -> None:
         "# requirements:\n" * 60_000,
         "# /// script\n" * 60_000,
         "import " + " " * 900_000,
+        "from a " * 30_000,
+        "from a" + "." * 200_000,
         "#" * 1_000_000,
         "import a\n" * 28_000,
         "# requirements:\n# " + "a-" * 190 + "!\n" + "# a\n" * 400,
         "(" * MAX_PARSED,
         "import x\n" + "(" * 1000,
     ],
-    ids=["blocks", "inline", "spaces", "comment", "imports", "name", "brackets", "nested"],
+    ids=["blocks", "inline", "spaces", "from", "dots", "comment", "imports", "name", "brackets", "nested"],
 )
 def test_hostile_code_takes_no_time(code: str) -> None:
     with contextlib.suppress(BadRequest):
