@@ -35,9 +35,14 @@ from minwebhook.api.health import probe_handler
 from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
 from minwebhook.audit.log import AuditLog
+from minwebhook.auth.failures import FailureLimit
+from minwebhook.auth.folders import FolderStore, GroupStore
 from minwebhook.auth.job_tokens import JobTokens
+from minwebhook.auth.passwords import Passwords
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
 from minwebhook.auth.token_store import TokenStore
+from minwebhook.auth.users import UserStore
+from minwebhook.auth.workspaces import WorkspaceStore
 from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
 from minwebhook.errors import ApiError, BadRequest, NotFound, SettingsError
@@ -280,6 +285,15 @@ class _Program:
             db=self._database,
             auth=self._auth,
             tokens=self._tokens,
+            users=UserStore(self._database, self._auth),
+            workspaces=WorkspaceStore(self._database, self._auth),
+            folders=FolderStore(self._database, self._auth),
+            groups=GroupStore(self._database, self._auth),
+            passwords=Passwords(),
+            failed_logins=(
+                FailureLimit(self._settings.auth.failed_logins_per_account),
+                FailureLimit(self._settings.auth.failed_logins_per_address),
+            ),
             job_tokens=self._job_tokens,
             scripts=self._scripts,
             jobs=self._jobs,

@@ -281,6 +281,21 @@ class AuthSettings:
     max_token_expiration_days: int = _setting(
         0, "Days after which a new token ends at the latest, whatever it asks for; 0 = tokens may last for ever.", low=0
     )
+    session_ttl_s: float = _setting(
+        259_200.0, "Seconds for which a browser stays logged in.", low=60, alias="MAX_SESSION_VALIDITY_SECONDS"
+    )
+    failed_logins_per_account: int = _setting(
+        5,
+        "Wrong passwords for one account in a minute; then 429 until it is over; 0 = no limit.",
+        low=0,
+        alias="LOGIN_RATE_LIMIT_PER_ACCOUNT",
+    )
+    failed_logins_per_address: int = _setting(
+        10,
+        "Wrong passwords from one address in a minute; then 429 until it is over; 0 = no limit.",
+        low=0,
+        alias="LOGIN_RATE_LIMIT_PER_IP",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ async def call_audited(context: Context, endpoint: Endpoint) -> Response:
 
 def _resource_of(context: Context) -> str | None:
     """What the route names."""
-    for name in ("path", "id", "hash", "name", "prefix"):
+    for name in ("path", "id", "hash", "name", "prefix", "email", "username", "workspace_id"):
         if name in context.params:
             return context.params[name]
     return None

@@ -17,10 +17,15 @@ from minwebhook.api.endpoint import Access, Endpoint, Resource, Role
 from minwebhook.api.permissions import check_path, check_role, check_scopes
 from minwebhook.audit.log import AuditLog
 from minwebhook.audit.record import EXECUTED, Event
+from minwebhook.auth.failures import FailureLimit
+from minwebhook.auth.folders import FolderStore, GroupStore
 from minwebhook.auth.job_tokens import JobTokens
+from minwebhook.auth.passwords import Passwords
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.store import AuthStore
 from minwebhook.auth.token_store import TokenStore
+from minwebhook.auth.users import UserStore
+from minwebhook.auth.workspaces import WorkspaceStore
 from minwebhook.child import values
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
@@ -54,6 +59,13 @@ class Services:
     db: Database
     auth: AuthStore
     tokens: TokenStore
+    users: UserStore
+    workspaces: WorkspaceStore
+    folders: FolderStore
+    groups: GroupStore
+    passwords: Passwords
+    #: By account and by address.
+    failed_logins: tuple[FailureLimit, FailureLimit]
     job_tokens: JobTokens
     scripts: ScriptStore
     jobs: JobTable

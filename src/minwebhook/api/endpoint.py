@@ -68,6 +68,8 @@ class Endpoint:
     resource: Resource = Resource.WHOLE
     #: What is run, if it is one kind of thing (``scripts``).
     kind: str | None = None
+    #: Whether a token must have all rights of its user: who can call it can get them, whatever its scopes.
+    gives_all_rights: bool = False
     #: Whether a token that may run a script may look there at what came of it.
     follows_run: bool = False
     #: What the audit log says of calls: the operation and the kind of action; None for nothing.

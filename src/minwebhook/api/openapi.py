@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from minwebhook.api.endpoint import Access, Call, Endpoint
 from minwebhook.api.parameters import IN_PATHS, Parameter, Schema
-from minwebhook.api.schemas import ANYTHING, SCHEMAS, ref
+from minwebhook.api.records import ANYTHING, ref
+from minwebhook.api.schemas import SCHEMAS
 from minwebhook.http.routing import Route
 
 _IN_PATH: Final = re.compile(r"\{([a-z_]+)(?:\.\.\.)?\}")
@@ -162,7 +163,10 @@ def document(routes: Iterable[Route[Endpoint]], operations: Mapping[Call, Operat
 
 def operation_id(route: Route[Endpoint]) -> str:
     """The method and the path's words: ``post_jobs_run_p_path``. No other route changes it."""
-    words = _IN_PATH.sub(r"\1", route.pattern.removeprefix("/api/").removeprefix("w/{workspace}/"))
+    path = route.pattern.removeprefix("/api/")
+    if not path.startswith("w/{workspace}/users/"):  # which are others than those of the instance
+        path = path.removeprefix("w/{workspace}/")
+    words = _IN_PATH.sub(r"\1", path)
     return re.sub(r"[^a-z0-9]+", "_", f"{route.method.lower()}/{words}")
 
 

@@ -16,10 +16,14 @@ from minwebhook.api import (
     dead_letters,
     dependencies,
     files,
+    folders,
+    groups,
     health,
     job_cancel,
     job_lists,
     jobs,
+    login,
+    members,
     openapi,
     parameters,
     previews,
@@ -29,6 +33,7 @@ from minwebhook.api import (
     streams,
     system,
     tokens,
+    users,
     variables,
     websocket,
     workspaces,
@@ -36,8 +41,8 @@ from minwebhook.api import (
 from minwebhook.api.endpoint import Call
 from minwebhook.api.openapi import Answer, Body, Operation
 from minwebhook.api.parameters import BOOLEAN, TEXT, TIME, UUID, Schema
+from minwebhook.api.records import ANYTHING, array, described, nullable, record, ref
 from minwebhook.api.routes import all_routes
-from minwebhook.api.schemas import ANYTHING, array, described, nullable, record, ref
 
 _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"
@@ -57,6 +62,10 @@ def _json(schema: Schema, sentence: str) -> Mapping[int, Answer]:
 
 def _text(sentence: str, status: int = 200, schema: Schema = TEXT) -> Mapping[int, Answer]:
     return {status: Answer(sentence, {_TEXT: schema})}
+
+
+def _said(status: int = 200) -> Mapping[int, Answer]:
+    return _text("A sentence that says so.", status)
 
 
 def _json_body(name: str) -> Body:
@@ -156,7 +165,65 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     health.metrics: Operation(_text("The figures; `docs/operations.md` lists them.")),
     system.openapi_json: Operation(_json({"type": "object"}, "This document.")),
     system.openapi_yaml: Operation({200: Answer("This document.", {"application/yaml": {"type": "object"}})}),
-    system.whoami: Operation(_json(ref("User"), "The caller.")),
+    login.login: Operation(
+        {200: Answer("The token.", {_TEXT: TEXT}, {"Set-Cookie": "The session, as the cookie `token`."})},
+        body=_json_body("Login"),
+        errors=(400, 413, 415, 429),
+    ),
+    login.logout: Operation(
+        {
+            200: Answer("A sentence that says so.", {_TEXT: TEXT}, {"Set-Cookie": "Takes the cookie away."}),
+            307: Answer("As asked.", {}, {"Location": "The path in `rd`."}),
+        },
+        (parameters.REDIRECT,),
+    ),
+    login.is_first_time_setup: Operation(_json(BOOLEAN, "`false`.")),
+    users.whoami: Operation(_json(ref("User"), "The caller.")),
+    users.email: Operation(_text("The e-mail.")),
+    users.create: Operation(_said(201), body=_json_body("NewUser"), errors=(429,)),
+    users.list_users: Operation(_json(array(ref("User")), "One page."), parameters.OF_USER_LISTS),
+    users.exists: Operation(_json(BOOLEAN, "Whether there is.")),
+    users.update: Operation(_said(), body=_json_body("UserUpdate"), errors=(404,)),
+    users.delete: Operation(_said(), errors=(404,)),
+    users.set_password: Operation(_said(), body=_json_body("Password"), errors=(404, 429)),
+    users.set_password_of: Operation(_said(), body=_json_body("Password"), errors=(404, 429)),
+    workspaces.list_own: Operation(_json(array(ref("Workspace")), "The workspaces.")),
+    workspaces.list_as_super_admin: Operation(_json(array(ref("Workspace")), "The workspaces.")),
+    workspaces.list_users: Operation(_json(ref("OwnWorkspaces"), "The caller's workspaces.")),
+    workspaces.create: Operation(_said(201), body=_json_body("NewWorkspace")),
+    workspaces.exists: Operation(_json(BOOLEAN, "Whether there is."), body=_json_body("WorkspaceId")),
+    workspaces.unarchive: Operation(_said(), errors=(404,)),
+    workspaces.archive: Operation(_said()),
+    workspaces.get_name: Operation(_text("The name.")),
+    workspaces.add_user: Operation(_said(201), body=_json_body("NewMember")),
+    members.whoami: Operation(_json(ref("Caller"), "The caller.")),
+    members.list_members: Operation(_json(array(ref("Member")), "The members.")),
+    members.list_usernames: Operation(_json(array(TEXT), "The names.")),
+    members.get: Operation(_json(ref("Member"), "The member.")),
+    members.username_to_email: Operation(_text("The e-mail.")),
+    members.exists: Operation(_json(BOOLEAN, "Whether there is."), body=_json_body("Username")),
+    members.is_owner: Operation(_json(BOOLEAN, "Whether the caller does.")),
+    members.update: Operation(_said(), body=_json_body("MemberUpdate")),
+    members.delete: Operation(_said()),
+    members.leave: Operation(_said()),
+    folders.create: Operation(_said(), body=_json_body("NewFolder")),
+    folders.list_folders: Operation(_json(array(ref("Folder")), "The folders.")),
+    folders.list_names: Operation(_json(array(TEXT), "The names.")),
+    folders.get: Operation(_json(ref("Folder"), "The folder."), (parameters.NAME,)),
+    folders.exists: Operation(_json(BOOLEAN, "Whether there is."), (parameters.NAME,)),
+    folders.is_owner: Operation(_json(BOOLEAN, "Whether the caller may."), (parameters.NAME,)),
+    folders.update: Operation(_said(), (parameters.NAME,), body=_json_body("FolderUpdate")),
+    folders.add_owner: Operation(_said(), (parameters.NAME,), body=_json_body("Owner")),
+    folders.remove_owner: Operation(_said(), (parameters.NAME,), body=_json_body("Owner")),
+    folders.delete: Operation(_said(), (parameters.NAME,)),
+    groups.create: Operation(_said(), body=_json_body("NewGroup")),
+    groups.list_groups: Operation(_json(array(ref("Group")), "The groups.")),
+    groups.list_names: Operation(_json(array(TEXT), "The names.")),
+    groups.get: Operation(_json(ref("Group"), "The group."), (parameters.NAME,)),
+    groups.update: Operation(_said(), (parameters.NAME,), body=_json_body("GroupUpdate")),
+    groups.add_user: Operation(_said(), (parameters.NAME,), body=_json_body("Username")),
+    groups.remove_user: Operation(_said(), (parameters.NAME,), body=_json_body("Username")),
+    groups.delete: Operation(_said(), (parameters.NAME,)),
     tokens.create: Operation(_text("The token.", 201), body=_json_body("NewToken")),
     tokens.list_tokens: Operation(_json(array(ref("Token")), "One page."), parameters.OF_TOKEN_LISTS),
     tokens.impersonate: Operation(_text("The token.", 201), body=_json_body("ImpersonatedToken"), errors=(404,)),

@@ -15,6 +15,7 @@ from minwebhook.api import pages
 from minwebhook.api.file_previews import MAX_PREVIEW_BYTES
 from minwebhook.audit.record import ACTION_KINDS
 from minwebhook.auth import token_store as tokens
+from minwebhook.auth import users
 from minwebhook.auth.tokens import PREFIX_LENGTH
 from minwebhook.jobs import filters as jobs
 from minwebhook.scripts import query as scripts
@@ -134,6 +135,30 @@ STORAGE_IN_PATH: Final = Parameter(
     place="path",
 )
 EPOCH_MS: Final = Parameter("epoch_ms", _COUNT, "A time in milliseconds since 1970.", place="path")
+EMAIL: Final = Parameter(
+    "email", {"type": "string", "minLength": 3, "examples": ["grace@localhost"]}, "The e-mail of a user.", place="path"
+)
+USERNAME: Final = Parameter(
+    "username",
+    {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,99}$", "examples": ["ada"]},
+    "The name of a member.",
+    key="member",
+    place="path",
+)
+NAME: Final = Parameter(
+    "name",
+    {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,100}$", "examples": ["team"]},
+    "The name of a folder or a group.",
+    key="folder_or_group",
+    place="path",
+)
+WORKSPACE_ID: Final = Parameter(
+    "workspace_id",
+    {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,49}$", "examples": ["demo"]},
+    "The id of a workspace.",
+    place="path",
+    key="workspace_in_path",
+)
 
 TYPE_NAME: Final = Parameter(
     "name",
@@ -142,12 +167,23 @@ TYPE_NAME: Final = Parameter(
     key="resource_type_name",
     place="path",
 )
+
 #: What the names in route patterns mean, unless the operation says otherwise.
 IN_PATHS: Final[Mapping[str, Parameter]] = {
     parameter.name: parameter
     for parameter in (
-        *(WORKSPACE, PATH, SCRIPT_HASH, JOB, TOKEN_PREFIX, KEY_IN_PATH, STORAGE_IN_PATH, EPOCH_MS),
+        WORKSPACE,
+        PATH,
+        SCRIPT_HASH,
+        JOB,
+        TOKEN_PREFIX,
+        KEY_IN_PATH,
+        STORAGE_IN_PATH,
+        EPOCH_MS,
+        EMAIL,
+        USERNAME,
         TYPE_NAME,
+        WORKSPACE_ID,
     )
 }
 
@@ -407,6 +443,12 @@ OF_TOKEN_LISTS: Final = (
     flag("exclude_ephemeral", "Leaves out the tokens of jobs."),
     PAGE,
     per_page(tokens.DEFAULT_PER_PAGE, tokens.MAX_PER_PAGE, key="tokens_per_page"),
+)
+
+#: Of ``users/list_as_super_admin``.
+OF_USER_LISTS: Final = (PAGE, per_page(users.DEFAULT_PER_PAGE, users.MAX_PER_PAGE, key="users_per_page"))
+REDIRECT: Final = Parameter(
+    "rd", {"type": "string", "pattern": "^/[!-.0-[\\]-~]"}, "A path of this server to go on to."
 )
 
 # --- of files ---------------------------------------------------------------------------------------------------------

@@ -19,9 +19,10 @@ from typing import Final
 
 from minwebhook.api.endpoint import Endpoint, Resource, Role
 from minwebhook.auth.principal import Principal
+from minwebhook.auth.rights import may_read, may_write, owner_of
 from minwebhook.auth.scopes import required
-from minwebhook.errors import AdminRequired, PermissionDenied
-from minwebhook.jobs.conditions import Condition, Tagged, Within
+from minwebhook.errors import AdminRequired, BadRequest, NotAuthorized, NotFound, PermissionDenied
+from minwebhook.jobs.conditions import Condition, OwnOrWithin, Tagged, Within
 from minwebhook.jobs.record import JobRecord
 from minwebhook.paths import Paths
 
@@ -31,6 +32,8 @@ _OPERATORS: Final = "operators run and look only; ask an admin of the workspace 
 def check_scopes(principal: Principal, endpoint: Endpoint) -> None:
     """Raises :class:`PermissionDenied`, and :class:`BadRequest` for a scope that nobody can understand."""
     scopes, whole = principal.scopes, endpoint.resource is Resource.WHOLE
+    if scopes is not None and endpoint.gives_all_rights:
+        raise PermissionDenied("a restricted token cannot do this; use one with all rights of its user")
     if scopes is not None and not scopes.opens(
         endpoint.domain, endpoint.action, endpoint.kind, follows_run=endpoint.follows_run, whole=whole
     ):
@@ -50,10 +53,32 @@ def check_role(principal: Principal, endpoint: Endpoint) -> None:
 
 
 def check_path(principal: Principal, endpoint: Endpoint, path: str) -> None:
-    """Whether the endpoint may be called for what is at ``path``. Raises :class:`PermissionDenied`."""
+    """Whether the endpoint may be called for what is, or is not, at ``path``: the answers are the same.
+
+    Raises :class:`PermissionDenied` for the token; for the user :class:`NotAuthorized` (runs), :class:`NotFound` (reads) and
+    :class:`BadRequest` (changes), as upstream does.
+    """
     scopes = principal.scopes
     if scopes is not None and not scopes.allows(endpoint.domain, endpoint.action, path, endpoint.kind):
         raise PermissionDenied(f"Required scope: {required(endpoint.domain, endpoint.action, endpoint.kind, path)}")
+    if not principal.is_admin:
+        _check_rights(principal, endpoint, path)
+
+
+def _check_rights(principal: Principal, endpoint: Endpoint, path: str) -> None:
+    if endpoint.action == "run":
+        _check_runnable(principal, path)
+    elif endpoint.action == "read":
+        if not may_read(principal, path):
+            noun = "script" if endpoint.domain == "jobs" else endpoint.domain.removesuffix("s")
+            raise NotFound(f"{noun} not found at name {path}")
+    elif not may_write(principal, path):
+        raise BadRequest(f"{path} belongs to {owner_of(path)}: {principal.username} may not change it")
+
+
+def _check_runnable(principal: Principal, path: str) -> None:
+    if not may_read(principal, path):
+        raise NotAuthorized(f"You are not authorized to access this script: {path}")
 
 
 def check_run(principal: Principal, path: str | None) -> None:
@@ -62,6 +87,8 @@ def check_run(principal: Principal, path: str | None) -> None:
     Raises :class:`PermissionDenied`.
     """
     kind = None if path is None else "scripts"
+    if path is not None:
+        _check_runnable(principal, path)
     if path is None and principal.operator:
         raise PermissionDenied(_OPERATORS)
     scopes = principal.scopes
@@ -79,6 +106,8 @@ def check_tag(principal: Principal, tag: str) -> None:
 def may_see_job(principal: Principal, endpoint: Endpoint, record: JobRecord) -> bool:
     """Whether the endpoint may be called for a job."""
     scopes = principal.scopes
+    if not _has_rights(principal, endpoint, record):
+        return False
     if scopes is None:
         return True
     path, kind = record.path or "", "scripts" if record.kind == "script" else None
@@ -88,18 +117,28 @@ def may_see_job(principal: Principal, endpoint: Endpoint, record: JobRecord) -> 
     )
 
 
+def _has_rights(principal: Principal, endpoint: Endpoint, record: JobRecord) -> bool:
+    """Whose job it is may do everything with it; others what they may with its script, if it is to be seen at all."""
+    if principal.is_admin or record.permissioned_as == principal.permissioned_as:
+        return True
+    may = may_read if endpoint.action in ("read", "run") else may_write
+    return record.visible_to_owner and may(principal, record.path)
+
+
 def visible_paths(principal: Principal, domain: str) -> tuple[Paths, ...]:
     """Of which paths rows of a domain may be shown: of those that are in every one of these sets."""
     paths = principal.scopes.paths(domain, "read") if principal.scopes is not None else None
-    return () if paths is None else (paths,)
+    own = None if principal.is_admin else principal.readable or Paths(())
+    return tuple(each for each in (paths, own) if each is not None)
 
 
 def job_conditions(principal: Principal, endpoint: Endpoint) -> tuple[Condition, ...]:
     """What jobs must fulfil that the endpoint shows in a list."""
-    scopes = principal.scopes
+    scopes, conditions = principal.scopes, list[Condition]()
+    if not principal.is_admin:
+        conditions.append(OwnOrWithin(principal.permissioned_as, principal.readable or Paths(())))
     if scopes is None:
-        return ()
-    conditions: list[Condition] = []
+        return tuple(conditions)
     paths = scopes.paths(endpoint.domain, endpoint.action, endpoint.kind)
     if paths is not None:
         conditions.append(Within(paths))

@@ -9,10 +9,14 @@ from minwebhook.api import (
     dead_letters,
     dependencies,
     files,
+    folders,
+    groups,
     health,
     job_cancel,
     job_lists,
     jobs,
+    login,
+    members,
     previews,
     resources,
     runs,
@@ -20,6 +24,7 @@ from minwebhook.api import (
     streams,
     system,
     tokens,
+    users,
     variables,
     websocket,
     workspaces,
@@ -29,6 +34,9 @@ from minwebhook.api.endpoint import Access, Call, Endpoint, Resource, Role
 from minwebhook.http.routing import Route
 
 _W: Final = "/api/w/{workspace}"
+
+WHOLE, FOUND, ROWS = Resource.WHOLE, Resource.FOUND, Resource.ROWS
+MEMBER, DEVELOPER, ADMIN, SUPER_ADMIN = Role.MEMBER, Role.DEVELOPER, Role.ADMIN, Role.SUPER_ADMIN
 
 
 #: Whose answers pages of any origin may read: runs, ended jobs, and all that works without a token (upstream's list).
@@ -50,15 +58,18 @@ def _route(
     resource: Resource | None = None,
     *,
     access: Access = Access.TOKEN,
-    role: Role = Role.MEMBER,
+    role: Role | None = None,
     kind: str | None = None,
+    gives_all_rights: bool = False,
 ) -> Route[Endpoint]:
     """A route with a ``{path...}`` is about that path, one with an ``{id}`` or ``{hash}`` about what that is, unless it
-    says otherwise."""
+    says otherwise. Who changes things is no operator, unless it says otherwise."""
     below = path.removeprefix(_W)
     if resource is None:
         found = "{id}" in path or "{hash}" in path
         resource = Resource.PATH if "{path...}" in path else Resource.FOUND if found else Resource.WHOLE
+    if role is None:
+        role = Role.DEVELOPER if action == "write" else Role.MEMBER
     return Route(
         method,
         path,
@@ -71,6 +82,7 @@ def _route(
             role=role,
             resource=resource,
             kind=kind,
+            gives_all_rights=gives_all_rights,
             follows_run=method == "GET" and below.startswith(_FOLLOWING),
             audited=AUDITED.get(call),
         ),
@@ -84,20 +96,105 @@ def _optional(
     return _route(method, path, call, domain, action, resource, access=Access.OPTIONAL)
 
 
+def _powerful(method: str, path: str, call: Call, role: Role) -> Route[Endpoint]:
+    """What passwords, users and tokens of others are made with: a way around the scopes of a token."""
+    return _route(method, path, call, "users", "write", role=role, gives_all_rights=True)
+
+
 def _runs(method: str, path: str, call: Call) -> Route[Endpoint]:
     """Of deployed scripts."""
     return _route(method, path, call, "jobs", "run", kind="scripts")
 
 
 def _public(method: str, path: str, call: Call) -> Route[Endpoint]:
-    return Route(method, path, Endpoint(call, "public", "read", Access.PUBLIC))
+    return Route(method, path, Endpoint(call, "public", "read", Access.PUBLIC, audited=AUDITED.get(call)))
+
+
+def _identity_routes() -> list[Route[Endpoint]]:
+    """Logging in, users, tokens, workspaces and who may do what in them."""
+    read, write = "read", "write"
+    return [
+        _public("POST", "/api/auth/login", login.login),
+        _route("POST", "/api/auth/logout", login.logout, "users", write, role=MEMBER),
+        _route("GET", "/api/auth/logout", login.logout, "users", write, role=MEMBER),
+        _route("HEAD", "/api/auth/logout", runs.head, "users", write, role=MEMBER),
+        _public("GET", "/api/auth/is_first_time_setup", login.is_first_time_setup),
+        _route("GET", "/api/users/whoami", users.whoami, "users", read),
+        _route("GET", "/api/users/email", users.email, "users", read),
+        _powerful("POST", "/api/users/setpassword", users.set_password, MEMBER),
+        _powerful("POST", "/api/users/create", users.create, SUPER_ADMIN),
+        _route("GET", "/api/users/list_as_super_admin", users.list_users, "users", read, role=SUPER_ADMIN),
+        _route("GET", "/api/users/exists/{email}", users.exists, "users", read, role=SUPER_ADMIN),
+        _powerful("POST", "/api/users/update/{email}", users.update, SUPER_ADMIN),
+        _powerful("POST", "/api/users/set_password_of/{email}", users.set_password_of, SUPER_ADMIN),
+        _powerful("DELETE", "/api/users/delete/{email}", users.delete, SUPER_ADMIN),
+        _route("GET", "/api/workspaces/list", workspaces.list_own, "workspaces", read),
+        _route("GET", "/api/workspaces/users", workspaces.list_users, "workspaces", read),
+        _route(
+            "GET",
+            "/api/workspaces/list_as_superadmin",
+            workspaces.list_as_super_admin,
+            "workspaces",
+            read,
+            role=SUPER_ADMIN,
+        ),
+        _route("POST", "/api/workspaces/create", workspaces.create, "workspaces", write, role=SUPER_ADMIN),
+        _route("POST", "/api/workspaces/exists", workspaces.exists, "workspaces", read),
+        _route(
+            "POST",
+            "/api/workspaces/unarchive/{workspace_id}",
+            workspaces.unarchive,
+            "workspaces",
+            write,
+            role=SUPER_ADMIN,
+        ),
+        _route("GET", _W + "/users/whoami", members.whoami, "users", read),
+        _route("GET", _W + "/users/list", members.list_members, "users", read),
+        _route("GET", _W + "/users/list_usernames", members.list_usernames, "users", read),
+        _route("GET", _W + "/users/get/{username}", members.get, "users", read),
+        _route("GET", _W + "/users/whois/{username}", members.get, "users", read),
+        _route("GET", _W + "/users/username_to_email/{username}", members.username_to_email, "users", read),
+        _route("GET", _W + "/users/is_owner/{path...}", members.is_owner, "users", read, WHOLE),
+        _route("POST", _W + "/users/exists", members.exists, "users", read),
+        _route("POST", _W + "/users/update/{username}", members.update, "users", write, role=ADMIN),
+        _route("DELETE", _W + "/users/delete/{username}", members.delete, "users", write, role=ADMIN),
+        _route("POST", _W + "/users/leave", members.leave, "users", write, role=MEMBER),
+        _route("GET", _W + "/workspaces/get_workspace_name", workspaces.get_name, "workspaces", read),
+        _route("POST", _W + "/workspaces/add_user", workspaces.add_user, "workspaces", write, role=ADMIN),
+        _route("POST", _W + "/workspaces/archive", workspaces.archive, "workspaces", write, role=ADMIN),
+        _route("POST", _W + "/folders/create", folders.create, "folders", write),
+        _route("GET", _W + "/folders/list", folders.list_folders, "folders", read),
+        _route("GET", _W + "/folders/listnames", folders.list_names, "folders", read),
+        _route("GET", _W + "/folders/get/{name}", folders.get, "folders", read),
+        _route("GET", _W + "/folders/exists/{name}", folders.exists, "folders", read),
+        _route("GET", _W + "/folders/is_owner/{name}", folders.is_owner, "folders", read),
+        _route("POST", _W + "/folders/update/{name}", folders.update, "folders", write),
+        _route("POST", _W + "/folders/addowner/{name}", folders.add_owner, "folders", write),
+        _route("POST", _W + "/folders/removeowner/{name}", folders.remove_owner, "folders", write),
+        _route("DELETE", _W + "/folders/delete/{name}", folders.delete, "folders", write),
+        _route("POST", _W + "/groups/create", groups.create, "groups", write, role=ADMIN),
+        _route("GET", _W + "/groups/list", groups.list_groups, "groups", read),
+        _route("GET", _W + "/groups/listnames", groups.list_names, "groups", read),
+        _route("GET", _W + "/groups/get/{name}", groups.get, "groups", read),
+        _route("POST", _W + "/groups/update/{name}", groups.update, "groups", write, role=ADMIN),
+        _route("POST", _W + "/groups/adduser/{name}", groups.add_user, "groups", write, role=ADMIN),
+        _route("POST", _W + "/groups/removeuser/{name}", groups.remove_user, "groups", write, role=ADMIN),
+        _route("DELETE", _W + "/groups/delete/{name}", groups.delete, "groups", write, role=ADMIN),
+        _route("POST", "/api/users/tokens/create", tokens.create, "users", write, role=MEMBER),
+        _route("GET", "/api/users/tokens/list", tokens.list_tokens, "users", read),
+        _route("DELETE", "/api/users/tokens/delete/{prefix}", tokens.delete, "users", write, role=MEMBER),
+        _route("POST", "/api/users/tokens/update_scopes/{prefix}", tokens.update_scopes, "users", write, role=MEMBER),
+        _route("POST", "/api/users/tokens/update_label/{prefix}", tokens.update_label, "users", write, role=MEMBER),
+        _powerful("POST", "/api/users/tokens/impersonate", tokens.impersonate, SUPER_ADMIN),
+        _route("GET", "/api/tokens/list/scopes", tokens.list_scopes, "users", read),
+    ]
 
 
 def all_routes() -> list[Route[Endpoint]]:
     """Every route, by resource."""
     run, read, write, cancel = "run", "read", "write", "cancel"
-    FOUND, ROWS = Resource.FOUND, Resource.ROWS
     routes = [
+        *_identity_routes(),
         _public("GET", "/api/version", system.version),
         _public("GET", "/api/health/status", health.status),
         _route("GET", "/api/health/detailed", health.detailed, "health", read),
@@ -105,16 +202,8 @@ def all_routes() -> list[Route[Endpoint]]:
         _optional("GET", "/metrics", health.metrics, "health", read),
         _public("GET", "/api/openapi.json", system.openapi_json),
         _public("GET", "/api/openapi.yaml", system.openapi_yaml),
-        _route("GET", "/api/users/whoami", system.whoami, "users", read),
-        _route("POST", "/api/users/tokens/create", tokens.create, "users", write),
-        _route("GET", "/api/users/tokens/list", tokens.list_tokens, "users", read),
-        _route("DELETE", "/api/users/tokens/delete/{prefix}", tokens.delete, "users", write),
-        _route("POST", "/api/users/tokens/update_scopes/{prefix}", tokens.update_scopes, "users", write),
-        _route("POST", "/api/users/tokens/update_label/{prefix}", tokens.update_label, "users", write),
-        _route("POST", "/api/users/tokens/impersonate", tokens.impersonate, "users", write, role=Role.SUPER_ADMIN),
-        _route("GET", "/api/tokens/list/scopes", tokens.list_scopes, "users", read),
         _route("GET", _W + "/scripts/list_tokens/{path...}", scripts.list_tokens, "scripts", read),
-        _route("POST", _W + "/scripts/create", scripts.create, "scripts", write, FOUND, role=Role.DEVELOPER),
+        _route("POST", _W + "/scripts/create", scripts.create, "scripts", write, FOUND, role=DEVELOPER),
         _route("GET", _W + "/scripts/list", scripts.list_scripts, "scripts", read, ROWS),
         _route("GET", _W + "/scripts/get/p/{path...}", scripts.get_by_path, "scripts", read),
         _route("GET", _W + "/scripts/get/h/{hash}", scripts.get_by_hash, "scripts", read),
@@ -122,7 +211,7 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/scripts/exists/p/{path...}", scripts.exists, "scripts", read),
         _route("GET", _W + "/scripts/history/p/{path...}", scripts.history, "scripts", read),
         _route("GET", _W + "/scripts/raw/p/{path...}", scripts.raw, "scripts", read, FOUND),
-        _route("POST", _W + "/scripts/archive/p/{path...}", scripts.archive, "scripts", write, role=Role.DEVELOPER),
+        _route("POST", _W + "/scripts/archive/p/{path...}", scripts.archive, "scripts", write, role=DEVELOPER),
         _runs("POST", _W + "/jobs/run/p/{path...}", runs.run_by_path),
         _runs("HEAD", _W + "/jobs/run/p/{path...}", runs.head),
         _runs("POST", _W + "/jobs/run/h/{hash}", runs.run_by_hash),
@@ -138,16 +227,12 @@ def all_routes() -> list[Route[Endpoint]]:
         _runs("POST", _W + "/jobs/run_and_stream/h/{hash}", streams.run_and_stream_by_hash),
         _runs("GET", _W + "/jobs/run_and_stream/h/{hash}", streams.run_and_stream_by_hash),
         _runs("HEAD", _W + "/jobs/run_and_stream/h/{hash}", runs.head),
-        _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run, role=Role.DEVELOPER),
-        _route(
-            "POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run, role=Role.DEVELOPER
-        ),
-        _route(
-            "POST", _W + "/jobs/run/dependencies_async", dependencies.run_dependencies, "jobs", run, role=Role.DEVELOPER
-        ),
+        _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run, role=DEVELOPER),
+        _route("POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run, role=DEVELOPER),
+        _route("POST", _W + "/jobs/run/dependencies_async", dependencies.run_dependencies, "jobs", run, role=DEVELOPER),
         _route("GET", _W + "/jobs/ws", websocket.connect, "jobs", run, FOUND, kind="scripts"),
         _public("GET", "/api/jobs/db_clock", jobs.db_clock),
-        _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read, role=Role.SUPER_ADMIN),
+        _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read, role=SUPER_ADMIN),
         _route("POST", _W + "/job_helpers/upload_s3_file", files.upload, "job_helpers", write),
         _route("GET", _W + "/job_helpers/download_s3_file", files.download, "job_helpers", read),
         _route("DELETE", _W + "/job_helpers/delete_s3_file", files.delete, "job_helpers", write),
@@ -166,20 +251,20 @@ def all_routes() -> list[Route[Endpoint]]:
             workspaces.edit_storage,
             "workspaces",
             write,
-            role=Role.ADMIN,
+            role=ADMIN,
         ),
         _route("GET", _W + "/workspaces/get_secondary_storage_names", workspaces.secondary_names, "workspaces", read),
         _route("POST", _W + "/apps/sign_s3_objects", files.sign, "job_helpers", read),
         _public("GET", _W + "/s3_proxy/{storage}/{key...}", files.download_signed),
-        _route("POST", _W + "/variables/create", variables.create, "variables", write, FOUND, role=Role.DEVELOPER),
-        _route("POST", _W + "/variables/update/{path...}", variables.update, "variables", write, role=Role.DEVELOPER),
-        _route("DELETE", _W + "/variables/delete/{path...}", variables.delete, "variables", write, role=Role.DEVELOPER),
+        _route("POST", _W + "/variables/create", variables.create, "variables", write, FOUND, role=DEVELOPER),
+        _route("POST", _W + "/variables/update/{path...}", variables.update, "variables", write, role=DEVELOPER),
+        _route("DELETE", _W + "/variables/delete/{path...}", variables.delete, "variables", write, role=DEVELOPER),
         _route("GET", _W + "/variables/get/{path...}", variables.get, "variables", read),
         _route("GET", _W + "/variables/get_value/{path...}", variables.get_value, "variables", read),
         _route("GET", _W + "/variables/exists/{path...}", variables.exists, "variables", read),
         _route("GET", _W + "/variables/list", variables.list_variables, "variables", read, ROWS),
         _route("GET", _W + "/variables/list_contextual", variables.list_contextual, "variables", read),
-        _route("POST", _W + "/variables/encrypt", variables.encrypt, "variables", write, FOUND, role=Role.DEVELOPER),
+        _route("POST", _W + "/variables/encrypt", variables.encrypt, "variables", write, FOUND, role=DEVELOPER),
         _route("POST", _W + "/resources/create", resources.create, "resources", write, FOUND),
         _route("POST", _W + "/resources/update/{path...}", resources.update, "resources", write),
         _route("POST", _W + "/resources/update_value/{path...}", resources.update_value, "resources", write),
@@ -195,17 +280,15 @@ def all_routes() -> list[Route[Endpoint]]:
         ),
         _route("GET", _W + "/resources/exists/{path...}", resources.exists, "resources", read),
         _route("GET", _W + "/resources/list", resources.list_resources, "resources", read, ROWS),
-        _route("POST", _W + "/resources/type/create", resources.create_type, "resources", write, role=Role.DEVELOPER),
-        _route(
-            "POST", _W + "/resources/type/update/{name}", resources.update_type, "resources", write, role=Role.DEVELOPER
-        ),
+        _route("POST", _W + "/resources/type/create", resources.create_type, "resources", write, role=DEVELOPER),
+        _route("POST", _W + "/resources/type/update/{name}", resources.update_type, "resources", write, role=DEVELOPER),
         _route(
             "DELETE",
             _W + "/resources/type/delete/{name}",
             resources.delete_type,
             "resources",
             write,
-            role=Role.DEVELOPER,
+            role=DEVELOPER,
         ),
         _route("GET", _W + "/resources/type/get/{name}", resources.get_type, "resources", read),
         _route("GET", _W + "/resources/type/exists/{name}", resources.type_exists, "resources", read),
@@ -217,11 +300,9 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/audit/list", audit.list_records, "audit", read),
         _route("GET", _W + "/audit/get/{id}", audit.get, "audit", read, Resource.WHOLE),
         _route("GET", _W + "/jobs/list", job_lists.list_jobs, "jobs", read, ROWS),
-        _route("GET", _W + "/jobs/list_filtered_uuids", job_lists.list_ids, "jobs", read, ROWS, role=Role.ADMIN),
+        _route("GET", _W + "/jobs/list_filtered_uuids", job_lists.list_ids, "jobs", read, ROWS, role=ADMIN),
         _route("GET", _W + "/jobs/queue/list", job_lists.list_queue, "jobs", read, ROWS),
-        _route(
-            "GET", _W + "/jobs/queue/list_filtered_uuids", job_lists.list_queue_ids, "jobs", read, ROWS, role=Role.ADMIN
-        ),
+        _route("GET", _W + "/jobs/queue/list_filtered_uuids", job_lists.list_queue_ids, "jobs", read, ROWS, role=ADMIN),
         _route("GET", _W + "/jobs/queue/count", job_lists.queue_count, "jobs", read),
         _route("GET", _W + "/jobs/queue/position/{epoch_ms}", job_lists.queue_position, "jobs", read),
         _route("GET", _W + "/jobs/queue/scheduled_for/{id}", job_lists.scheduled_for, "jobs", read),
@@ -229,7 +310,7 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/jobs/completed/list", job_lists.list_completed, "jobs", read, ROWS),
         _route("GET", _W + "/jobs/completed/count", job_lists.completed_count, "jobs", read),
         _route("GET", _W + "/jobs/completed/count_jobs", job_lists.count_jobs, "jobs", read),
-        _route("POST", _W + "/jobs/completed/delete/{id}", jobs.delete_completed, "jobs", write, role=Role.ADMIN),
+        _route("POST", _W + "/jobs/completed/delete/{id}", jobs.delete_completed, "jobs", write, role=ADMIN),
         _route("GET", _W + "/jobs/dead_letters/list", dead_letters.list_dead, "jobs", read, ROWS),
         _route("POST", _W + "/jobs/dead_letters/redrive/{id}", dead_letters.redrive, "jobs", run, kind="scripts"),
         _route(

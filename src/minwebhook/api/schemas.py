@@ -7,12 +7,14 @@ against what ``to_json`` of the described classes gives.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from minwebhook.api.file_previews import PreviewKind
 from minwebhook.api.files import MAX_SIGNED
+from minwebhook.api.identity_schemas import IDENTITY
 from minwebhook.api.job_access import MAX_IDS
 from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
+from minwebhook.api.records import ANYTHING, array, described, nullable, record, ref
 from minwebhook.audit.record import ACTION_KINDS
 from minwebhook.auth.requests import MAX_LABEL_LENGTH
 from minwebhook.auth.scopes import MAX_SCOPE_LENGTH, MAX_SCOPES
@@ -23,34 +25,6 @@ from minwebhook.storage.keys import MAX_KEY_BYTES
 from minwebhook.storage.objects import MAX_SIGNED_S
 from minwebhook.variables.model import MAX_NAME_LENGTH, MAX_PATH_LENGTH
 
-
-def ref(name: str) -> Schema:
-    """A reference to one of :data:`SCHEMAS`."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def array(items: Schema) -> Schema:
-    """A list."""
-    return {"type": "array", "items": items}
-
-
-def nullable(schema: Schema) -> Schema:
-    """``schema``, which has a ``type``, or null."""
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def described(schema: Schema, sentence: str) -> Schema:
-    """``schema`` with a sentence on what it is here."""
-    return {**schema, "description": sentence}
-
-
-def record(properties: Mapping[str, Schema], *, optional: Mapping[str, Schema] | None = None) -> dict[str, Any]:
-    """An object that always has ``properties`` and may have ``optional`` ones."""
-    return {"type": "object", "properties": {**properties, **(optional or {})}, "required": list(properties)}
-
-
-#: Any JSON value.
-ANYTHING: Final[Schema] = {}
 _OBJECT: Final[Schema] = {"type": "object"}
 _INTEGER: Final[Schema] = {"type": "integer"}
 _NUMBER: Final[Schema] = {"type": "number"}
@@ -671,18 +645,6 @@ _REST: Final[Mapping[str, Schema]] = {
         ),
         "description": "What is shown of a token; the token itself cannot be read again.",
     },
-    "User": record(
-        {
-            "email": TEXT,
-            "login_type": TEXT,
-            "super_admin": BOOLEAN,
-            "devops": BOOLEAN,
-            "verified": BOOLEAN,
-            "name": nullable(TEXT),
-            "company": nullable(TEXT),
-            "username": TEXT,
-        }
-    ),
     "Health": record(
         {
             "status": _HEALTH,
@@ -739,4 +701,4 @@ _REST: Final[Mapping[str, Schema]] = {
 }
 
 #: By their names below ``components/schemas``.
-SCHEMAS: Final[Mapping[str, Schema]] = {**_JOBS, **_SCRIPTS, **_FILES, **_KNOWLEDGE, **_REST}
+SCHEMAS: Final[Mapping[str, Schema]] = {**_JOBS, **_SCRIPTS, **_FILES, **_KNOWLEDGE, **IDENTITY, **_REST}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import orjson
-
 import minwebhook
 from minwebhook.api.context import Context
 from minwebhook.http.messages import Response
@@ -22,19 +20,3 @@ async def openapi_json(context: Context) -> Response:
 async def openapi_yaml(context: Context) -> Response:
     """This API as an OpenAPI document, as YAML."""
     return Response(200, context.services.openapi_yaml, "application/yaml")
-
-
-async def whoami(context: Context) -> Response:
-    """The caller, instance-wide."""
-    principal = context.principal
-    shown = {
-        "email": principal.email,
-        "login_type": "password",
-        "super_admin": principal.is_super_admin,
-        "devops": principal.is_super_admin,
-        "verified": True,
-        "name": None,
-        "company": None,
-        "username": principal.username,
-    }
-    return Response.json(orjson.dumps(shown))

@@ -9,7 +9,7 @@ import orjson
 from minwebhook.api.context import Context
 from minwebhook.api.pages import DEFAULT_PER_PAGE, page_of
 from minwebhook.api.rights import readable, writable
-from minwebhook.errors import BadRequest, NotAuthorized, NotFound
+from minwebhook.errors import BadRequest, NotFound
 from minwebhook.http.messages import Response
 from minwebhook.jobs.environment import CONTEXTUAL
 from minwebhook.variables.model import NewVariable, Variable, VariableChange
@@ -112,8 +112,6 @@ def _readable(context: Context) -> Variable:
     variable = context.services.variables.find(context.workspace, path)
     if variable is None:
         raise NotFound(f"variable {path} not found")
-    if not readable(context, "variables", path):
-        raise NotAuthorized(f"variable {path} is not yours to read")
     return variable
 
 

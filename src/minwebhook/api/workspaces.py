@@ -1,12 +1,90 @@
-"""``/api/w/{workspace}/workspaces``: how a workspace is set up."""
+"""``/api/workspaces`` and ``/api/w/{workspace}/workspaces``: which there are, who is in them, how they are set up."""
 
 from __future__ import annotations
 
 import orjson
 
 from minwebhook.api.context import Context
+from minwebhook.api.fields import Fields
+from minwebhook.auth.rights import parse_username, parse_workspace_id
 from minwebhook.http.messages import Response
 from minwebhook.times import now_ms
+
+
+async def list_own(context: Context) -> Response:
+    """The workspaces of the caller."""
+    workspaces = await context.services.workspaces.list_all(_only_of(context))
+    return Response.json(orjson.dumps([each.to_json() for each in workspaces if not each.is_archived]))
+
+
+async def list_as_super_admin(context: Context) -> Response:
+    """All workspaces, archived ones too; for super admins."""
+    workspaces = await context.services.workspaces.list_all()
+    return Response.json(orjson.dumps([each.to_json() for each in workspaces]))
+
+
+async def list_users(context: Context) -> Response:
+    """The caller's workspaces with the caller's name in each: ``{"email", "workspaces"}``."""
+    email = context.principal.email
+    workspaces = await context.services.workspaces.list_all(email)
+    return Response.json(orjson.dumps({"email": email, "workspaces": [each.to_user_json() for each in workspaces]}))
+
+
+async def create(context: Context) -> Response:
+    """Makes a workspace whose admin is the caller; for super admins."""
+    fields, principal = Fields(await context.json()), context.principal
+    context.audited_resource = workspace = parse_workspace_id(fields.get("id"))
+    name = fields.required_text("name")
+    username = fields.text("username")
+    username = parse_username(username) if username else principal.username
+    await context.services.workspaces.create(workspace, name, principal.email, username, now_ms())
+    return Response.text(f"created workspace {workspace}", 201)
+
+
+async def exists(context: Context) -> Response:
+    """Whether there is a workspace with this ``id``."""
+    workspace = Fields(await context.json()).required_text("id")
+    return Response.json(b"true" if context.services.workspaces.find(workspace) else b"false")
+
+
+async def unarchive(context: Context) -> Response:
+    """Puts a workspace back into service; for super admins."""
+    workspace = context.params["workspace_id"]
+    await context.services.workspaces.set_archived(workspace, False)
+    return Response.text(f"unarchived workspace {workspace}")
+
+
+async def archive(context: Context) -> Response:
+    """Takes the workspace out of service; nothing in it is lost. For its admins."""
+    await context.services.workspaces.set_archived(context.workspace, True)
+    return Response.text(f"archived workspace {context.workspace}")
+
+
+async def get_name(context: Context) -> Response:
+    """The workspace's name, as text."""
+    workspace = context.services.workspaces.find(context.workspace)
+    return Response.text(workspace.name if workspace else "")
+
+
+async def add_user(context: Context) -> Response:
+    """A user of the instance becomes a member: ``{"email", "username"?, "is_admin"?, "operator"?}``; for admins."""
+    fields = Fields(await context.json())
+    email, username = fields.email(), fields.text("username")
+    context.audited_resource = email
+    await context.services.workspaces.add_member(
+        context.workspace,
+        email,
+        parse_username(username) if username else None,
+        bool(fields.flag("is_admin")),
+        bool(fields.flag("operator")),
+        now_ms(),
+    )
+    return Response.text(f"user {email} added to the workspace", 201)
+
+
+def _only_of(context: Context) -> str | None:
+    """Whose workspaces the caller sees: super admins all."""
+    return None if context.principal.is_super_admin else context.principal.email
 
 
 async def edit_storage(context: Context) -> Response:

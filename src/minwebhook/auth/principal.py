@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from minwebhook.auth.scopes import Scopes
+from minwebhook.paths import Paths
 
 #: Who a job shows as its creator when nobody was logged in, and who cancels when nobody is. No user may have this name.
 ANONYMOUS: Final = "anonymous"
@@ -29,6 +30,10 @@ class Principal:
     operator: bool = False
     #: What the token is restricted to; None for a token with all rights of its user.
     scopes: Scopes | None = None
+    #: Paths whose content the user may see and run, and change (auth/rights.py asks); None where an admin may all, and
+    #: outside of workspaces.
+    readable: Paths | None = None
+    writable: Paths | None = None
 
     @property
     def permissioned_as(self) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 
 from minwebhook.auth.principal import Principal
+from minwebhook.auth.rights import Folder, Rights
 from minwebhook.auth.scopes import Scopes
 from minwebhook.auth.tokens import (
     EPHEMERAL_LABEL,
@@ -61,6 +62,7 @@ class AuthStore:
         self._cache: dict[str, _Cached] = {}
         self._workspaces: set[str] = set()
         self._admins: dict[str | None, Principal] = {}
+        self._rights: dict[tuple[str, str], Rights] = {}
 
     async def bootstrap(self, now_ms: int) -> str | None:
         """Create the first workspaces and the user ``admin``; a new admin token, to be shown once, or None.
@@ -128,6 +130,20 @@ class AuthStore:
             self._db.post("UPDATE token SET last_used_at = ? WHERE hash = ?", (now_ms, digest))
         return principal
 
+    def rights(self, workspace_id: str, username: str) -> Rights:
+        """Where a member of this name has rights by folders and groups; kept until somebody changes them."""
+        known = self._rights.get((workspace_id, username))
+        if known is None:
+            groups = self._db.read(
+                "SELECT name FROM usr_group_member WHERE workspace_id = ? AND username = ?", (workspace_id, username)
+            )
+            folders = self._db.read("SELECT * FROM folder WHERE workspace_id = ? ORDER BY name", (workspace_id,))
+            known = Rights.of(username, (row["name"] for row in groups), map(folder_from_row, folders))
+            if len(self._rights) >= MAX_CACHED_TOKENS:
+                self._rights.clear()
+            self._rights[workspace_id, username] = known
+        return known
+
     def _admin(self, workspace_id: str | None) -> Principal:
         """Whom the token from the settings stands for."""
         principal = self._admins.get(workspace_id)
@@ -141,9 +157,10 @@ class AuthStore:
     def principal_of(self, email: str, workspace_id: str | None) -> Principal:
         """A user by e-mail, as :meth:`authenticate` would find them with an unlabelled token; for jobs' own tokens.
 
-        Raises :class:`NotAuthorized`. Not cached: two look-ups by key.
+        A job of a super admin has an admin's rights in its workspace, and none over the instance. Raises
+        :class:`NotAuthorized`. Not cached: two look-ups by key.
         """
-        return self._member(email, workspace_id, is_super_admin=True)
+        return replace(self._member(email, workspace_id, is_super_admin=True), is_super_admin=False)
 
     def workspace_exists(self, workspace_id: str) -> bool:
         """Whether there is such a workspace that is not archived."""
@@ -170,6 +187,7 @@ class AuthStore:
         """Drop all caches; to be called by whoever changes users, members or workspaces."""
         self._cache.clear()
         self._workspaces.clear()
+        self._rights.clear()
 
     def _load(self, digest: str) -> _Cached | None:
         """Read one token into the cache. Unknown ones are not cached: guesses must not push out what is used."""
@@ -215,4 +233,21 @@ class AuthStore:
                 username = email
             else:
                 raise NotAuthorized("Unauthorized")
-        return Principal(email, username, is_admin, is_super_admin, username, workspace_id, None, operator)
+        principal = Principal(email, username, is_admin, is_super_admin, username, workspace_id, None, operator)
+        if workspace_id is None or is_admin:
+            return principal
+        rights = self.rights(workspace_id, username)
+        return replace(principal, readable=rights.readable, writable=rights.writable)
+
+
+def folder_from_row(row: sqlite3.Row) -> Folder:
+    """A row of ``folder``."""
+    return Folder(
+        row["name"],
+        tuple(orjson.loads(row["owners"])),
+        orjson.loads(row["extra_perms"]),
+        row["display_name"],
+        row["summary"],
+        row["created_by"],
+        row["edited_at"],
+    )

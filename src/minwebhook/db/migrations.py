@@ -299,6 +299,39 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_workspace ON audit (workspace_id, id);
 """
 
+#: ``password`` is an argon2id hash; NULL: the user has none, and cannot log in. ``owners`` and ``extra_perms`` are JSON.
+_IDENTITY: Final = """
+ALTER TABLE usr ADD COLUMN password TEXT;
+ALTER TABLE usr ADD COLUMN name TEXT;
+CREATE TABLE folder (
+    workspace_id TEXT NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    display_name TEXT,
+    summary TEXT,
+    owners TEXT NOT NULL,
+    extra_perms TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    edited_at INTEGER NOT NULL,
+    PRIMARY KEY (workspace_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE usr_group (
+    workspace_id TEXT NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    summary TEXT,
+    PRIMARY KEY (workspace_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE usr_group_member (
+    workspace_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    username TEXT NOT NULL,
+    PRIMARY KEY (workspace_id, username, name),
+    FOREIGN KEY (workspace_id, name) REFERENCES usr_group (workspace_id, name) ON DELETE CASCADE,
+    FOREIGN KEY (workspace_id, username) REFERENCES member (workspace_id, username) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX group_members ON usr_group_member (workspace_id, name);
+CREATE INDEX token_of_runnable ON token (workspace_id) WHERE scopes IS NOT NULL;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -313,6 +346,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(10, "packages of scripts", _LOCKS),
     Migration(11, "variables and resources", _VARIABLES),
     Migration(12, "audit log", _AUDIT),
+    Migration(13, "passwords, folders, groups", _IDENTITY),
 )
 
 

@@ -201,6 +201,23 @@ class Within:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnOrWithin:
+    """It is somebody's, or its path is one of some and it is to be seen by those who may see its path."""
+
+    permissioned_as: str
+    paths: Paths
+
+    def holds(self, job: JobRecord) -> bool:
+        """Whether it is so for the job."""
+        return job.permissioned_as == self.permissioned_as or (job.visible_to_owner and self.paths.has(job.path))
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The same in SQL."""
+        test, values = self.paths.sql("job.script_path")
+        return f"(job.permissioned_as = ? OR (job.visible_to_owner AND {test}))", [self.permissioned_as, *values]
+
+
+@dataclass(frozen=True, slots=True)
 class Tagged:
     """It has one of some tags."""
 

@@ -71,11 +71,12 @@ def test_changes_are_told_of_and_what_fails_is_not(client: Client) -> None:
 
 def test_runs_are_told_of_with_who_started_them(client: Client, server: Server) -> None:
     carol = server.user("carol")
-    job_id = carol.submit("u/admin/echo")
+    client.deploy("u/carol/echo", "def main(**arguments): return arguments")
+    job_id = carol.submit("u/carol/echo")
     carol.ended(job_id)
     record = found(client, username="carol", operation="jobs.run.script")
-    assert (record["resource"], record["parameters"]["job_id"]) == ("u/admin/echo", job_id)
-    carol.run("u/admin/echo")
+    assert (record["resource"], record["parameters"]["job_id"]) == ("u/carol/echo", job_id)
+    carol.run("u/carol/echo")
     eventually(lambda: len(listed(client, username="carol")) == 2, "the record of a sync job")
     client.preview("def main(): pass")
     assert found(client, operation="jobs.run.preview")["resource"] is None

@@ -41,6 +41,12 @@ def write_settings(client: Client, path: Path) -> None:
         "JOB": client.submit("u/demo/hello", {"name": "Ada"}, job_id=uuid.UUID(int=7)),
         "WAITING": client.submit("u/demo/retired", scheduled_for="2999-12-31T23:59:59Z"),
     }
+    for name in ("ada", "grace"):
+        assert client.post("/api/users/create", {"email": f"{name}@localhost"}).status == 201
+    assert client.post("/workspaces/add_user", {"email": "ada@localhost"}).status == 201
+    assert client.post("/folders/create", {"name": "team"}).status == 200
+    assert client.post("/groups/create", {"name": "team"}).status == 200
+    assert client.post("/api/workspaces/create", {"id": "lab", "name": "The lab"}).status == 201
     client.deploy("u/demo/fails", "def main(): raise ValueError", retry={})
     names |= {name: client.submit("u/demo/fails") for name in ("DEAD", "DISCARDED", "REPLAYED")}
     for name in ("JOB", "DEAD", "DISCARDED", "REPLAYED"):

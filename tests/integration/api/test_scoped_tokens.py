@@ -219,6 +219,24 @@ def test_a_restricted_token_makes_no_wider_one(client: Client) -> None:
         assert answer.status == 403
 
 
+def test_no_scope_leads_to_all_rights(client: Client) -> None:
+    """By a password, another user or a token in another's name."""
+    manager = token(client, "users:write", "users:read", workspace=None)
+    assert manager.get("/api/users/list_as_super_admin").status == 200
+    for method, path in (
+        ("POST", "/api/users/setpassword"),
+        ("POST", "/api/users/create"),
+        ("POST", "/api/users/update/admin@localhost"),
+        ("POST", "/api/users/set_password_of/admin@localhost"),
+        ("DELETE", "/api/users/delete/admin@localhost"),
+        ("POST", "/api/users/tokens/impersonate"),
+    ):
+        answer = manager.call(
+            method, path, data={"password": "a long password", "impersonate_email": "admin@localhost"}
+        )
+        assert (answer.status, "a restricted token cannot do this" in answer.text) == (403, True), path
+
+
 def test_tokens_of_a_script(client: Client, server: Server) -> None:
     made = token(client, RUN_ECHO, label="webhook-admin-list")
     listed = client.get("/scripts/list_tokens/u/admin/echo").json()

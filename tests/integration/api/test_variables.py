@@ -26,6 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a secret, a resource that holds it, and a script that tells all."""
     with serving(tmp_path_factory.mktemp("server") / "data", "--workers", "2") as (server, client):
         client.deploy("u/admin/echo", ECHO)
+        assert client.post("/folders/create", {"name": "team", "extra_perms": {"g/all": True}}).status == 200
+        client.deploy("f/team/echo", ECHO)
         create(client, "u/admin/secret", SECRET, is_secret=True)
         create(client, "f/team/plain", "plain")
         database = {"host": "db", "password": "$var:u/admin/secret", "more": ["$var:f/team/plain"]}
@@ -137,8 +139,8 @@ def test_others_neither_see_nor_change_what_is_a_users_own(client: Client, alice
     create(alice, "u/alice/mine", "1")
     assert client.get("/variables/get/u/alice/mine").status == 200  # an admin
     answer = alice.get("/variables/get/u/admin/secret")
-    assert (answer.status, SECRET in answer.text) == (401, False)
-    assert alice.get("/variables/get_value/u/admin/secret").status == 401
+    assert (answer.status, SECRET in answer.text) == (404, False)
+    assert alice.get("/variables/get_value/u/admin/secret").status == 404
     assert alice.get("/variables/get/u/admin/none").status == 404
     assert new_resource(client, "u/admin/res", SECRET).status == 201
     for way in ("get", "get_value", "get_value_interpolated"):
@@ -161,16 +163,16 @@ def test_others_neither_see_nor_change_what_is_a_users_own(client: Client, alice
 
 def test_references_have_the_rights_of_the_jobs_user(alice: Client) -> None:
     for value in ("$var:u/admin/secret", "$res:f/team/db"):
-        failed = alice.run("u/admin/echo", {"x": value})
+        failed = alice.run("f/team/echo", {"x": value})
         assert "Not found: variable u/admin/secret not found, in the argument 'x'" in failed.text
         assert SECRET not in failed.text
     assert alice.get("/resources/get_value_interpolated/f/team/db").status == 404
 
 
 def test_results_that_are_kept_are_not_shared_with_those_who_may_not_know(client: Client, alice: Client) -> None:
-    client.deploy("u/admin/kept", ECHO, cache_ttl=600)
-    assert client.run("u/admin/kept", {"x": "$var:u/admin/secret"}).json() == {"x": SECRET}
-    assert SECRET not in alice.run("u/admin/kept", {"x": "$var:u/admin/secret"}).text
+    client.deploy("f/team/kept", ECHO, cache_ttl=600)
+    assert client.run("f/team/kept", {"x": "$var:u/admin/secret"}).json() == {"x": SECRET}
+    assert SECRET not in alice.run("f/team/kept", {"x": "$var:u/admin/secret"}).text
 
 
 # --- resources --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from minwebhook.auth.token_store import TokenStore
 from minwebhook.auth.tokens import EPHEMERAL_LABEL, token_hash
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotAuthorized, NotFound, PermissionDenied
+from minwebhook.paths import Paths
 
 NOW = 1_700_000_000_000
 MINUTE = 60_000
@@ -129,7 +131,10 @@ async def test_members_get_in_and_others_do_not(
 ) -> None:
     token = await tokens.create(alice, NewToken(label="ci"), NOW)
     principal = store.authenticate(token, "demo", NOW)
-    assert principal == Principal("alice@x", "alice", False, False, "label-ci", "demo", token[:10])
+    own = Paths(("u/alice/*", "g/all/*"))
+    assert principal == Principal(
+        "alice@x", "alice", False, False, "label-ci", "demo", token[:10], readable=own, writable=own
+    )
     assert principal.permissioned_as == "u/alice"
     assert is_refused(store, token, "admins")
     assert is_refused(store, token, "nowhere")
@@ -194,8 +199,12 @@ async def test_a_token_is_deleted_even_when_the_caller_goes_away(
 async def test_a_user_is_found_by_email_with_the_rights_of_now(
     store: AuthStore, db: Database, admin: Principal, alice: Principal
 ) -> None:
-    assert store.principal_of("alice@x", "demo") == alice
-    assert store.principal_of(ADMIN_EMAIL, None) == Principal(ADMIN_EMAIL, "admin", True, True, "admin", None, None)
+    own = Paths(("u/alice/*", "g/all/*"))
+    assert store.principal_of("alice@x", "demo") == replace(alice, readable=own, writable=own)
+    # An admin, but not of the instance: jobs have no such rights.
+    assert store.principal_of(ADMIN_EMAIL, "demo") == Principal(
+        ADMIN_EMAIL, "admin", True, False, "admin", "demo", None
+    )
     await db.write("UPDATE usr SET disabled = 1 WHERE email = 'alice@x'")
     for email, workspace in (("alice@x", "demo"), ("alice@x", None), ("nobody@x", "demo")):
         with pytest.raises(NotAuthorized):

@@ -41,11 +41,18 @@ def fill(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = OFF")
     for table in tables(connection):
         columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
-        names = {row[3]: row[4] for row in connection.execute(f"PRAGMA foreign_key_list({table})")}
         for number in range(_ROWS):
-            values = [value(table, names.get(name, name), kind, number) for _, name, kind, *_ in columns]
+            values = [value(table, origin(connection, table, name), kind, number) for _, name, kind, *_ in columns]
             marks = ", ".join("?" * len(values))
             connection.execute(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
+
+
+def origin(connection: sqlite3.Connection, table: str, column: str) -> str:
+    """The column that one refers to in the end."""
+    for row in connection.execute(f"PRAGMA foreign_key_list({table})").fetchall():
+        if row[3] == column:
+            return origin(connection, row[2], row[4])
+    return column
 
 
 def value(table: str, column: str, kind: str, number: int) -> Any:

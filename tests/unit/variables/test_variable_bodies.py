@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.rights import may_read, may_write
 from minwebhook.errors import BadRequest
+from minwebhook.paths import Paths
 from minwebhook.variables.model import (
     NewResource,
     NewResourceType,
@@ -99,7 +100,8 @@ def test_no_reference_is_overlooked(value: Any, ascii_only: bool) -> None:
 
 
 def test_rights_on_paths() -> None:
-    alice = Principal("a@x", "alice", False, False, "alice", "demo", None)
+    own = Paths(("u/alice/*", "f/team/*"))
+    alice = Principal("a@x", "alice", False, False, "alice", "demo", None, readable=own, writable=own)
     admin = Principal("b@x", "bob", True, False, "bob", "demo", None)
     for may in (may_read, may_write):
         assert may(alice, "u/alice/x") and may(alice, "f/team/x") and may(admin, "u/alice/x")

@@ -1,0 +1,76 @@
+"""``/api/auth``: logging in with a password, and out."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from typing import Final
+
+from minwebhook.api.context import Context, find_token
+from minwebhook.api.fields import Fields
+from minwebhook.auth.failures import address_key
+from minwebhook.errors import BadRequest, TooManyRequests
+from minwebhook.http.messages import Response
+from minwebhook.times import now_ms
+
+_COOKIE: Final = "token"
+
+
+async def login(context: Context) -> Response:
+    """Begins a session: 200 and its token as text, which the cookie ``token`` has, too.
+
+    400 for a wrong password as for a user that there is not; 429 after some failures of an account or an address.
+    """
+    fields = Fields(await context.json())
+    email, password = fields.email(), fields.required_text("password")
+    context.audited_resource = email
+    services = context.services
+    by_account, by_address = services.failed_logins
+    address, now_s = address_key(context.request.peer), time.monotonic()
+    wait_s = max(by_account.wait_s(email, now_s), by_address.wait_s(address, now_s))
+    if wait_s:
+        raise TooManyRequests("too many failed log-ins; try again later", retry_after_s=wait_s)
+    # Counted before it is known, so that guesses that come at once do not pass together.
+    by_account.note(email, now_s)
+    by_address.note(address, now_s)
+    if not await services.passwords.matches(services.users.password_hash(email), password):
+        raise BadRequest("Invalid login")
+    by_account.take_back(email)
+    by_address.take_back(address)
+    lasts_s = services.settings.auth.session_ttl_s
+    token = await services.users.begin_session(email, now_ms(), int(lasts_s * 1000))
+    return Response.text(token, headers=(("Set-Cookie", _cookie(context, token, lasts_s)), _NO_STORE))
+
+
+async def logout(context: Context) -> Response:
+    """Ends the session: the token that the request came with stops working. 307 to ``rd``, if it is a path of this server."""
+    token = find_token(context.request)
+    if token is not None:
+        await context.services.users.end_session(token)
+    headers = [("Set-Cookie", _cookie(context, "", 0)), _NO_STORE]
+    target = context.query.get("rd")
+    if (
+        target
+        and target.startswith("/")
+        and target.isprintable()
+        and target.isascii()
+        and target[1:2] not in ("/", "\\")
+    ):
+        return Response(307, headers=(*headers, ("Location", target)))
+    return Response.text("logged out", headers=tuple(headers))
+
+
+async def is_first_time_setup(context: Context) -> Response:
+    """Whether the server has a default password that wants changing: never, there is none."""
+    return Response.json(b"false")
+
+
+_NO_STORE: Final = ("Cache-Control", "no-store")
+
+
+def _cookie(context: Context, value: str, lasts_s: float) -> str:
+    """No script reads it, no page of another site sends it along except by following a link, no plain connection has it."""
+    expires = formatdate(time.time() + lasts_s, usegmt=True) if lasts_s else "Thu, 01 Jan 1970 00:00:00 GMT"
+    is_secure = context.request.scheme == "https" or context.services.settings.server.base_url.startswith("https:")
+    cookie = f"{_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={int(lasts_s)}; Expires={expires}"
+    return cookie + ("; Secure" if is_secure else "")
