@@ -17,6 +17,8 @@ async def run_dependencies(context: Context) -> Response:
     scripts = body.get("raw_scripts") if isinstance(body, dict) else None
     if not (isinstance(scripts, list) and len(scripts) == 1 and isinstance(scripts[0], dict)):
         raise BadRequest("raw_scripts: send a list with one object of raw_code, language and script_path")
+    if (entrypoint := body.get("entrypoint")) is not None:
+        text("entrypoint", entrypoint)  # only flows of several scripts have use for it
     raw = scripts[0]
     path = raw.get("script_path")
     spec = code_lock_spec(

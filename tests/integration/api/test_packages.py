@@ -177,6 +177,7 @@ def test_locks_for_clients(client: Client) -> None:
         {"raw_scripts": []},
         {"raw_scripts": [{"language": "bash"}]},
         {"raw_scripts": [{"raw_code": "", "language": "x"}]},
+        {"raw_scripts": [{"raw_code": "", "language": "bash"}], "entrypoint": 1},
         [],
     )
     for wrong in wrongs:
