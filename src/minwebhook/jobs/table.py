@@ -326,21 +326,22 @@ class JobTable:
             self._aside -= 1
             self._free_slots -= 1
 
-    def _free_slot(self, job: Job) -> None:
+    def _free_slot(self, job: Job, now: int) -> None:
+        """A job does not run any more; a dispatch follows."""
         self.running_count -= 1
         self._free_slots += 1
-        now = self._clock()
         self._queue.end(job, now)
         self._pressure.ended(now)
-        if self.queued_count:
-            self._dispatch(now)
 
     def finish(self, job: Job, outcome: Outcome, duration_ms: int) -> None:
         """The job has ended; everyone who waits is told. Closes its log."""
         was_running = job.state is JobState.RUNNING
         job.state = next_state(job.state, ENDING_EVENT[outcome.state])
         if was_running:
-            self._free_slot(job)
+            now = self._clock()
+            self._free_slot(job, now)
+            if self.queued_count:
+                self._dispatch(now)
         else:
             self.queued_count -= 1
             self._pressure.leave(job.spec)
@@ -391,9 +392,10 @@ class JobTable:
             self._store.note_attempt(job)
         else:
             job.turn = trio.Event()
-        self._free_slot(job)
+        now = self._clock()
+        self._free_slot(job, now)
         self._pressure.enter_anyway(job.spec)
-        self._enqueue(job, self._clock())
+        self._enqueue(job, now)  # before the others start: it may go first
         self.watchers.tell(job.id)
         self._tell_if_nothing_runs()
 

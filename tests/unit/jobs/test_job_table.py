@@ -326,7 +326,7 @@ class TableMachine(RuleBasedStateMachine):
         assert not list(self.table.live("other"))
 
 
-TableMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TableMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestTable = TableMachine.TestCase
 
 
@@ -591,3 +591,12 @@ def test_the_queue_skips_what_was_cancelled_and_forgets_it() -> None:
     assert queue.pop(25) is None
     assert queue.pop(30) is jobs[3]
     assert queue.next_due_ms() == math.inf
+
+
+async def test_a_job_that_is_tried_again_goes_before_those_of_lower_priority() -> None:
+    table = make_table(MemoryStore(), slots=1)
+    urgent = await table.submit(spec(9))
+    usual = await table.submit(spec(0))
+    assert await table.take() is urgent
+    table.retry(urgent, 0)
+    assert (urgent.state, usual.state) == (JobState.RUNNING, JobState.QUEUED)
