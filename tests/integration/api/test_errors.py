@@ -105,8 +105,8 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
         refused = liar.call(route.method, path, body, fields)
         if route.endpoint.access is Access.PUBLIC:
             public.add(route.pattern)
-            # Signed addresses are their own credential; a token counts for nothing there.
-            expected = 403 if "s3_proxy" in path else 200
+            # Signed addresses are their own credential, and so is a password; a token counts for nothing there.
+            expected = 403 if "s3_proxy" in path else 400 if path == "/api/auth/login" else 200
             assert (answer.status, refused.status) == (expected, expected)
             continue
         assert refused.status == 401, (route.method, path)
@@ -122,7 +122,9 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
             assert answer.status == 401, (route.method, path)
     documents = {"/api/openapi.json", "/api/openapi.yaml"}
     signed = {"/api/w/{workspace}/s3_proxy/{storage}/{key...}"}
-    assert public == {"/api/version", "/api/health/status", "/readyz", "/api/jobs/db_clock"} | documents | signed
+    browsers = {"/api/auth/login", "/api/auth/is_first_time_setup"}
+    health = {"/api/version", "/api/health/status", "/readyz", "/api/jobs/db_clock"}
+    assert public == health | browsers | documents | signed
     assert optional == {
         "get/{id}",
         "get_args/{id}",
