@@ -282,7 +282,7 @@ class AuthSettings:
         0, "Days after which a new token ends at the latest, whatever it asks for; 0 = tokens may last for ever.", low=0
     )
     session_ttl_s: float = _setting(
-        259_200.0, "Seconds for which a browser stays logged in.", low=1, alias="MAX_SESSION_VALIDITY_SECONDS"
+        259_200.0, "Seconds for which a browser stays logged in.", low=60, alias="MAX_SESSION_VALIDITY_SECONDS"
     )
     failed_logins_per_account: int = _setting(
         5,

@@ -38,7 +38,7 @@ def test_every_setting_has_a_flag(name: str) -> None:
         settings = settings_from(parsed(info.flag if not info.default else "--no-" + name.replace("_", "-")))
         assert getattr(getattr(settings, info.topic), name) is not info.default
         return
-    text = text or {int: "2000000000", float: "7.5", str: "some/text", tuple: "some"}[info.type]
+    text = text or {int: "2000000000", float: str(max(7.5, info.low or 0)), str: "some/text", tuple: "some"}[info.type]
     partner = ["--tls-key", "x"] if name == "tls_cert" else ["--tls-cert", "x"] if name == "tls_key" else []
     settings = settings_from(parsed(info.flag, text, *partner))
     assert settings.origins[name] == f"flag {info.flag}"
