@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-streams bench-uploads bench-overload bench-setup bench-contract clean
+.PHONY: demo test check format bench bench-streams bench-uploads bench-overload bench-setup bench-contract bench-authorization clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,6 +47,9 @@ bench-overload: $(STAMP)  ## too much of everything: intake, floods, a full queu
 
 bench-contract: $(STAMP)  ## what arguments and answers cost, without sockets and jobs
 	$(BIN)/python -m pytest bench/contract.py --benchmark-columns=min,median,iqr,ops --benchmark-sort=name $(ARGS)
+
+bench-authorization: $(STAMP)  ## what it costs to find out who calls, and what they may
+	$(BIN)/python -m pytest bench/authorization.py --benchmark-columns=min,median,iqr,ops --benchmark-sort=name $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.peers bench/results

@@ -35,7 +35,7 @@ from minwebhook.api.health import probe_handler
 from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
 from minwebhook.audit.log import AuditLog
-from minwebhook.auth.failures import FailureLimit
+from minwebhook.auth.failures import FailedTokens, FailureLimit
 from minwebhook.auth.folders import FolderStore, GroupStore
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.passwords import Passwords
@@ -293,6 +293,9 @@ class _Program:
             failed_logins=(
                 FailureLimit(self._settings.auth.failed_logins_per_account),
                 FailureLimit(self._settings.auth.failed_logins_per_address),
+            ),
+            failed_tokens=FailedTokens(
+                self._settings.auth.failed_tokens_per_address, self._settings.auth.failed_tokens_per_prefix
             ),
             job_tokens=self._job_tokens,
             scripts=self._scripts,

@@ -296,6 +296,16 @@ class AuthSettings:
         low=0,
         alias="LOGIN_RATE_LIMIT_PER_IP",
     )
+    failed_tokens_per_address: int = _setting(
+        300,
+        "Tokens from one address that do not work, in a minute; then 429 until it is over, but for tokens in use; 0 = no limit.",
+        low=0,
+    )
+    failed_tokens_per_prefix: int = _setting(
+        60,
+        "Tokens of one beginning that do not work, in a minute; then 429 until it is over, but for tokens in use; 0 = no limit.",
+        low=0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ never looks at the raw path.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from minwebhook.api.endpoint import Access, Endpoint, Resource, Role
 from minwebhook.api.permissions import check_path, check_role, check_scopes
 from minwebhook.audit.log import AuditLog
 from minwebhook.audit.record import EXECUTED, Event
-from minwebhook.auth.failures import FailureLimit
+from minwebhook.auth.failures import FailedTokens, FailureLimit
 from minwebhook.auth.folders import FolderStore, GroupStore
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.passwords import Passwords
@@ -32,6 +33,7 @@ from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound,
 from minwebhook.http.codecs import decode_json, prefers_cbor
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request
+from minwebhook.http.origin import is_cross_site, may_use_cookie
 from minwebhook.http.routing import Route
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.health import Health
@@ -66,6 +68,7 @@ class Services:
     passwords: Passwords
     #: By account and by address.
     failed_logins: tuple[FailureLimit, FailureLimit]
+    failed_tokens: FailedTokens
     job_tokens: JobTokens
     scripts: ScriptStore
     jobs: JobTable
@@ -224,7 +227,9 @@ def authorize(endpoint: Endpoint, request: Request, params: Params, services: Se
     token = None if endpoint.access is Access.PUBLIC else find_token(request)
     principal: Principal | None = None
     if token is not None:
-        principal = _principal(token, endpoint, workspace, services)
+        if endpoint.action != "read" and request.headers.get("cookie") is not None:
+            _check_origin(endpoint, request, services.settings.server.base_url)
+        principal = _principal(token, endpoint, request, workspace, services)
         if principal.scopes is not None:
             check_scopes(principal, endpoint)
         if endpoint.role is not Role.MEMBER:
@@ -238,7 +243,20 @@ def authorize(endpoint: Endpoint, request: Request, params: Params, services: Se
     return principal
 
 
-def _principal(token: str, endpoint: Endpoint, workspace: str | None, services: Services) -> Principal:
+def _check_origin(endpoint: Endpoint, request: Request, base_url: str) -> None:
+    """No page of another site runs or changes anything with the cookie of a browser. Raises :class:`PermissionDenied`.
+
+    Runs by POST are let through, as upstream does: browsers do not send our cookie along with those (``SameSite=Lax``).
+    """
+    if (endpoint.action == "run" and request.method == "POST") or not is_by_cookie(request):
+        return
+    if is_cross_site(request, base_url) or not may_use_cookie(request, base_url):
+        raise PermissionDenied("a page of another site cannot use the cookie for this; send a token of its own")
+
+
+def _principal(
+    token: str, endpoint: Endpoint, request: Request, workspace: str | None, services: Services
+) -> Principal:
     """Whom a token stands for. Raises :class:`NotAuthorized`, also where one is optional: a wrong one is never ignored."""
     identity = services.job_tokens.find(token)
     if identity is not None:
@@ -247,7 +265,14 @@ def _principal(token: str, endpoint: Endpoint, workspace: str | None, services: 
         if endpoint.domain == "users" and endpoint.action == "write":
             raise PermissionDenied("the token of a job cannot make or delete tokens: it would outlive its job")
         return services.auth.principal_of(identity.email, workspace)
-    return services.auth.authenticate(token, workspace, now_ms())
+    guesses = services.failed_tokens
+    if guesses.is_watching and not services.auth.knows(token):
+        guesses.check(request.peer, token, time.monotonic())
+    try:
+        return services.auth.authenticate(token, workspace, now_ms())
+    except NotAuthorized:
+        guesses.note(request.peer, token, time.monotonic())
+        raise
 
 
 def find_token(request: Request) -> str | None:

@@ -227,7 +227,7 @@ def _errors(route: Route[Endpoint], operation: Operation) -> set[int]:
     """The errors that a call may get once HTTP is right."""
     if route.endpoint.access is Access.PUBLIC:
         return set(operation.errors)
-    statuses = {400, 401, 403, 503, *operation.errors}
+    statuses = {400, 401, 403, 429, 503, *operation.errors}
     if "{workspace}" in route.pattern:
         statuses.add(404)
     if _body(route, operation) is not None:

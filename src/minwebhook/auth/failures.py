@@ -7,6 +7,9 @@ import math
 from collections import OrderedDict
 from typing import Final
 
+from minwebhook.auth.tokens import token_prefix
+from minwebhook.errors import TooManyRequests
+
 WINDOW_S: Final = 60.0
 #: Keys kept; the ones that failed first go first.
 MAX_KEYS: Final = 10_000
@@ -48,6 +51,32 @@ class FailureLimit:
 
     def __len__(self) -> int:
         return len(self._seen)
+
+
+class FailedTokens:
+    """Tokens that were refused, by address and by their public beginning. Tokens that are in use are never asked about."""
+
+    def __init__(self, per_address: int, per_prefix: int) -> None:
+        self._by_address = FailureLimit(per_address)
+        self._by_prefix = FailureLimit(per_prefix)
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether there was any failure that still counts, or did lately."""
+        return len(self._by_address) > 0 or len(self._by_prefix) > 0
+
+    def check(self, peer: str, token: str, now_s: float) -> None:
+        """Raises :class:`TooManyRequests` if the caller, or whoever guesses at this token, has to wait."""
+        wait_s = max(
+            self._by_address.wait_s(address_key(peer), now_s), self._by_prefix.wait_s(token_prefix(token), now_s)
+        )
+        if wait_s:
+            raise TooManyRequests("too many tokens that do not work; try again later", retry_after_s=wait_s)
+
+    def note(self, peer: str, token: str, now_s: float) -> None:
+        """One more."""
+        self._by_address.note(address_key(peer), now_s)
+        self._by_prefix.note(token_prefix(token), now_s)
 
 
 def address_key(peer: str) -> str:

@@ -130,6 +130,11 @@ class AuthStore:
             self._db.post("UPDATE token SET last_used_at = ? WHERE hash = ?", (now_ms, digest))
         return principal
 
+    def knows(self, token: str) -> bool:
+        """Whether the token has been found lately: it is nobody's guess."""
+        digest = token_hash(token)
+        return digest in self._cache or (self._admin_hash is not None and same_hash(digest, self._admin_hash))
+
     def rights(self, workspace_id: str, username: str) -> Rights:
         """Where a member of this name has rights by folders and groups; kept until somebody changes them."""
         known = self._rights.get((workspace_id, username))

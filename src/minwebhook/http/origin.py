@@ -43,6 +43,34 @@ def may_use_cookie(request: Request, base_url: str = "") -> bool:
     return (host, port) == named and scheme in ("https", request.scheme)
 
 
+def is_cross_site(request: Request, base_url: str = "") -> bool:
+    """Whether a page of another site made the request, as far as its browser says.
+
+    ``Sec-Fetch-Site`` says it; browsers without it send a ``Referer``, whose host is then none of those that this server
+    has: that of ``Host``, of ``X-Forwarded-Host`` (which no page can set) or of the setting ``base_url``. Who sends neither
+    is no browser, or was told to keep silent.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "cross-site"
+    referer = request.headers.get("referer")
+    if not referer:
+        return False
+    forwarded = (request.headers.get("x-forwarded-host") or "").partition(",")[0].strip()
+    own = {_host_of(request.headers.get("host") or ""), _host_of(forwarded), _host_of_url(base_url)} - {None}
+    return _host_of_url(referer) not in own
+
+
+def _host_of_url(url: str) -> str | None:
+    match = _BASE_URL.fullmatch(url.lower())
+    return None if match is None else _host_of(match[1].partition("//")[2].rpartition("@")[2])
+
+
+def _host_of(authority: str) -> str | None:
+    match = _AUTHORITY.fullmatch(authority.lower())
+    return None if match is None else match[1]
+
+
 def _parse(origin: str) -> _Origin | None:
     """None for ``null``, for other schemes, and for what is no origin."""
     match = _ORIGIN.fullmatch(origin.lower())

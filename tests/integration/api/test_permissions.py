@@ -106,6 +106,10 @@ MAY: dict[str, int] = {
 LAST = {"/api/auth/logout", f"{W}/users/leave", f"{W}/workspaces/archive"}
 
 
+#: Most calls here are refused.
+NO_LIMITS = ("--failed-tokens-per-address", "0", "--failed-tokens-per-prefix", "0")
+
+
 @dataclass
 class Scene:
     """A server with one of each kind of caller."""
@@ -142,7 +146,7 @@ def token(client: Client, **asked: Any) -> Client:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with serving(tmp_path_factory.mktemp("permissions") / "data", "--workers", "2") as (server, admin):
+    with serving(tmp_path_factory.mktemp("permissions") / "data", "--workers", "2", *NO_LIMITS) as (server, admin):
         owner, other = member(admin, "dev"), member(admin, "other")
         operator, boss = member(admin, "op", operator=True), member(admin, "boss", is_admin=True)
         assert owner.post("/folders/create", {"name": "team", "extra_perms": {"u/op": False}}).status == 200

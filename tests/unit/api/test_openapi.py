@@ -99,8 +99,8 @@ def test_what_a_route_says_of_itself_is_in_the_document() -> None:
     assert post["parameters"] == [{"$ref": "#/components/parameters/loud"}]
     assert "requestBody" not in get
     assert post["requestBody"] == {"description": "Any.", "required": False, "content": {"*/*": {"schema": {}}}}
-    assert list(get["responses"]) == ["201", "400", "401", "403", "404", "503"]
-    assert list(post["responses"]) == ["201", "400", "401", "403", "413", "415", "503"]
+    assert list(get["responses"]) == ["201", "400", "401", "403", "404", "429", "503"]
+    assert list(post["responses"]) == ["201", "400", "401", "403", "413", "415", "429", "503"]
     assert "security" not in get
     assert shown["info"]["version"] == "1.2.3"
 
@@ -121,7 +121,7 @@ def test_where_a_token_is_optional_none_is_one_of_the_choices() -> None:
 def test_a_script_may_answer_with_any_status_and_type() -> None:
     operation = Operation({200: Answer("The result.", {"application/json": {}})}, script_answers=True)
     answers = document_of(("GET", "/api/x"), operation=operation)["paths"]["/api/x"]["get"]["responses"]
-    assert list(answers) == ["200", "400", "401", "403", "500", "503", "default"]
+    assert list(answers) == ["200", "400", "401", "403", "429", "500", "503", "default"]
     assert all("*/*" in answer["content"] for status, answer in answers.items() if status != "200")
 
 
