@@ -65,6 +65,7 @@ from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
 from minwebhook.jobs.table import JobTable
 from minwebhook.observability.figures import Tally, TrafficFigures
+from minwebhook.observability.redaction import hide
 from minwebhook.packages.sets import PackageSets
 from minwebhook.packages.uv import Interpreter
 from minwebhook.reload import Reload
@@ -129,6 +130,8 @@ async def run(
 
     ``read_settings`` reads the settings again, for SIGHUP.
     """
+    hook_secrets = load_hook_secrets(settings.server.hook_secrets)
+    hide([*settings.secrets_in_use(), *(secret.decode("utf-8", "replace") for secret in hook_secrets.values())])
     data = _prepare_data_directory(Path(settings.server.data))
     refuse_half_restored(data)
     # Before anything is made that would be left behind by an address that cannot be had. Early clients wait.

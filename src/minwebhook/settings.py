@@ -16,7 +16,8 @@ import dataclasses
 import math
 import os
 import tomllib
-from collections.abc import Mapping, MutableMapping
+import urllib.parse
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -363,6 +364,15 @@ class Settings:
     storage: StorageSettings = StorageSettings()
     secrets: SecretSettings = SecretSettings()
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def secrets_in_use(self) -> Iterator[str]:
+        """The values of secret settings, and credentials in them: what nothing that is recorded may hold."""
+        for info in CATALOGUE.values():
+            if info.secret:
+                value = getattr(getattr(self, info.topic), info.name)
+                for text in value if isinstance(value, tuple) else (value,):
+                    yield text
+                    yield from urllib.parse.unquote(urllib.parse.urlsplit(text).netloc.rpartition("@")[0]).split(":")
 
     @property
     def worker_count(self) -> int:

@@ -9,6 +9,7 @@ from minwebhook.api.endpoint import Endpoint
 from minwebhook.audit.record import Event
 from minwebhook.auth.principal import ANONYMOUS
 from minwebhook.http.messages import Response
+from minwebhook.observability.redaction import redact
 from minwebhook.times import now_ms
 
 _FAILED = 400
@@ -29,7 +30,7 @@ async def call_audited(context: Context, endpoint: Endpoint) -> Response:
             action_kind,
             ANONYMOUS if context.caller is None else context.caller.username,
             context.params.get("workspace"),
-            context.audited_resource or _resource_of(context),
+            _redacted(context.audited_resource or _resource_of(context)),
             now_ms(),
             context.audited_parameters(),
         )
@@ -40,6 +41,10 @@ async def call_audited(context: Context, endpoint: Endpoint) -> Response:
         if not companion.is_done and response.status < _FAILED:
             await context.services.db.transact(lambda connection: None)
     return response
+
+
+def _redacted(resource: str | None) -> str | None:
+    return None if resource is None else redact(resource)
 
 
 def _resource_of(context: Context) -> str | None:

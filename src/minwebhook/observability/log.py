@@ -1,30 +1,21 @@
 """The log: one JSON object a line on stderr, with the ids of request and job; never a token.
 
-``logging`` stays the interface; :func:`configure` installs the formatter and :func:`redact` runs over every line.
+``logging`` stays the interface; :func:`configure` installs the formatter, and ``redaction.py`` runs over every line.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
-#: Credentials as they appear in targets and fields. What is secret is decided here, for every output.
-_SECRETS: Final = re.compile(
-    r"""(?P<query>[?&](?:token|view_token|payload|secret)=)[^\s&"]+|(?P<field>\bBearer\s+|\btoken=)[^\s&"';,]+""",
-    re.IGNORECASE,
-)
+from minwebhook.observability.redaction import redact
+
 _FIELDS: Final = ("request_id", "job_id", "method", "path", "status", "duration_ms", "peer", "workspace")
-
-
-def redact(text: str) -> str:
-    """``text`` without credentials: the values of ``token=``, ``view_token=``, ``payload=``, ``secret=`` and of Bearer fields."""
-    return _SECRETS.sub(lambda match: f"{match['query'] or match['field']}[hidden]", text)
 
 
 class JsonFormatter(logging.Formatter):

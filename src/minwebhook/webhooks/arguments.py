@@ -26,6 +26,7 @@ from minwebhook.child import values
 from minwebhook.errors import BadRequest, UnsupportedMediaType
 from minwebhook.http.codecs import CBOR, FORM, decode_cbor, decode_json, decode_text, json_text, with_members
 from minwebhook.http.messages import Headers
+from minwebhook.observability.redaction import kept_header, kept_query
 from minwebhook.webhooks.query import BodyOptions, Query
 
 _NO_ARGUMENTS: Final = b"{}"
@@ -260,16 +261,17 @@ def _lay_out(
         text, value, mask = _as_member(body)
     extra: dict[str, bytes] = {}
     if layout is Layout.SPREAD:
-        extra = {name: orjson.dumps(header) for name, header in headers.items()}
-        extra |= {name: json_text(parameter) for name, parameter in query.last_values().items()}
+        extra = {name: orjson.dumps(kept_header(name, header)) for name, header in headers.items()}
+        extra |= {name: json_text(parameter) for name, parameter in kept_query(query.last_values()).items()}
         extra["wm_trigger"] = b'{"kind":"webhook"}'
     for name in options.include_header + include_headers:
         header = headers.get(name.lower())
         if header is not None:
+            header = kept_header(name.lower(), header)
             extra[name.lower().replace("-", "_")] = orjson.dumps(header if _is_visible_ascii(header) else "")
     for name in options.include_query:
         parameter = query.get(name)
-        if parameter is not None:
+        if parameter is not None and kept_query({name: parameter}):
             extra[name] = json_text(parameter)
     if body.raw_string is not None:
         extra["raw_string"] = body.raw_string
@@ -289,8 +291,8 @@ def _event(body: _Body, headers: Headers, query: Query) -> Arguments:
     text = b'{"event":{"kind":"webhook","body":%b,"raw_string":%b,"headers":%b,"query":%b}}' % (
         body.text,
         b"null" if body.raw_string is None else body.raw_string,
-        json_text(dict(headers.items())),
-        json_text(query.last_values()),
+        json_text({name: kept_header(name, header) for name, header in headers.items()}),
+        json_text(kept_query(query.last_values())),
     )
     mask = {} if body.mask is None else {"body": body.mask}
     if body.is_raw_binary:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minwebhook.observability.log import JsonFormatter, redact
+from minwebhook.observability.log import JsonFormatter
+from minwebhook.observability.redaction import HIDDEN, hide, kept_header, kept_query, redact
 
 SECRET = "aB3xY9"
 
@@ -29,6 +30,12 @@ SECRET = "aB3xY9"
         (f"authorization: bearer   {SECRET} rest", "authorization: bearer   [hidden] rest"),
         (f"Cookie: a=b; token={SECRET}; c=d", "Cookie: a=b; token=[hidden]; c=d"),
         (f"'token={SECRET}'", "'token=[hidden]'"),
+        (f"https://user:{SECRET}@example.org/simple", "https://[hidden]@example.org/simple"),
+        ("Basic dXNlcjpwYXNz and Basic usage", "Basic [hidden] and Basic usage"),
+        (f'{{"secretKey": "{SECRET}", "a": "b"}}', '{"secretKey": "[hidden]", "a": "b"}'),
+        (f'{{"password":"x\\"{SECRET}"}}', '{"password":"[hidden]"}'),
+        (f"the token mwj_{SECRET} and the key mwk_{SECRET}-_", "the token mwj_[hidden] and the key mwk_[hidden]"),
+        (f"/x?api_key={SECRET}&client_secret={SECRET}", "/x?api_key=[hidden]&client_secret=[hidden]"),
         ("nothing secret: tokens, Bearers", "nothing secret: tokens, Bearers"),
         ("/jobs?my_token_count=7", "/jobs?my_token_count=7"),
         ("", ""),
@@ -36,6 +43,23 @@ SECRET = "aB3xY9"
 )
 def test_credentials_are_hidden(text: str, expected: str) -> None:
     assert redact(text) == expected
+
+
+def test_values_of_settings_are_hidden_wherever_they_are() -> None:
+    hide(["open sesame", "open sesame 2", "short"])
+    try:
+        assert redact("it is open sesame 2, not open sesame or short") == f"it is {HIDDEN}, not {HIDDEN} or short"
+    finally:
+        hide([])
+    assert redact("open sesame") == "open sesame"
+
+
+def test_what_is_kept_of_a_request_has_no_token() -> None:
+    assert kept_header("authorization", f"Bearer {SECRET}") == f"Bearer {HIDDEN}"
+    assert kept_header("authorization", "Signature abc") == "Signature abc"
+    assert kept_header("cookie", f"a=b; token={SECRET}; mytoken=c") == f"a=b; token={HIDDEN}; mytoken=c"
+    assert kept_header("x-gitlab-token", SECRET) == SECRET  # a script may check it
+    assert kept_query({"token": SECRET, "a": "b"}) == {"a": "b"}
 
 
 # With a digit in front, so that it is no part of the text around it.

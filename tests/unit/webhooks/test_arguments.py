@@ -98,7 +98,7 @@ def test_post(content_type: str | None, body: bytes, query: str, expected: Any) 
         ("include_query=a,b&a=1&a=2", {"a": "2"}),
         ("include_query=A&a=1", {}),
         ("include_query=include_query", {"include_query": "include_query"}),
-        ("include_query=token&token=t", {"token": "t"}),
+        ("include_query=token&token=t", {}),
         ("include_query=a&a=%C3%A9+%2B", {"a": "é +"}),
         ("include_query=a&a=", {"a": ""}),
         ("include_query=x_sign&x_sign=q&include_header=X-Sign", {"x_sign": "q"}),
@@ -476,7 +476,7 @@ def test_what_a_preprocessor_wants(parameters: tuple[str, ...] | None, layout: L
 
 
 HEADERS = [("content-type", JSON), ("x-sign", "1"), ("x-sign", "2"), ("authorization", "Bearer t")]
-SHOWN = {"content-type": JSON, "x-sign": "2", "authorization": "Bearer t"}
+SHOWN = {"content-type": JSON, "x-sign": "2", "authorization": "Bearer [hidden]"}
 
 
 @pytest.mark.parametrize(
@@ -491,7 +491,8 @@ SHOWN = {"content-type": JSON, "x-sign": "2", "authorization": "Bearer t"}
 def test_the_event_is_the_whole_request(body: bytes, query: str, shown: Any, raw_string: Any) -> None:
     made = plain(post_arguments(Headers(HEADERS), body, Query(query), layout=Layout.EVENT, include_headers=("x-sign",)))
     event = {"kind": "webhook", "body": shown, "raw_string": raw_string, "headers": SHOWN}
-    assert made == {"event": {**event, "query": Query(query).last_values()}}
+    kept = {name: value for name, value in Query(query).last_values().items() if name != "token"}
+    assert made == {"event": {**event, "query": kept}}
 
 
 def test_the_event_of_other_bodies() -> None:
