@@ -35,6 +35,7 @@ from minwebhook.api.health import probe_handler
 from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
 from minwebhook.audit.log import AuditLog
+from minwebhook.auth.expiry import TokenExpiry
 from minwebhook.auth.failures import FailedTokens, FailureLimit
 from minwebhook.auth.folders import FolderStore, GroupStore
 from minwebhook.auth.job_tokens import JobTokens
@@ -64,6 +65,8 @@ from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
 from minwebhook.jobs.table import JobTable
+from minwebhook.mail.outbox import Outbox
+from minwebhook.mail.smtp import Delivery
 from minwebhook.observability.figures import Tally, TrafficFigures
 from minwebhook.observability.redaction import hide
 from minwebhook.packages.sets import PackageSets
@@ -261,7 +264,13 @@ class _Program:
             services.start_soon(self._jobs.run_turns)
             services.start_soon(self._retention.run)
             services.start_soon(Expiry(self._database, self._settings.jobs).run)
-            services.start_soon(self._delete_expired_tokens)
+            services.start_soon(self._delete_expired_variables)
+            outbox = Outbox(self._database, Delivery(self._settings.mail))
+            has_mail = bool(self._settings.mail.smtp_host)
+            if has_mail:
+                services.start_soon(outbox.run)
+            expiry = TokenExpiry(self._database, sends_mail=has_mail, on_deleted=self._auth.evict, on_mail=outbox.wake)
+            services.start_soon(expiry.run)
             services.start_soon(self._sync_waits.run)
             services.start_soon(self._heartbeats.run)
             left = self._upload_journal.unsettled()  # before the first request can add to it
@@ -398,13 +407,13 @@ class _Program:
                 logger.warning("the storages could not be swept: %s", error.detail)
             await trio.sleep(_SWEEP_EVERY_S)
 
-    async def _delete_expired_tokens(self) -> None:
-        """They are refused from the moment on; this is about their rows."""
+    async def _delete_expired_variables(self) -> None:
+        """They are gone from the moment on; this is about their rows."""
         while True:
             try:
-                await self._tokens.delete_expired(now_ms())
+                await self._variables.delete_expired(now_ms())
             except ApiError as error:
-                logger.warning("expired tokens could not be deleted: %s", error.detail)
+                logger.warning("expired variables could not be deleted: %s", error.detail)
             await trio.sleep(_SWEEP_EVERY_S)
 
     async def _listen_for_signals(self, everything: trio.CancelScope) -> None:

@@ -322,6 +322,24 @@ class SecretSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MailSettings:
+    """The mail server that takes mails to users."""
+
+    smtp_host: str = _setting("", "Mail server for mails to users; empty = none are sent.", alias="SMTP_HOST")
+    smtp_port: int = _setting(587, "Port of the mail server.", low=1, alias="SMTP_PORT")
+    smtp_tls: str = _setting(
+        "starttls",
+        "Encryption to the mail server: by STARTTLS, which it must offer, from the start, or not at all.",
+        choices=("starttls", "implicit", "none"),
+    )
+    smtp_username: str = _setting("", "User name at the mail server; empty = no login.", alias="SMTP_USERNAME")
+    smtp_password: str = _setting("", "Password at the mail server.", secret=True, flag=False, alias="SMTP_PASSWORD")
+    smtp_from: str = _setting("minwebhook@localhost", "Sender of mails.", alias="SMTP_FROM")
+    smtp_ca: str = _setting("", "PEM file of certificates to trust in the mail server instead of the system's.")
+    smtp_timeout_s: float = _setting(30.0, "Seconds that the mail server may take for each answer.", low=0.1)
+
+
+@dataclass(frozen=True, slots=True)
 class StorageSettings:
     """Where objects of workspaces are, unless a workspace has a configuration of its own."""
 
@@ -363,6 +381,7 @@ class Settings:
     auth: AuthSettings = AuthSettings()
     storage: StorageSettings = StorageSettings()
     secrets: SecretSettings = SecretSettings()
+    mail: MailSettings = MailSettings()
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def secrets_in_use(self) -> Iterator[str]:
@@ -445,6 +464,7 @@ _TOPICS: Final = {
     "auth": AuthSettings,
     "storage": StorageSettings,
     "secrets": SecretSettings,
+    "mail": MailSettings,
 }
 
 

@@ -185,10 +185,6 @@ class TokenStore:
         """Delete every token of the caller with this prefix; how many. They stop working at once."""
         return await self._delete("email = ? AND prefix = ?", (principal.email, prefix))
 
-    async def delete_expired(self, now_ms: int) -> int:
-        """Delete every token whose time is over; how many."""
-        return await self._delete("expiration <= ?", (now_ms,))
-
     async def _delete(self, where: str, params: Iterable[Any]) -> int:
         def work(connection: sqlite3.Connection) -> int:
             rows = connection.execute(f"DELETE FROM token WHERE {where} RETURNING hash", tuple(params)).fetchall()

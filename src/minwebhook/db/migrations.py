@@ -332,6 +332,21 @@ CREATE INDEX group_members ON usr_group_member (workspace_id, name);
 CREATE INDEX token_of_runnable ON token (workspace_id) WHERE scopes IS NOT NULL;
 """
 
+_MAIL: Final = """
+-- Mails until a mail server has taken them, and when the owner of a token was told that its time is nearly over.
+CREATE TABLE mail (
+    id INTEGER PRIMARY KEY NOT NULL,
+    recipient TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    body TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    next_attempt_at INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX mail_by_attempt ON mail (next_attempt_at);
+ALTER TABLE token ADD COLUMN warned_at INTEGER;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -347,6 +362,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(11, "variables and resources", _VARIABLES),
     Migration(12, "audit log", _AUDIT),
     Migration(13, "passwords, folders, groups", _IDENTITY),
+    Migration(14, "mails", _MAIL),
 )
 
 

@@ -11,6 +11,7 @@ import trio
 
 from minwebhook.auth import store as module
 from minwebhook.auth import token_store
+from minwebhook.auth.expiry import TokenExpiry
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.requests import NewToken
 from minwebhook.auth.store import ADMIN_EMAIL, AuthStore
@@ -214,7 +215,8 @@ async def test_a_user_is_found_by_email_with_the_rights_of_now(
 async def test_expired_tokens_are_swept(store: AuthStore, tokens: TokenStore, db: Database, admin: Principal) -> None:
     await tokens.create(admin, NewToken(expiration_ms=NOW), NOW)
     kept = await tokens.create(admin, NewToken(expiration_ms=NOW + 1), NOW)
-    assert await tokens.delete_expired(NOW) == 1
+    expiry = TokenExpiry(db, sends_mail=False, on_deleted=store.evict, on_mail=lambda: None)
+    assert await expiry.look(NOW) == (1, 1)
     assert db.read("SELECT 1 FROM token WHERE hash = ?", (token_hash(kept),))
 
 
