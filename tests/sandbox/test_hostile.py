@@ -67,15 +67,16 @@ def bounded(server: Server) -> Any:
 @pytest.mark.parametrize(
     ("name", "ending", "check"),
     [
-        (unique("return"), "return 'answer'", lambda value: value == "answer"),
-        (unique("raise"), "raise ValueError('x')", lambda value: value["error"]["name"] == "ValueError"),
-        (unique("exit"), "os._exit(5)", lambda value: value["error"]["exit_code"] == 5),
-        (unique("segv"), "ctypes.string_at(0)", lambda value: value["error"]["signal"] == 11),
+        ("return", "return 'answer'", lambda value: value == "answer"),
+        ("raise", "raise ValueError('x')", lambda value: value["error"]["name"] == "ValueError"),
+        ("exit", "os._exit(5)", lambda value: value["error"]["exit_code"] == 5),
+        ("segv", "ctypes.string_at(0)", lambda value: value["error"]["signal"] == 11),
         # The others keep the socket open: only the timeout ends them.
-        (unique("close"), "os.close(3); time.sleep(60)", lambda value: "timeout" in value["error"]["message"]),
+        ("close", "os.close(3); time.sleep(60)", lambda value: "timeout" in value["error"]["message"]),
     ],
 )
 def test_processes_left_behind_are_gone_after_the_end(client: Client, name: str, ending: str, check: Any) -> None:
+    name = unique(name)
     code = f"{NAMED}\ndef main():\n    leave_behind({name!r})\n    {ending}\n"
     before = time.monotonic()
     value = client.preview(code, timeout=2).json()
