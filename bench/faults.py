@@ -2,7 +2,7 @@
 
 ::
 
-    python bench/faults.py kills --rounds 20     # every acknowledged job ends with one result, none is unknown
+    python bench/faults.py kills --rounds 300    # of the server, its fork servers, processes of jobs: nothing promised is lost
     python bench/faults.py start --jobs 10000    # time from the start to listening, with so many queued jobs
     python bench/faults.py list --jobs 1000000   # the first page of jobs/list, with so many ended jobs
 
@@ -12,13 +12,10 @@ Loopback only; data goes to a temporary directory. Every process is ended by its
 from __future__ import annotations
 
 import argparse
-import http.client
-import random
 import sqlite3
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -28,76 +25,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.server import Client, Server, serving  # noqa: E402
-
-SCRIPT: Final = "def main(number: int):\n    return number\n"
-CLIENTS: Final = 8
-
-
-class Load:
-    """Clients that submit async jobs until they are told to stop; what was acknowledged, with its argument."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self.acknowledged: dict[str, int] = {}
-        self._threads = [threading.Thread(target=self._submit, args=(number,)) for number in range(CLIENTS)]
-        for thread in self._threads:
-            thread.start()
-
-    def _submit(self, number: int) -> None:
-        while not self._stop.is_set():
-            number += CLIENTS
-            try:
-                answer = self._client.post("/jobs/run/p/u/admin/same", {"number": number})
-            except (OSError, http.client.HTTPException):  # it is dead, or died in the middle of its answer
-                time.sleep(0.005)
-                continue
-            if answer.status == 201:
-                with self._lock:
-                    self.acknowledged[answer.text] = number
-
-    def end(self) -> None:
-        """Stops all clients."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-
-
-def kill_again_and_again(server: Server, *, rounds: int, seed: int) -> dict[str, int]:
-    """Kills the server at random moments under load and starts it again; the jobs that it acknowledged, and their arguments."""
-    moments = random.Random(seed)
-    acknowledged: dict[str, int] = {}
-    for _ in range(rounds):
-        load = Load(server.client())
-        time.sleep(moments.uniform(0.05, 0.8))
-        server.kill()
-        load.end()
-        acknowledged |= load.acknowledged
-        server.start()
-    return acknowledged
-
-
-def broken_promises(server: Server, acknowledged: dict[str, int], *, timeout_s: float = 120) -> list[str]:
-    """Jobs that are unknown, did not end, or ended with something else; waits for those that go on."""
-    deadline = time.monotonic() + timeout_s
-    path = server.data / "minwebhook.db"
-    while True:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10)
-        rows = {
-            str(UUID(bytes=key)): (status, result)
-            for key, status, result in connection.execute("SELECT id, status, result FROM job")
-        }
-        connection.close()
-        broken = [
-            f"{job_id}: {rows.get(job_id, 'unknown')}"
-            for job_id, number in acknowledged.items()
-            if rows.get(job_id) != ("success", str(number).encode())
-        ]
-        if not broken or time.monotonic() > deadline:
-            return broken
-        time.sleep(0.1)
+from bench import kills, report  # noqa: E402
+from tests.server import Server  # noqa: E402
 
 
 def add_jobs(data: Path, number: int, status: str) -> None:
@@ -124,7 +53,7 @@ def measure_start(folder: Path, jobs: int) -> float:
     server = Server(folder / "data", ("--workers", "2"))
     try:
         client = server.start()
-        client.deploy("u/admin/same", SCRIPT)
+        client.deploy("u/admin/same", kills.SCRIPT)
         client.ended(client.submit("u/admin/same", {"number": 1}))
         server.stop()
         started = time.perf_counter()
@@ -144,7 +73,7 @@ def measure_list(folder: Path, jobs: int, per_page: int) -> list[float]:
     server = Server(folder / "data", ("--workers", "2", "--keep-jobs-s", "0"))
     try:
         client = server.start()
-        client.deploy("u/admin/same", SCRIPT)
+        client.deploy("u/admin/same", kills.SCRIPT)
         client.ended(client.submit("u/admin/same", {"number": 1}))
         server.stop()
         add_jobs(server.data, jobs, "success")
@@ -158,6 +87,53 @@ def measure_list(folder: Path, jobs: int, per_page: int) -> list[float]:
         return times
     finally:
         server.close()
+
+
+#: What is killed, and for how long at most the load goes on before the next one.
+KILLS: Final[dict[str, tuple[kills.Kill, float]]] = {
+    "server": (kills.kill_server, 0.8),
+    "fork server": (kills.kill_fork_server, 0.8),
+    "process of a job": (kills.kill_child, 0.2),
+}
+
+
+def kill_all_kinds(folder: Path, rounds: int, seed: int) -> int:
+    """Prints a table; how many promises were broken."""
+    table, broken = [], []
+    for number, (what, (kill, most_s)) in enumerate(KILLS.items()):
+        # A job that meets the end of the server again and again is given up; here none shall be.
+        server = Server(
+            folder / f"data-{number}", ("--workers", "2", "--crash-attempts", "1000", "--log-level", "error")
+        )
+        started = time.monotonic()
+        try:
+            server.start()
+            kills.prepare(server)
+            ledger = kills.kill_again_and_again(server, kill, rounds=rounds, seed=seed, most_s=most_s)
+            verdict = kills.judge(server, ledger)
+        finally:
+            server.close()
+        broken += verdict.broken
+        failed = ", ".join(f"{count} {why}" for why, count in sorted(verdict.failures.items())) or "0"
+        numbers = (
+            rounds,
+            len(ledger.acknowledged),
+            len(ledger.keyed),
+            ledger.repeated,
+            verdict.jobs,
+            verdict.begun_again,
+        )
+        table.append(
+            (what, *map(str, numbers), failed, str(len(verdict.broken)), f"{time.monotonic() - started:.0f} s")
+        )
+        print(f"{what}: done", file=sys.stderr)
+    heads = (
+        "killed", "kills", "ids answered", "keyed", "answered again", "jobs", "begun again", "failed", "broken promises", "",
+    )  # fmt: skip
+    print(report.table(heads, table))
+    for each in broken[:20]:
+        print(each)
+    return len(broken)
 
 
 def main() -> int:
@@ -181,14 +157,7 @@ def main() -> int:
                 f" worst {max(times):.1f} ms, first {times[0]:.1f} ms"
             )
             return 0
-        with serving(folder / "data", "--workers", "2") as (server, client):
-            client.deploy("u/admin/same", SCRIPT)
-            acknowledged = kill_again_and_again(server, rounds=options.rounds, seed=options.seed)
-            broken = broken_promises(server, acknowledged)
-        print(f"{options.rounds} kills, {len(acknowledged)} acknowledged jobs, {len(broken)} broken promises")
-        for each in broken[:20]:
-            print(each)
-        return 1 if broken else 0
+        return 1 if kill_all_kinds(folder, options.rounds, options.seed) else 0
 
 
 if __name__ == "__main__":

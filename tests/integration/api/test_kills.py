@@ -6,18 +6,34 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.faults import SCRIPT, broken_promises, kill_again_and_again
+from bench import kills
 from tests.server import Server
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_every_acknowledged_job_ends_with_one_result_however_often_the_server_is_killed(
+
+def test_nothing_that_was_answered_is_lost_or_done_twice_however_often_the_server_is_killed(
     make_server: Callable[..., Server],
 ) -> None:
+    server = make_server("--workers", "2", "--crash-attempts", "100")
+    server.start()
+    kills.prepare(server)
+    ledger = kills.kill_again_and_again(server, kills.kill_server, rounds=3, seed=7)
+    assert min(len(ledger.acknowledged), len(ledger.keyed)) > 20
+    verdict = kills.judge(server, ledger)
+    assert (verdict.broken, verdict.failures) == ([], {})
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("kill", [kills.kill_fork_server, kills.kill_child])
+def test_each_job_has_one_result_whatever_of_its_server_is_killed(
+    make_server: Callable[..., Server], kill: kills.Kill
+) -> None:
     server = make_server("--workers", "2")
-    server.start().deploy("u/admin/same", SCRIPT)
-    acknowledged = kill_again_and_again(server, rounds=3, seed=7)
-    assert len(acknowledged) > 20
-    assert broken_promises(server, acknowledged) == []
+    server.start()
+    kills.prepare(server)
+    ledger = kills.kill_again_and_again(server, kill, rounds=6, seed=7, most_s=0.3)
+    assert min(len(ledger.acknowledged), len(ledger.keyed)) > 20
+    assert kills.judge(server, ledger).broken == []
+    assert server.client().run("u/admin/same", {"number": 4}).json() == 4
     assert server.stop() == 0
