@@ -3,6 +3,7 @@
 ::
 
     python bench/faults.py kills --rounds 300    # of the server, its fork servers, processes of jobs: nothing promised is lost
+    python bench/faults.py power --rounds 5      # power cuts: what was not synced is gone, what was answered is not
     python bench/faults.py start --jobs 10000    # time from the start to listening, with so many queued jobs
     python bench/faults.py list --jobs 1000000   # the first page of jobs/list, with so many ended jobs
 
@@ -25,7 +26,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from bench import kills, report  # noqa: E402
+from bench import kills, powercuts, report  # noqa: E402
+from tests import powercut  # noqa: E402
 from tests.server import Server  # noqa: E402
 
 
@@ -89,6 +91,44 @@ def measure_list(folder: Path, jobs: int, per_page: int) -> list[float]:
         server.close()
 
 
+def cut_power(folder: Path, rounds: int, cuts: int, seed: int) -> int:
+    """Prints a table; how many promises were broken."""
+    table, broken = [], []
+    for number in range(rounds):
+        place = folder / f"recorded-{number}"
+        place.mkdir()
+        recording = powercuts.record(place, seconds=4, seed=seed + number)
+        done = list(powercut.operations(recording.record.read_bytes()))
+        syncs = sum(operation.kind == "S" for operation in done)
+        of_database = sum(operation.kind == "S" and operation.name == "." for operation in done)
+        found: dict[bool, list[str]] = {}
+        for obeys in (True, False):
+            found[obeys] = [
+                problem
+                for cut in powercut.cuts(
+                    recording.record, cuts, seed + number, after=recording.begin, obeys_syncs=obeys
+                )
+                for problem in powercuts.missing(cut, recording, place)[:1]
+            ]
+        broken += found[True]
+        counts = (len(recording.told), len(done), syncs, of_database, cuts, len(found[True]), len(found[False]))
+        table.append((str(number + 1), *map(str, counts)))
+    heads = (
+        "load",
+        "answers",
+        "calls",
+        "syncs",
+        "of the database file",
+        "cuts",
+        "with a loss",
+        "on a disk that does not sync",
+    )
+    print(report.table(heads, table))
+    for each in broken[:20]:
+        print(each)
+    return len(broken)
+
+
 #: What is killed, and for how long at most the load goes on before the next one.
 KILLS: Final[dict[str, tuple[kills.Kill, float]]] = {
     "server": (kills.kill_server, 0.8),
@@ -139,8 +179,9 @@ def kill_all_kinds(folder: Path, rounds: int, seed: int) -> int:
 def main() -> int:
     """Runs one of the experiments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "start", "list"])
+    parser.add_argument("what", choices=["kills", "power", "start", "list"])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--cuts", type=int, default=200, help="power cuts in each round (default 200)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--per-page", type=int, default=100)
@@ -157,6 +198,8 @@ def main() -> int:
                 f" worst {max(times):.1f} ms, first {times[0]:.1f} ms"
             )
             return 0
+        if options.what == "power":
+            return 1 if cut_power(folder, options.rounds, options.cuts, options.seed) else 0
         return 1 if kill_all_kinds(folder, options.rounds, options.seed) else 0
 
 

@@ -42,6 +42,8 @@ class Ledger:
     ids: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: All results that were answered to one keyed request.
     results: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    #: Every answer: the number of its request, and the moment at which it was there.
+    told: list[tuple[int, int]] = field(default_factory=list)
     repeated: int = 0
     refused: int = 0
 
@@ -54,8 +56,12 @@ class Ledger:
 class Load:
     """Senders that go on until they are told to stop, whatever happens to the server."""
 
-    def __init__(self, server: Server, seed: int, *, most_pause_s: float = 0.03) -> None:
+    def __init__(
+        self, server: Server, seed: int, *, most_pause_s: float = 0.03, moment: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        """They pause between two requests. ``moment`` is what goes for the time of an answer."""
         self._server = server
+        self._moment = moment
         self._most_pause_s = most_pause_s
         self._is_stopping = threading.Event()
         self._lock = threading.Lock()
@@ -90,6 +96,7 @@ class Load:
                 continue
             wanted -= 1
             with self._lock:
+                self.ledger.told.append((number, self._moment()))
                 self.ledger.repeated += number in (self.ledger.results if is_sync else self.ledger.ids)
                 if is_sync:
                     self.ledger.results[number].add(answer.body)
@@ -114,6 +121,7 @@ class Load:
 
     def _note_id(self, job_id: str, number: int) -> None:
         with self._lock:
+            self.ledger.told.append((number, self._moment()))
             self.ledger.acknowledged[job_id] = number
 
     def end(self) -> Ledger:
