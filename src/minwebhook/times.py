@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, overload
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,8 +27,14 @@ def rfc3339(time_ms: int | None) -> str | None:
     """A time as on the wire: UTC, microseconds, ``Z``; None stays None."""
     if time_ms is None:
         return None
+    second, milliseconds = divmod(time_ms, 1000)
+    return f"{_second(second)}.{milliseconds:03}000Z"
+
+
+@lru_cache(maxsize=4096)  # the times of a list are close together
+def _second(second: int) -> str:
     # Not strftime: its %Y leaves out the zeros of years below 1000.
-    return (_EPOCH + timedelta(milliseconds=time_ms)).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return (_EPOCH + timedelta(seconds=second)).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def parse_rfc3339(text: str) -> int:

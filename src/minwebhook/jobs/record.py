@@ -198,25 +198,39 @@ class JobRecord:
             "tag": self.tag,
             "language": self.language,
         }
-        optional = {
-            "parent_job": str(self.parent_job) if self.parent_job else None,
-            "script_hash": hash_to_hex(self.script_hash) if self.script_hash is not None else None,
-            "script_path": self.path,
-            "logs": log[-MAX_SHOWN_LOG_CHARACTERS:] if log is not None else None,
-            "canceled_by": self.canceled_by,
-            "canceled_reason": self.canceled_reason,
-            "priority": self.priority,
-            "self_wait_time_ms": self.wait_ms,
-            "labels": list(self.labels) or None,
-            "raw_code": self.raw_code if with_code else None,
-            "mem_peak": self.peak_kib,
-            "cpu_s": self.cpu_ms / 1000 if self.cpu_ms is not None else None,
-            "ended_by": self.ended_by or None,
-            "preprocessed": self.options.is_preprocessed or None,
-            "attempts": self.attempts if self.attempts > 1 else None,
-            "dead": self.is_dead or None,
-        }
-        shown.update({key: value for key, value in optional.items() if value is not None})
+        # What a job does not have is left out. Not by way of a second dictionary: lists make thousands of these.
+        if self.parent_job is not None:
+            shown["parent_job"] = str(self.parent_job)
+        if self.script_hash is not None:
+            shown["script_hash"] = hash_to_hex(self.script_hash)
+        if self.path is not None:
+            shown["script_path"] = self.path
+        if log is not None:
+            shown["logs"] = log[-MAX_SHOWN_LOG_CHARACTERS:]
+        if self.canceled_by is not None:
+            shown["canceled_by"] = self.canceled_by
+        if self.canceled_reason is not None:
+            shown["canceled_reason"] = self.canceled_reason
+        if self.priority is not None:
+            shown["priority"] = self.priority
+        if (wait_ms := self.wait_ms) is not None:
+            shown["self_wait_time_ms"] = wait_ms
+        if self.labels:
+            shown["labels"] = list(self.labels)
+        if with_code and self.raw_code is not None:
+            shown["raw_code"] = self.raw_code
+        if self.peak_kib is not None:
+            shown["mem_peak"] = self.peak_kib
+        if self.cpu_ms is not None:
+            shown["cpu_s"] = self.cpu_ms / 1000
+        if self.ended_by:
+            shown["ended_by"] = self.ended_by
+        if self.options.is_preprocessed:
+            shown["preprocessed"] = True
+        if self.attempts > 1:
+            shown["attempts"] = self.attempts
+        if self.is_dead:
+            shown["dead"] = True
         if with_data:
             shown["args"] = _data(self.arguments, TOO_BIG_ARGUMENTS)
         if self.state.is_final:
@@ -224,7 +238,7 @@ class JobRecord:
             shown["started_at"] = rfc3339(self.started_at_ms)
             shown["completed_at"] = rfc3339(self.completed_at_ms)
             shown["duration_ms"] = self.duration_ms or 0
-            shown["success"] = self.is_success
+            shown["success"] = self.state is JobState.SUCCESS
             shown["result_columns"] = None
             shown["deleted"] = self.deleted
             shown["is_skipped"] = False

@@ -32,6 +32,15 @@ _CHANGING: Final = (
     "attempts", "failures", "dead",
 )  # fmt: skip
 _COLUMNS: Final = (*_FIXED, *_CHANGING)
+#: The same in the order of :func:`_record`.
+_READ: Final = (
+    "id", "workspace_id", "kind", "status", "script_path", "script_hash", "language", "raw_code", "created_by", "email",
+    "permissioned_as", "created_at", "scheduled_for", "started_at", "completed_at", "duration_ms", "args", "result",
+    "canceled_by", "canceled_reason", "tag", "priority", "timeout_s", "parent_job", "root_job", "labels",
+    "visible_to_owner", "options", "deleted", "ended_by", "cpu_ms", "peak_kib", "attempts", "failures", "dead",
+)  # fmt: skip
+_ALL: Final = ", ".join(_READ)
+_STATES: Final = {state.value: state for state in JobState}
 _INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _SAVE: Final = (
     f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
@@ -60,10 +69,10 @@ _NOT_LISTED: Final = {"args": "NULL AS args", "result": "NULL AS result", "raw_c
 _SHOWN_ARGUMENTS: Final = (
     f"CASE WHEN length(args) > {MAX_SHOWN_BYTES} THEN CAST('{TOO_BIG_ARGUMENTS}' AS BLOB) ELSE args END AS args"
 )
-_LISTED: Final = ", ".join(_NOT_LISTED.get(name, name) for name in _COLUMNS)
+_LISTED: Final = ", ".join(_NOT_LISTED.get(name, name) for name in _READ)
 _LISTED_WITH_ARGUMENTS: Final = _LISTED.replace(_NOT_LISTED["args"], _SHOWN_ARGUMENTS)
 #: All but the result.
-_LISTED_FOR_RUNS: Final = ", ".join("NULL AS result" if name == "result" else name for name in _COLUMNS)
+_LISTED_FOR_RUNS: Final = ", ".join("NULL AS result" if name == "result" else name for name in _READ)
 _DISCARD_DEAD: Final = "UPDATE job SET dead = 0 WHERE id = ? AND dead = 1"
 #: A time that every SQLite integer is after.
 _NEVER_MS: Final = 1 << 62
@@ -196,7 +205,8 @@ class JobStore:
 
     def get(self, workspace: str, job_id: UUID) -> JobRecord | None:
         """The job, or None."""
-        rows = self._db.read("SELECT * FROM job WHERE id = ? AND workspace_id = ?", (job_id.bytes, workspace))
+        query = f"SELECT {_ALL} FROM job WHERE id = ? AND workspace_id = ?"  # noqa: S608 - built from constants
+        rows = self._db.read(query, (job_id.bytes, workspace))
         return _record(rows[0]) if rows else None
 
     def log(self, job_id: UUID) -> str:
@@ -244,7 +254,7 @@ class JobStore:
 
     def queued(self) -> list[JobRecord]:
         """Every job that did not end before the server did, oldest first."""
-        rows = self._db.read("SELECT * FROM job WHERE status = 'queued' ORDER BY created_at, id")
+        rows = self._db.read(f"SELECT {_ALL} FROM job WHERE status = 'queued' ORDER BY created_at, id")  # noqa: S608
         return [_record(row) for row in rows]
 
 
@@ -328,42 +338,49 @@ def _event(job: Job) -> Event:
 
 
 def _record(row: sqlite3.Row) -> JobRecord:
+    """From the columns ``_READ``. By their order, not by their names: sqlite3 looks for a name one by one."""
+    (
+        key, workspace, kind, status, path, script_hash, language, raw_code, created_by, email, permissioned_as,
+        created_at, scheduled_for, started_at, completed_at, duration_ms, arguments, result, canceled_by, canceled_reason,
+        tag, priority, timeout_s, parent_job, root_job, labels, visible_to_owner, options, deleted, ended_by, cpu_ms,
+        peak_kib, attempts, failures, dead,
+    ) = row  # fmt: skip
     return JobRecord(
-        id=UUID(bytes=row["id"]),
-        workspace=row["workspace_id"],
-        kind=row["kind"],
-        state=JobState(row["status"]),
-        path=row["script_path"],
-        script_hash=row["script_hash"],
-        language=row["language"],
-        raw_code=row["raw_code"],
-        created_by=row["created_by"],
-        email=row["email"],
-        permissioned_as=row["permissioned_as"],
-        created_at_ms=row["created_at"],
-        scheduled_for_ms=row["scheduled_for"],
-        started_at_ms=row["started_at"],
-        completed_at_ms=row["completed_at"],
-        duration_ms=row["duration_ms"],
-        arguments=row["args"],
-        result=row["result"],
-        canceled_by=row["canceled_by"],
-        canceled_reason=row["canceled_reason"],
-        tag=row["tag"] or "",
-        priority=row["priority"],
-        timeout_s=row["timeout_s"],
-        parent_job=UUID(bytes=row["parent_job"]) if row["parent_job"] else None,
-        root_job=UUID(bytes=row["root_job"]) if row["root_job"] else None,
-        labels=tuple(orjson.loads(row["labels"])) if row["labels"] else (),
-        visible_to_owner=bool(row["visible_to_owner"]),
-        options=JobOptions.parse(row["options"]),
-        deleted=bool(row["deleted"]),
-        ended_by=row["ended_by"] or "",
-        cpu_ms=row["cpu_ms"],
-        peak_kib=row["peak_kib"],
-        attempts=row["attempts"],
-        failures=row["failures"],
-        is_dead=bool(row["dead"]),
+        UUID(bytes=key),
+        workspace,
+        kind,
+        _STATES[status],
+        path,
+        script_hash,
+        language,
+        raw_code,
+        created_by,
+        email,
+        permissioned_as,
+        created_at,
+        scheduled_for,
+        started_at,
+        completed_at,
+        duration_ms,
+        arguments,
+        result,
+        canceled_by,
+        canceled_reason,
+        tag or "",
+        priority,
+        timeout_s,
+        UUID(bytes=parent_job) if parent_job else None,
+        UUID(bytes=root_job) if root_job else None,
+        tuple(orjson.loads(labels)) if labels else (),
+        bool(visible_to_owner),
+        JobOptions.parse(options),
+        bool(deleted),
+        ended_by or "",
+        cpu_ms,
+        peak_kib,
+        attempts,
+        failures,
+        bool(dead),
     )
 
 
