@@ -7,7 +7,6 @@ import sqlite3
 import struct
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
