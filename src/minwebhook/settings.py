@@ -197,6 +197,19 @@ class JobSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowSettings:
+    """Flows."""
+
+    expression_timeout_s: float = _setting(
+        5.0, "Seconds that one JavaScript expression of a flow may take; then it fails.", low=0.01
+    )
+    expression_memory_bytes: int = _setting(128 * MIB, "Memory that one JavaScript expression may use.", low=4 * MIB)
+    expression_processes: int = _setting(
+        4, "Processes at most that evaluate JavaScript, one expression at a time each; further ones wait.", low=1
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSettings:
     """Streams of events."""
 
@@ -375,6 +388,7 @@ class Settings:
     server: ServerSettings = ServerSettings()
     http: HttpSettings = HttpSettings()
     jobs: JobSettings = JobSettings()
+    flows: FlowSettings = FlowSettings()
     streams: StreamSettings = StreamSettings()
     sandbox: SandboxSettings = SandboxSettings()
     packages: PackageSettings = PackageSettings()
@@ -458,6 +472,7 @@ _TOPICS: Final = {
     "server": ServerSettings,
     "http": HttpSettings,
     "jobs": JobSettings,
+    "flows": FlowSettings,
     "streams": StreamSettings,
     "sandbox": SandboxSettings,
     "packages": PackageSettings,

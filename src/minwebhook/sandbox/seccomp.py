@@ -1,9 +1,10 @@
-"""The system call filter of scripts, assembled to BPF. Pure.
+"""The system call filters of scripts and of what evaluates expressions, assembled to BPF. Pure.
 
-A deny-list on top of dropped capabilities: it closes what an unprivileged process may still call and must not (new user
-namespaces, ptrace, keyrings, io_uring, BPF, System V IPC, which one zygote's jobs would share, foreign socket families).
-``mount``, ``umount2``, ``setns`` and ``unshare`` of other namespaces stay open, because the fork server is under the same
-filter and needs them; children have no capability for them. Sources: seccomp(2), the kernel's system call tables.
+That of scripts is a deny-list on top of dropped capabilities: it closes what an unprivileged process may still call and
+must not (new user namespaces, ptrace, keyrings, io_uring, BPF, System V IPC, which one zygote's jobs would share, foreign
+socket families). ``mount``, ``umount2``, ``setns`` and ``unshare`` of other namespaces stay open, because the fork server is
+under the same filter and needs them; children have no capability for them. Expressions need nothing of the kernel: their
+filter lists what is allowed. Sources: seccomp(2), the kernel's system call tables.
 """
 
 from __future__ import annotations
@@ -103,6 +104,33 @@ DENIED_WITHOUT_NAMESPACES: Final[Mapping[str, tuple[int | None, int | None]]] = 
     "umount2": (166, 39),
     "unshare": (272, 97),
 }
+#: All that a process needs which computes, and talks over descriptors that are open already.
+ALLOWED_FOR_COMPUTING: Final[Mapping[str, tuple[int, int]]] = {
+    "brk": (12, 214),
+    "clock_gettime": (228, 113),
+    "close": (3, 57),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+    "futex": (202, 98),
+    "getpid": (39, 172),
+    "getrandom": (318, 278),
+    "gettimeofday": (96, 169),
+    "lseek": (8, 62),
+    "madvise": (28, 233),
+    "mremap": (25, 216),
+    "munmap": (11, 215),
+    "read": (0, 63),
+    "restart_syscall": (219, 128),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "sched_yield": (24, 124),
+    "sigaltstack": (131, 132),
+    "write": (1, 64),
+}
+#: Allowed as well, unless memory is to be executed.
+_MEMORY_CALLS: Final = ((9, 222), (10, 226))  # mmap, mprotect
+_PROT_EXEC: Final = 4
 _ONLY_X86: Final = {"ioperm": 173, "iopl": 172, "modify_ldt": 154}
 
 _CLONE: Final = (56, 220)
@@ -157,13 +185,8 @@ def _for_call(number: int, body: list[Instruction]) -> list[Instruction]:
     return [Instruction(_JEQ, 0, len(block), number), *block]
 
 
-def filter_instructions(machine: str, *, network: bool, namespaces: bool = True) -> list[Instruction]:
-    """The filter for ``machine`` (``x86_64`` or ``aarch64``).
-
-    Without ``network`` there are only local sockets, and TCP, for which such scripts have a loopback interface. Without
-    ``namespaces`` there are no local ones, because services of the machine could be reached by them; without both none.
-    """
-    column = list(_ARCHITECTURES).index(machine)
+def _head(machine: str) -> list[Instruction]:
+    """Calls by the convention of another machine end the process; then the number of the call is loaded."""
     program = [
         Instruction(_LD, 0, 0, _ARCH),
         Instruction(_JEQ, 1, 0, _ARCHITECTURES[machine]),
@@ -172,6 +195,17 @@ def filter_instructions(machine: str, *, network: bool, namespaces: bool = True)
     ]
     if machine == "x86_64":
         program += [Instruction(_JGE, 0, 1, _X32_BIT), Instruction(_RET, 0, 0, _KILL)]
+    return program
+
+
+def filter_instructions(machine: str, *, network: bool, namespaces: bool = True) -> list[Instruction]:
+    """The filter for ``machine`` (``x86_64`` or ``aarch64``).
+
+    Without ``network`` there are only local sockets, and TCP, for which such scripts have a loopback interface. Without
+    ``namespaces`` there are no local ones, because services of the machine could be reached by them; without both none.
+    """
+    column = list(_ARCHITECTURES).index(machine)
+    program = _head(machine)
     # libc falls back to clone(2), whose flags a filter can see
     program += [Instruction(_JEQ, 0, 1, _CLONE3[column]), Instruction(_RET, 0, 0, _ABSENT)]
     for call, flags in ((_CLONE, _NEW_NAMESPACES), (_UNSHARE, _NEW_USER)):
@@ -256,3 +290,28 @@ def assemble(machine: str, *, network: bool, namespaces: bool = True) -> bytes:
     return b"".join(
         instruction.pack() for instruction in filter_instructions(machine, network=network, namespaces=namespaces)
     )
+
+
+def computing_instructions(machine: str) -> list[Instruction]:
+    """The filter for a process that does nothing but compute and answer: what is not allowed fails with EPERM."""
+    column = list(_ARCHITECTURES).index(machine)
+    program = _head(machine)
+    for call in _MEMORY_CALLS:
+        program += _for_call(
+            call[column],
+            [
+                Instruction(_LD, 0, 0, _argument(2)),
+                Instruction(_JSET, 0, 1, _PROT_EXEC),
+                Instruction(_RET, 0, 0, _DENY),
+                Instruction(_RET, 0, 0, _ALLOW),
+            ],
+        )
+    for pair in ALLOWED_FOR_COMPUTING.values():
+        program += [Instruction(_JEQ, 0, 1, pair[column]), Instruction(_RET, 0, 0, _ALLOW)]
+    program.append(Instruction(_RET, 0, 0, _DENY))
+    return program
+
+
+def assemble_computing(machine: str) -> bytes:
+    """:func:`computing_instructions` as the bytes that seccomp(2) takes. Raises ValueError for an unknown machine."""
+    return b"".join(instruction.pack() for instruction in computing_instructions(machine))

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minwebhook.sandbox.seccomp import DENIED, DENIED_WITHOUT_NAMESPACES, assemble, filter_instructions
+from minwebhook.sandbox.seccomp import (
+    ALLOWED_FOR_COMPUTING,
+    DENIED,
+    DENIED_WITHOUT_NAMESPACES,
+    assemble,
+    assemble_computing,
+    filter_instructions,
+)
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 I386, X32_BIT = 0x40000003, 0x40000000
@@ -249,3 +256,24 @@ def test_the_dangerous_without_namespaces_by_name(machine: str, network: bool) -
         assert program.run(ARCHITECTURES[machine], pair[at], 0) == DENY, name
     for name, pair in {"fchmod": (91, 52), "kill": (62, 129), "openat": (257, 56), "setrlimit": (160, 164)}.items():
         assert program.run(ARCHITECTURES[machine], pair[at], 0) == ALLOW, name
+
+
+@pytest.mark.parametrize("machine", list(ARCHITECTURES))
+def test_computing(machine: str) -> None:
+    """Allowed is what the table says, and memory that cannot be executed; nothing else."""
+    filtered = Program(tuple(struct.iter_unpack("=HBBI", assemble_computing(machine))))
+    which, architecture = column(machine), ARCHITECTURES[machine]
+    allowed = {pair[which] for pair in ALLOWED_FOR_COMPUTING.values()}
+    memory = {"mmap": (9, 222)[which], "mprotect": (10, 226)[which]}
+    for number in range(600):
+        expected = ALLOW if number in allowed or number in memory.values() else DENY
+        assert filtered.run(architecture, number) == expected, number
+    for number in memory.values():
+        assert filtered.run(architecture, number, 0, 4096, 3) == ALLOW
+        assert filtered.run(architecture, number, 0, 4096, 4) == DENY
+        assert filtered.run(architecture, number, 0, 4096, 7) == DENY
+    assert filtered.run(I386, 3) == KILL
+    if machine == "x86_64":
+        assert filtered.run(architecture, X32_BIT) == KILL
+    for name in ("execve", "openat", "socket", "clone", "kill", "prctl", "setrlimit", "sendmsg"):
+        assert filtered.run(architecture, NEEDED[name][which]) == DENY

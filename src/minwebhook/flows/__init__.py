@@ -1,0 +1,1 @@
+"""Flows: OpenFlow documents, and running them step by step (docs/flows.md)."""
