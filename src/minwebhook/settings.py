@@ -111,7 +111,7 @@ class HttpSettings:
     )
     http_parser: str = _setting(
         "auto",
-        "Who parses request heads: plain ones a recognizer and h11 the rest, or h11 all.",
+        "Who parses request heads and WebSocket frames: plain ones a recognizer, h11 and wsproto the rest, or those two all.",
         choices=("auto", "h11"),
     )
     tls_handshake_timeout_s: float = _setting(10.0, "Seconds a TLS handshake may take.", low=0.01)

@@ -58,7 +58,9 @@ class WebSocket:
         #: What client and server agreed to speak; None if the endpoint has no subprotocols.
         self.subprotocol = upgrade.subprotocol
         self._trailing = trailing
-        self._protocol = WebSocketProtocol(max_message_bytes=limits.max_websocket_message_bytes)
+        self._protocol = WebSocketProtocol(
+            max_message_bytes=limits.max_websocket_message_bytes, use_recognizer=limits.http_parser == "auto"
+        )
         self._is_draining = False
         # Received, and not taken by the endpoint yet.
         self._waiting: deque[str | bytes] = deque()

@@ -1,8 +1,9 @@
 """The server's side of RFC 6455 after the handshake, without I/O: bytes → messages, pings, an end; messages → frames. Pure.
 
-wsproto parses frames and checks what one frame can break: masks, reserved bits, opcodes, close codes, UTF-8. This module
-joins fragments within a limit, answers the end, and knows what may still be said. However the bytes are split, the same
-messages come out. Each connection gets one :class:`WebSocketProtocol`; extensions are never used.
+wsproto parses frames and checks what one frame can break: masks, reserved bits, opcodes, close codes, UTF-8. Plain frames
+are recognized without it (websocket_frames.py). This module joins fragments within a limit, answers the end, and knows what
+may still be said. However the bytes are split, the same messages come out. Each connection gets one
+:class:`WebSocketProtocol`; extensions are never used.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.events import Ping as PingEvent
 from wsproto.events import Pong as PongEvent
 from wsproto.frame_protocol import CloseReason
+
+from minwebhook.http.websocket_frames import FrameRecognizer, whole_frame
 
 #: A longer message goes out in fragments of so many bytes or characters: between them, pings can be answered.
 FRAGMENT_LENGTH: Final = 64 * 1024
@@ -74,10 +77,24 @@ Event: TypeAlias = str | bytes | Ping | Ended | None
 class WebSocketProtocol:
     """The state of one WebSocket. ``max_message_bytes`` limits what a message of the client has in UTF-8."""
 
-    __slots__ = ("_bytes", "_connection", "_has_ended", "_max_message_bytes", "_size", "_text", "is_closing")
+    __slots__ = (
+        "_bytes",
+        "_connection",
+        "_has_ended",
+        "_is_cut",
+        "_max_message_bytes",
+        "_recognizer",
+        "_size",
+        "_text",
+        "is_closing",
+    )
 
-    def __init__(self, *, max_message_bytes: int) -> None:
+    def __init__(self, *, max_message_bytes: int, use_recognizer: bool = True) -> None:
+        """Without the recognizer, wsproto sees every frame."""
         self._connection = Connection(ConnectionType.SERVER)
+        self._recognizer = FrameRecognizer(max_message_bytes=max_message_bytes) if use_recognizer else None
+        #: Whether a message that goes out in fragments has begun and not ended.
+        self._is_cut = False
         self._max_message_bytes = max_message_bytes
         # The fragments so far, joined: a list of single characters would take fifty times their bytes.
         self._forget_fragments()
@@ -96,6 +113,19 @@ class WebSocketProtocol:
         if not data:
             yield self._end(Ended(ABNORMAL, ""))
             return
+        if self._recognizer is None:
+            yield from self._parse(data)
+            return
+        for piece in self._recognizer.pieces(data):
+            if not isinstance(piece, memoryview):
+                yield None if self.is_closing else piece
+                continue
+            yield from self._parse(bytes(piece))
+            if self._has_ended:
+                return
+
+    def _parse(self, data: bytes) -> Iterator[Event]:
+        """What wsproto says. The last one may be :class:`Ended`."""
         self._connection.receive_data(data)
         for event in self._connection.events():
             match event:
@@ -114,6 +144,9 @@ class WebSocketProtocol:
 
     def frame(self, piece: str | bytes, *, is_last: bool) -> bytes:
         """One frame with a piece of a message. Illegal while :attr:`is_closing`."""
+        if is_last and not self._is_cut:
+            return whole_frame(piece)
+        self._is_cut = not is_last
         if isinstance(piece, str):
             return self._connection.send(TextMessage(piece, message_finished=is_last))
         return self._connection.send(BytesMessage(piece, message_finished=is_last))

@@ -10,6 +10,8 @@ import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, TextMessage
 
 from minwebhook.http.websocket_protocol import (
     ABNORMAL,
@@ -475,3 +477,72 @@ def test_any_bytes_give_messages_or_an_end_the_same_however_they_are_split(
     # A message that is both too long and no UTF-8 breaks the rule whose fault arrives first.
     both = {NOT_UTF_8, TOO_BIG}
     assert whole.code == seen.code or {whole.code, seen.code} == both
+
+
+# Plain frames are recognized: held against wsproto, which then sees every frame
+
+
+def both(*incoming: bytes, limit: int) -> tuple[Seen, Seen]:
+    """What comes out with the recognizer, and without it."""
+    first, second = (
+        drive(WebSocketProtocol(max_message_bytes=limit, use_recognizer=use), incoming) for use in (True, False)
+    )
+    return first, second
+
+
+#: Plain frames, near misses of them, and whatever else: lengths around those where a head changes.
+_nearly_plain = st.builds(
+    frame,
+    st.sampled_from([TEXT, TEXT, BINARY, BINARY, CONTINUATION, PING, CLOSE, 3]),
+    st.one_of(
+        st.binary(max_size=40),
+        st.text(max_size=20).map(str.encode),
+        st.builds(lambda n: b"y" * n, st.sampled_from([0, 1, 125, 126, 127, 300])),
+    ),
+    fin=st.sampled_from([True, True, True, False]),
+    rsv=st.sampled_from([0, 0, 0, 0, 0, 1, 4]),
+    mask=st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=4, max_size=4), st.just(None)),
+    length_bytes=st.sampled_from([None, None, None, None, 2, 8]),
+)
+
+
+@hypothesis.settings(max_examples=400)
+@given(
+    st.one_of(_anything, st.lists(_nearly_plain, max_size=8).map(b"".join)),
+    st.lists(st.integers(0, 3000), max_size=20),
+    st.booleans(),
+)
+def test_a_recognized_frame_is_what_wsproto_makes_of_it(wire: bytes, at: list[int], eof: bool) -> None:
+    limit = 150
+    pieces = [*cut(wire, at), *([b""] if eof else [])]
+    recognized, parsed = both(*pieces, limit=limit)
+    assert recognized.messages == parsed.messages
+    assert recognized.pings == parsed.pings
+    assert recognized.ended == parsed.ended
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 8192, 8193, 65535, 65536])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_recognized_frames_of_every_kind_of_head_in_any_two_pieces(opcode: int, length: int) -> None:
+    wire = frame(opcode, b"z" * length) + frame(opcode, b"end")
+    for at in {*range(20), length // 2, len(wire) - 10, len(wire) - 1}:
+        first, second = both(*cut(wire, [at]), limit=100_000)
+        assert first == second
+        assert [len(message) for message in first.messages] == [length, 3]
+
+
+@given(st.one_of(st.text(), st.binary(), st.builds(lambda n: b"x" * n, st.sampled_from([125, 126, 65535]))))
+def test_a_frame_made_without_wsproto_is_the_one_that_it_makes(message: str | bytes) -> None:
+    event = TextMessage(message) if isinstance(message, str) else BytesMessage(message)
+    expected = Connection(ConnectionType.SERVER).send(event)
+    assert WebSocketProtocol(max_message_bytes=LIMIT).frame(message, is_last=True) == expected
+
+
+def test_the_last_piece_of_a_cut_message_is_a_continuation_and_the_next_message_is_none() -> None:
+    protocol = WebSocketProtocol(max_message_bytes=LIMIT)
+    sent = protocol.frame("a", is_last=False) + protocol.frame("b", is_last=True) + protocol.frame("c", is_last=True)
+    assert [(each.opcode, each.payload, each.fin) for each in parse(sent)] == [
+        (TEXT, b"a", False),
+        (CONTINUATION, b"b", True),
+        (TEXT, b"c", True),
+    ]
