@@ -45,10 +45,16 @@ class Outbox:
 
     async def put(self, message: str | bytes) -> None:
         """A message that goes out at once, with all that wait; returns as soon as there is room for it."""
-        while self._length >= _MAX_WAITING and not self._is_lost:
+        while not self.put_nowait(message):
             await self._room.wait()
+
+    def put_nowait(self, message: str | bytes) -> bool:
+        """The same without waiting; False if there is no room for it."""
+        if self._length >= _MAX_WAITING and not self._is_lost:
+            return False
         self._add(message)
         self._due.set()
+        return True
 
     def _add(self, message: str | bytes) -> None:
         if not self._is_lost:

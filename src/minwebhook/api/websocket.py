@@ -23,7 +23,7 @@ from minwebhook.api.receiving import MAX_SLOW_IN_LOOP
 from minwebhook.api.runs import check_queue, find_version, run_wait_by_path
 from minwebhook.api.streams import getupdate_sse
 from minwebhook.api.waiting import CONNECTION_BROKE
-from minwebhook.errors import ApiError, BadRequest, NotAuthorized, NotFound, PermissionDenied, WaitTimeout
+from minwebhook.errors import ApiError, BadRequest, NotAuthorized, NotFound, PermissionDenied, Unavailable, WaitTimeout
 from minwebhook.http.codecs import json_text
 from minwebhook.http.handshake import accept_websocket
 from minwebhook.http.messages import Response
@@ -67,12 +67,14 @@ async def connect(context: Context) -> Response:
 class _Waiting:
     """A run whose end is waited for here, for at most ``wait_result_timeout_s``."""
 
-    __slots__ = ("_conversation", "is_late", "job")
+    __slots__ = ("_conversation", "is_late", "job", "refusal")
 
     def __init__(self, conversation: _Conversation, job: Job) -> None:
         self._conversation = conversation
         self.job = job
         self.is_late = False
+        #: Why it was not run at all.
+        self.refusal: Unavailable | None = None
 
     def expire(self) -> None:
         """The wait has lasted too long."""
@@ -84,7 +86,8 @@ class _Conversation:
     """One WebSocket.
 
     The task that holds it takes the messages, in their order, and starts the jobs; each request has a task of its own from
-    then on, which ends with one ``result`` or ``error``.
+    then on, which ends with one ``result`` or ``error``. Runs that only have to wait for a process that is there already,
+    which dedicated workers have, do without.
     """
 
     def __init__(self, context: Context, socket: WebSocket) -> None:
@@ -96,9 +99,19 @@ class _Conversation:
         #: What is under way: how many requests, and their ids as JSON text, of those that have one.
         self._count = 0
         self._ids: set[bytes] = set()
+        #: Runs without a task, and who waits for their end.
+        self._started: set[_Waiting] = set()
+        self._is_quiet = trio.Event()
+        self._is_over = False
 
     async def hold(self) -> None:
         """Until the client goes, or the server stops: then runs may end, and their ends are told."""
+        try:
+            await self._hold()
+        finally:
+            self._is_over = True
+
+    async def _hold(self) -> None:
         async with trio.open_nursery() as sender:
             sender.start_soon(self._outbox.run)
             async with trio.open_nursery() as runs, trio.open_nursery() as followers:
@@ -108,9 +121,16 @@ class _Conversation:
                 finally:
                     followers.cancel_scope.cancel()
                     if not self._socket.is_draining:
-                        for waiting in self._runs:
+                        for waiting in list(self._runs):
                             self.drop(waiting.job)
+                runs.start_soon(self._await_started)
             self._outbox.close()
+
+    async def _await_started(self) -> None:
+        """Until no run without a task is under way."""
+        while self._started:
+            self._is_quiet = trio.Event()
+            await self._is_quiet.wait()
 
     def drop(self, job: Job) -> None:
         """The job has no purpose any more."""
@@ -134,9 +154,11 @@ class _Conversation:
                 raise BadRequest("id: it is in use; send another one for each request under way")
             match asked:
                 case Run():
+                    is_busy = self._count > 0 or self._socket.has_more
                     waiting = self._submit(asked)
                     # Nothing may come between a job and the executor: its turn may be now.
-                    runs.start_soon(self._complete, asked, waiting)
+                    if not (is_busy and self._start(asked, waiting, runs)):
+                        runs.start_soon(self._complete, asked, waiting)
                     # Messages go out in the order of the calls, so this is the first one of the job.
                     self._outbox.post(self._event("started", asked.id, waiting.job.id))
                 case Subscribe(job_id=job_id):
@@ -181,28 +203,69 @@ class _Conversation:
         self._enter(asked.id)
         return waiting
 
+    def _start(self, asked: Run, waiting: _Waiting, runs: trio.Nursery) -> bool:
+        """Runs the job without a task, if that is possible. (One that is alone is better looked after by its own task.)"""
+        if asked.logs or asked.stream:
+            return False
+        if not self._services.executor.start(waiting.job, lambda: self._end_started(asked, waiting, runs)):
+            return False
+        self._services.sync_waits.add(waiting)
+        self._started.add(waiting)
+        return True
+
+    def _end_started(self, asked: Run, waiting: _Waiting, runs: trio.Nursery) -> None:
+        self._discard(waiting)
+        self._started.discard(waiting)
+        if not self._started:
+            self._is_quiet.set()
+        if self._is_over:
+            return
+        if self._outbox.put_nowait(self._end_of(asked, waiting)):
+            self._leave(asked.id)
+        else:
+            runs.start_soon(self._tell_end, asked, waiting)
+
     async def _complete(self, asked: Run, waiting: _Waiting) -> None:
         """Runs the job and tells its end."""
-        services, job = self._services, waiting.job
-        services.sync_waits.add(waiting)
+        self._services.sync_waits.add(waiting)
         try:
             if asked.logs or asked.stream:
                 async with trio.open_nursery() as tasks:
-                    tasks.start_soon(self._tell_run, asked, job)
-                    await services.executor.complete(job)
+                    tasks.start_soon(self._tell_run, asked, waiting.job)
+                    await self._run(waiting)
             else:
-                await services.executor.complete(job)
+                await self._run(waiting)
         finally:
-            services.sync_waits.discard(waiting)
-            self._runs.discard(waiting)
+            self._discard(waiting)
+        await self._tell_end(asked, waiting)
+
+    async def _run(self, waiting: _Waiting) -> None:
         try:
+            await self._services.executor.complete(waiting.job)
+        except Unavailable as error:  # its turn has not come in time
+            waiting.refusal = error
+
+    def _discard(self, waiting: _Waiting) -> None:
+        self._services.sync_waits.discard(waiting)
+        self._runs.discard(waiting)
+
+    def _end_of(self, asked: Run, waiting: _Waiting) -> str | bytes:
+        """The message that tells how a run has ended."""
+        job = waiting.job
+        try:
+            if waiting.refusal is not None:
+                raise waiting.refusal
             outcome = outcome_of(job)
             if waiting.is_late:
-                raise WaitTimeout(f"timeout after {services.settings.wait_result_s:g}s")
+                raise WaitTimeout(f"timeout after {self._services.settings.wait_result_s:g}s")
         except ApiError as error:
-            await self._refuse(asked.id, job.id, error)
-        else:
-            await self._tell_result(asked.id, job.id, Result(outcome.result, outcome.is_success, outcome.mask))
+            return self._event("error", asked.id, job.id, message=error.text)
+        result = Result(outcome.result, outcome.is_success, outcome.mask)
+        return messages.result(self._socket.subprotocol, asked.id, job.id, result)
+
+    async def _tell_end(self, asked: Run, waiting: _Waiting) -> None:
+        try:
+            await self._outbox.put(self._end_of(asked, waiting))
         finally:  # what a slow client has not taken counts as under way
             self._leave(asked.id)
 

@@ -89,6 +89,11 @@ class WebSocket:
         return self._is_draining
 
     @property
+    def has_more(self) -> bool:
+        """Whether another message has arrived already."""
+        return bool(self._waiting)
+
+    @property
     def close_code(self) -> int | None:
         """How the client ended it: the code of its close frame, 1005 for a frame without one, 1006 if it just went.
 

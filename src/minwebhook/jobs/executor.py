@@ -12,8 +12,8 @@ import os
 import random
 import signal
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Final
 from uuid import UUID
 
 import orjson
@@ -25,6 +25,7 @@ from minwebhook.entropy import Entropy
 from minwebhook.errors import ApiError, PackageError, SandboxError, Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache, cache_key
+from minwebhook.jobs.compiled import CompiledScripts
 from minwebhook.jobs.cpu_watch import CpuWatch
 from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import JobHeaders, changing_variables
@@ -33,20 +34,21 @@ from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome, Timing
 from minwebhook.jobs.packages import JobPackages
 from minwebhook.jobs.references import ArgumentReferences
+from minwebhook.jobs.run import Run
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
-from minwebhook.runtimes.child import Broken, Child, Report, Vanished
+from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
 from minwebhook.runtimes.fleet import Fleet
-from minwebhook.runtimes.language import RUNTIMES, Runtime
+from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.pool import ChildPool, ReusePool
+from minwebhook.runtimes.readiness import Readiness
 from minwebhook.settings import JobSettings
 from minwebhook.times import now_ms
 from minwebhook.variables.references import may_hold_references
 
 logger = logging.getLogger(__name__)
 
-#: Compiled scripts kept in memory, by script version; the one unused for longest goes.
-_MAX_COMPILED_BYTES = 1024 * 1024
-_MAX_ALL_COMPILED_BYTES = 32 * 1024 * 1024
+#: So much the socket of a process that waits takes for certain.
+_MAX_SENT_AT_ONCE_BYTES: Final = 32 * 1024
 #: Until a job is tried again whose beginning could not be written down.
 _DISK_PAUSE_MS = 1000
 
@@ -97,8 +99,11 @@ class Executor:
         self._limits = limits
         self._deadlines = RunDeadlines()
         self._cpu_watch = CpuWatch()
-        self._compiled: OrderedDict[str, bytes] = OrderedDict()
-        self._compiled_bytes = 0
+        self._compiled = CompiledScripts()
+        #: Runs without a task, and whom to tell of their end.
+        self._started: dict[Run, Callable[[], None]] = {}
+        self._readiness = Readiness()
+        self._ends: trio.Nursery | None = None  # while there are workers
         self._used: list[tuple[Child, ChildPool]] = []
         self._sweep = trio.Event()
 
@@ -112,12 +117,15 @@ class Executor:
         self._fleet.refill()
         try:
             async with trio.open_nursery() as nursery:
+                self._ends = nursery
+                nursery.start_soon(self._readiness.run)
                 nursery.start_soon(self._clean_up)
                 nursery.start_soon(self._deadlines.run)
                 nursery.start_soon(self._cpu_watch.run)
                 for _ in range(workers):
                     nursery.start_soon(self._work, nursery)
         finally:
+            self._interrupt_started()
             for child, _ in self._used:
                 child.end()
             self._reuse.close()
@@ -224,9 +232,140 @@ class Executor:
 
         On cancellation the job is put back, or ends with its caller.
         """
+        run = self._open(job)
+        if run is None:
+            return
+        spec, runtime, limits, family = job.spec, run.runtime, run.limits, run.family
+        try:
+            await self._table.begin(job)
+            arguments = spec.arguments
+            if may_hold_references(arguments) and not spec.preprocess:
+                arguments = await self._references.resolve(
+                    job, lambda: self._contextual(job, run.token, family.zygote.api_url), run.log.hide
+                )
+            is_reused = False
+            if spec.dedicated and runtime.reusable:
+                run.child = self._reuse.take(version_key(spec))
+                is_reused = run.child is not None
+            child = run.child = run.child or run.pool.take_ready() or await self._wait_for_child(job, run.pool)
+            if child is not None:
+                job.stop = child.kill
+                # Stopped between the pool's handing over and this turn of the loop: nobody will say so again.
+                if not job.is_stopped:
+                    if limits.tmp_bytes is not None:
+                        await family.zygote.resize_tmp(child, limits.tmp_bytes)
+                    if limits.cpu_s:
+                        self._cpu_watch.add(job, child, limits.cpu_s)
+                    run.given = time.perf_counter()
+                    packed, exchange = self._conversation(run, child, arguments, is_reused=is_reused)
+                    # A new process competes with the fork of its successor for the processor that spinning would hold.
+                    spin_s = self._spin_s if is_reused and self._table.is_only_one_running else 0
+                    self._judge(run, await child.run(packed, exchange, spin_s=spin_s))
+        except SandboxError as error:
+            run.outcome = outcomes.execution_error(str(error))
+        except Unavailable as error:
+            logger.warning("a job waits for the disk: %s", error.detail, extra={"job_id": str(job.id)})
+            if job.cancellation is None:
+                self._table.requeue(job, pause_ms=_DISK_PAUSE_MS)
+                return
+        except ApiError as error:  # of references in the arguments
+            run.outcome = outcomes.execution_error(error.text)
+        except trio.Cancelled:
+            if run.child is not None:
+                run.child.end()
+            self._interrupted(job)
+            raise
+        except Exception:
+            self._note_fault(run)
+        finally:
+            self._release(run)
+        self._close(run)
+
+    # --- runs without a task ------------------------------------------------------------------------------------------
+
+    def start(self, job: Job, on_end: Callable[[], None]) -> bool:
+        """Runs a job of :meth:`JobTable.submit_sync` in a process that waits for it, without a task of its own.
+
+        ``on_end`` is called in a later turn of the loop, when the job has ended. False, and nothing has happened, if the
+        job has to wait for something, or is no plain run of a dedicated worker: :meth:`complete` does it all.
+        """
+        spec = job.spec
+        if not (spec.dedicated and job.state is JobState.RUNNING and job.cancellation is None and self._ends):
+            return False
+        if spec.cache_ttl_s or spec.retry is not None or spec.preprocess or may_hold_references(spec.arguments):
+            return False
+        if len(spec.arguments) + len(spec.mask) + len(spec.source) > _MAX_SENT_AT_ONCE_BYTES:
+            return False
+        limits = self._limits.of(spec.limits)
+        if limits.tmp_bytes is not None or limits.cpu_s or not self._is_ready(spec):
+            return False
+        child = self._reuse.take(version_key(spec))
+        if child is None:
+            return False
+        run = self._open(job)
+        assert run is not None  # noqa: S101 - it is neither cancelled nor cached
+        self._table.begin_unstored(job)
+        run.child, job.stop, run.given = child, child.kill, time.perf_counter()
+        packed, exchange = self._conversation(run, child, spec.arguments, is_reused=True)
+        self._started[run] = on_end
+        if not child.start(packed, exchange):
+            child.kill()  # what it makes of half a job is not waited for
+        self._wait_for_report(run, exchange)
+        return True
+
+    def _wait_for_report(self, run: Run, exchange: Exchange) -> None:
+        assert run.child is not None  # noqa: S101 - it was started
+        self._readiness.wait(run.child.socket_fd, lambda: self._hear(run, exchange))
+
+    def _hear(self, run: Run, exchange: Exchange) -> None:
+        """The process of a started run has something to say."""
+        child = run.child
+        assert child is not None  # noqa: S101 - it was started
+        try:
+            data = child.receive()
+            if data == b"":  # how it ended is known a little later
+                assert self._ends is not None  # noqa: S101 - it calls this
+                self._ends.start_soon(self._await_end, run, exchange)
+                return
+            end = None if data is None else child.feed(exchange, data)
+            if end is None:
+                self._wait_for_report(run, exchange)
+                return
+            self._judge(run, end)
+        except Exception:
+            self._note_fault(run)
+        self._end_started(run)
+
+    async def _await_end(self, run: Run, exchange: Exchange) -> None:
+        assert run.child is not None  # noqa: S101 - it was started
+        self._judge(run, await run.child.finish(exchange))
+        self._end_started(run)
+
+    def _end_started(self, run: Run) -> None:
+        on_end = self._started.pop(run)
+        self._release(run)
+        self._close(run)
+        _tell(on_end, run.job)
+
+    def _interrupt_started(self) -> None:
+        """The workers end, and with them what they have begun."""
+        self._ends = None
+        for run, on_end in self._started.items():
+            if run.child is not None:
+                self._readiness.forget(run.child.socket_fd)
+                run.child.end()
+            self._interrupted(run.job)
+            self._release(run)
+            _tell(on_end, run.job)
+        self._started.clear()
+
+    # --- the parts of a run -------------------------------------------------------------------------------------------
+
+    def _open(self, job: Job) -> Run | None:
+        """Begins the run of a job; None if the job has ended instead: cancelled, or its result was known."""
         if job.cancellation is not None:  # between its start and this turn of the loop
             self._table.finish(job, outcomes.canceled(job.cancellation), 0)
-            return
+            return None
         spec = job.spec
         runtime = RUNTIMES[spec.language]
         limits = self._limits.of(spec.limits)
@@ -238,90 +377,63 @@ class Executor:
         key = cache_key(spec) if spec.cache_ttl_s else None
         if key is not None and (known := self._cache.find(key, now_ms())) is not None:
             self._table.finish(job, known, 0)
-            return
+            return None
         limit_s, is_own = self._limit(spec)
-        started = given = time.perf_counter()
+        started = time.perf_counter()
         self._deadlines.add(job, trio.current_time() + limit_s)
         token = self._tokens.issue(JobIdentity(spec.email, spec.workspace, log.hide))
-        child: Child | None = None
-        end: Report | Vanished | Broken | None = None
-        outcome: Outcome | None = None
         family = self._fleet.family(spec.surroundings)
-        pool = family.pools[runtime.language]
         family.jobs += 1
-        try:
-            await self._table.begin(job)
-            arguments = spec.arguments
-            if may_hold_references(arguments) and not spec.preprocess:
-                arguments = await self._references.resolve(
-                    job, lambda: self._contextual(job, token, family.zygote.api_url), log.hide
-                )
-            is_reused = False
-            if spec.dedicated and runtime.reusable:
-                child = self._reuse.take(version_key(spec))
-                is_reused = child is not None
-            child = child or pool.take_ready() or await self._wait_for_child(job, pool)
-            if child is not None:
-                job.stop = child.kill
-                # Stopped between the pool's handing over and this turn of the loop: nobody will say so again.
-                if not job.is_stopped:
-                    if limits.tmp_bytes is not None:
-                        await family.zygote.resize_tmp(child, limits.tmp_bytes)
-                    if limits.cpu_s:
-                        self._cpu_watch.add(job, child, limits.cpu_s)
-                    given = time.perf_counter()
-                    end = await self._converse(
-                        job, child, runtime, token, limits, family.zygote.api_url, arguments, is_reused=is_reused
-                    )
-                    outcome = outcomes.judge(end, log, runtime.program, log_limit=self._name_of_log_limit(spec))
-                    if isinstance(end, Report) and end.kind == wire.ERROR:
-                        outcome.result = log.hidden_in(outcome.result)
-                    if not isinstance(end, Broken):
-                        job.usage = end.usage
-        except SandboxError as error:
-            outcome = outcomes.execution_error(str(error))
-        except Unavailable as error:
-            logger.warning("a job waits for the disk: %s", error.detail, extra={"job_id": str(job.id)})
-            if job.cancellation is None:
-                self._table.requeue(job, pause_ms=_DISK_PAUSE_MS)
-                return
-        except ApiError as error:  # of references in the arguments
-            outcome = outcomes.execution_error(error.text)
-        except trio.Cancelled:
-            if child is not None:
-                child.end()
-            self._interrupted(job)
-            raise
-        except Exception:
-            logger.exception("a job could not be run", extra={"job_id": str(job.id)})
-            outcome = outcomes.execution_error("internal error; the server's log says more")
-        finally:
-            family.jobs -= 1
-            job.stop = None
-            self._deadlines.discard(job)
-            self._cpu_watch.discard(job)
-            self._tokens.revoke(token)
+        pool = family.pools[runtime.language]
+        return Run(job, runtime, limits, log, key, limit_s, is_own, token, family, pool, started, started)
+
+    def _judge(self, run: Run, end: Report | Vanished | Broken) -> None:
+        """What the process said is the outcome, unless somebody or a limit has ended it from outside."""
+        run.end = end
+        outcome = outcomes.judge(end, run.log, run.runtime.program, log_limit=self._name_of_log_limit(run.job.spec))
+        if isinstance(end, Report) and end.kind == wire.ERROR:
+            outcome.result = run.log.hidden_in(outcome.result)
+        if not isinstance(end, Broken):
+            run.job.usage = end.usage
+        run.outcome = outcome
+
+    @staticmethod
+    def _note_fault(run: Run) -> None:
+        logger.exception("a job could not be run", extra={"job_id": str(run.job.id)})
+        run.outcome = outcomes.execution_error("internal error; the server's log says more")
+
+    def _release(self, run: Run) -> None:
+        """What a run holds while it lasts."""
+        job = run.job
+        run.family.jobs -= 1
+        job.stop = None
+        self._deadlines.discard(job)
+        self._cpu_watch.discard(job)
+        self._tokens.revoke(run.token)
+
+    def _close(self, run: Run) -> None:
+        """The run is over: the job has ended, or will run again."""
+        job, limits, child, outcome = run.job, run.limits, run.child, run.outcome
+        spec = job.spec
         if job.cancellation is not None:
             outcome = outcomes.canceled(job.cancellation)
         elif job.is_overdue:
-            outcome = outcomes.timed_out(limit_s, is_own_limit=is_own)
-        elif job.is_over_cpu or self._is_killed_for_cpu(end, limits):
+            outcome = outcomes.timed_out(run.limit_s, is_own_limit=run.is_own_limit)
+        elif job.is_over_cpu or self._is_killed_for_cpu(run.end, limits):
             outcome = outcomes.out_of_cpu(limits.cpu_s)
         elif outcome is None:
-            outcome = outcomes.judge(Vanished(), log, runtime.program)
+            outcome = outcomes.judge(Vanished(), run.log, run.runtime.program)
         ended = time.perf_counter()
-        job.timing = Timing(max(started - job.submitted_s, 0.0), given - started, ended - given)
+        job.timing = Timing(max(run.started - job.submitted_s, 0.0), run.given - run.started, ended - run.given)
         if (pause_ms := _pause_ms(job, outcome)) is not None and not self._table.is_stopping:
             self._table.retry(job, pause_ms)
-            if child is not None:
-                self._let_go(job, child, pool, end)
-            return
-        job.is_dead = outcome.state is JobState.FAILURE and spec.retry is not None and job.is_stored
-        self._table.finish(job, outcome, round((ended - started) * 1000))
-        if key is not None and spec.cache_ttl_s and job.delete_after_s is None:
-            self._cache.keep(key, outcome, spec.cache_ttl_s, now_ms())
+        else:
+            job.is_dead = outcome.state is JobState.FAILURE and spec.retry is not None and job.is_stored
+            self._table.finish(job, outcome, round((ended - run.started) * 1000))
+            if run.cache_key is not None and spec.cache_ttl_s and job.delete_after_s is None:
+                self._cache.keep(run.cache_key, outcome, spec.cache_ttl_s, now_ms())
         if child is not None:
-            self._let_go(job, child, pool, end)
+            self._let_go(job, child, run.pool, run.end)
 
     def _limit(self, spec: JobSpec) -> tuple[float, bool]:
         own, instance = spec.timeout_s, self._settings.job_timeout_s
@@ -347,42 +459,29 @@ class Executor:
             return await pool.take()
         return None
 
-    async def _converse(
-        self,
-        job: Job,
-        child: Child,
-        runtime: Runtime,
-        token: str,
-        limits: JobLimits,
-        api_url: str,
-        arguments: bytes,
-        *,
-        is_reused: bool,
-    ) -> Report | Vanished | Broken:
-        """Gives the job, with these arguments, to the child and waits for its report."""
+    def _conversation(self, run: Run, child: Child, arguments: bytes, *, is_reused: bool) -> tuple[bytes, Exchange]:
+        """The JOB frame that gives the job, with these arguments, to the child, and what takes the answers."""
+        job, runtime, limits = run.job, run.runtime, run.limits
         spec = job.spec
         stays = spec.dedicated and runtime.reusable
-        lasting = self._headers.lasting(spec, stays=stays, limits=limits.header, api_url=api_url)
+        lasting = self._headers.lasting(spec, stays=stays, limits=limits.header, api_url=run.family.zygote.api_url)
+        key = version_key(spec)
         if child.given == lasting:
             header, source, compiled = self._headers.changing(spec, stays=stays), b"", b""
         else:
-            header, source, compiled = lasting, spec.source, self._compiled_of(version_key(spec))
-        header = wire.add_variables(header, changing_variables(job, token=token))
+            header, source, compiled = lasting, spec.source, self._compiled.find(key)
+        header = wire.add_variables(header, changing_variables(job, token=run.token))
         number = self._entropy.take(8)
-        end = await child.run(
-            wire.pack_job(header, source, compiled, arguments, number, mask=spec.mask),
-            number=number,
+        exchange = Exchange(
+            number,
             max_payload=limits.result_bytes,
-            # A new process competes with the fork of its successor for the processor that spinning would hold.
-            spin_s=self._spin_s if is_reused and self._table.is_only_one_running else 0,
             on_log=lambda data: self._take_output(job, data),
             # A process that stayed has compiled its script long ago.
-            on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, version_key(spec), code),
+            on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, key, code),
             on_arguments=(lambda text, mask: _replace_arguments(job, text, mask)) if spec.preprocess else None,
         )
-        # After an error it may not even have loaded its script.
-        child.given = lasting if stays and isinstance(end, Report) and end.kind == wire.RESULT else None
-        return end
+        child.given = lasting if stays else None
+        return wire.pack_job(header, source, compiled, arguments, number, mask=spec.mask), exchange
 
     def _contextual(self, job: Job, token: str, api_url: str) -> Mapping[str, str]:
         return self._headers.contextual(job, token=token, api_url=api_url)
@@ -398,28 +497,26 @@ class Executor:
         """After the job: a healthy child of a dedicated script waits for its next job, any other is ended."""
         is_healthy = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
         # Stopped in the turn of the loop in which its report came: the process was killed all the same.
+        # After an error it may not even have loaded its script.
+        if not (isinstance(end, Report) and end.kind == wire.RESULT):
+            child.given = None
         if is_healthy and not job.is_stopped and job.spec.dedicated and RUNTIMES[job.spec.language].reusable:
             self._reuse.give_back(version_key(job.spec), child)
         else:
             self._used.append((child, pool))
             self._sweep.set()
 
-    def _compiled_of(self, key: str) -> bytes:
-        code = self._compiled.get(key)
-        if code is None:
-            return b""
-        self._compiled.move_to_end(key)
-        return code
-
     def _keep_compiled(self, spec: JobSpec, key: str, code: bytes) -> None:
-        """The first one of a version is kept, and only ever sent back to jobs of the same version."""
-        if spec.script_hash is None or len(code) > _MAX_COMPILED_BYTES or key in self._compiled:
-            return
-        self._compiled[key] = code
-        self._compiled_bytes += len(code)
-        while self._compiled_bytes > _MAX_ALL_COMPILED_BYTES:
-            _, oldest = self._compiled.popitem(last=False)
-            self._compiled_bytes -= len(oldest)
+        if spec.script_hash is not None:
+            self._compiled.keep(key, code)
+
+
+def _tell(on_end: Callable[[], None], job: Job) -> None:
+    """Whatever becomes of one who waited, the others wait on."""
+    try:
+        on_end()
+    except Exception:
+        logger.exception("the end of a job could not be told", extra={"job_id": str(job.id)})
 
 
 def _pause_ms(job: Job, outcome: Outcome) -> int | None:

@@ -300,13 +300,17 @@ class JobTable:
 
         Raises :class:`Unavailable` if it cannot be written.
         """
-        job.attempts += 1
+        self.begin_unstored(job)
         if not job.is_stored:
             return
         if job.attempts - job.failures >= (job.spec.crash_attempts or self._crash_attempts):
             await self._store.note_last_attempt(job)
         else:
             self._store.note_attempt(job)
+
+    def begin_unstored(self, job: Job) -> None:
+        """The same for a job that is not on disk, of which nothing is written."""
+        job.attempts += 1
 
     @contextmanager
     def aside(self) -> Iterator[None]:

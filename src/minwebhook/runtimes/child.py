@@ -59,6 +59,65 @@ class Broken:
     limit: str = ""
 
 
+class Exchange:
+    """What a child says of one job: its frames, up to the report."""
+
+    __slots__ = ("_mask", "_on_arguments", "_on_code", "_reader", "_usage", "on_log")
+
+    def __init__(
+        self,
+        number: bytes,
+        *,
+        max_payload: int,
+        on_log: Callable[[bytes], bool],
+        on_code: Callable[[bytes], None] | None,
+        on_arguments: Callable[[bytes, bytes], None] | None = None,
+    ) -> None:
+        """For the job with this ``number``.
+
+        ``on_log`` gets pieces of the log as they come and says whether there may be more; ``on_code`` gets the compiled
+        script, which an honest child sends before anything of the script runs: only as its first frame, and only if it
+        was not given one (then ``on_code`` is None). ``on_arguments`` gets what the preprocessor made, and its mask; it is
+        None if none was to be called.
+        """
+        self._reader = wire.FrameReader(_FROM_CHILD, max_payload, number)
+        self.on_log = on_log
+        self._on_code = on_code
+        self._on_arguments = on_arguments
+        self._mask = b""
+        self._usage: wire.Usage | None = None
+
+    def feed(self, data: bytes) -> Report | Broken | None:
+        """Takes bytes as they came; the end of the job, if this is it."""
+        try:
+            frames = self._reader.feed(data)
+        except wire.FrameTooLarge as error:
+            return Broken(str(error), "result")
+        except wire.FrameError as error:
+            return Broken(str(error))
+        for kind, payload in frames:
+            if kind == wire.CODE:
+                if self._on_code is None:
+                    return Broken("compiled code that nobody asked for")
+                self._on_code(payload)
+                self._on_code = None
+            elif kind == wire.MASK:
+                self._mask = payload
+            elif kind == wire.USAGE:
+                try:
+                    self._usage = wire.unpack_usage(payload)
+                except wire.FrameError as error:
+                    return Broken(str(error))
+            elif kind == wire.ARGUMENTS:
+                if self._on_arguments is None:
+                    return Broken("arguments that nobody asked for")
+                self._on_arguments(payload, self._mask)
+                self._on_arguments, self._mask = None, b""
+            else:
+                return Report(kind, payload, self._mask, self._usage)
+        return None
+
+
 class Child:
     """One process. All descriptors are non-blocking."""
 
@@ -161,72 +220,60 @@ class Child:
             return False
         return data == wire.frame(wire.READY)
 
-    async def run(
-        self,
-        job: bytes,
-        *,
-        number: bytes,
-        max_payload: int,
-        spin_s: float,
-        on_log: Callable[[bytes], bool],
-        on_code: Callable[[bytes], None] | None,
-        on_arguments: Callable[[bytes, bytes], None] | None = None,
-    ) -> Report | Vanished | Broken:
-        """Sends the JOB frame of the job with this ``number`` and reads until the report.
+    async def run(self, job: bytes, exchange: Exchange, *, spin_s: float = 0.0) -> Report | Vanished | Broken:
+        """Sends the JOB frame of a job and reads until the report.
 
-        ``spin_s`` is how long to look for the first answer before waiting for it, holding up the loop meanwhile.
-        ``on_log`` gets pieces of the log as they come and says whether there may be more; ``on_code`` gets the compiled
-        script, which an honest child sends before anything of the script runs: only as its first frame, and only if it
-        was not given one (then ``on_code`` is None). ``on_arguments`` gets what the preprocessor made, and its mask; it is
-        None if none was to be called. On cancellation the child must be ended by the caller.
+        ``spin_s`` is how long to look for the first answer before waiting for it, holding up the loop meanwhile. On
+        cancellation the child must be ended by the caller.
         """
-        self._on_log = on_log
-        reader = wire.FrameReader(_FROM_CHILD, max_payload, number)
-        mask = b""
-        usage: wire.Usage | None = None
+        self._on_log = exchange.on_log
         await self._send(job)
-        first = self._spin(spin_s) if spin_s else None
+        if spin_s and (first := self._spin(spin_s)) and (end := self.feed(exchange, first)) is not None:
+            return end
+        return await self.finish(exchange)
+
+    def start(self, job: bytes, exchange: Exchange) -> bool:
+        """Sends the JOB frame of a job to a process that has read all that came before; reading is up to the caller.
+
+        False if the socket did not take all of it: the process is not in order, and only good for being ended.
+        """
+        self._on_log = exchange.on_log
+        try:
+            return self._socket.send(job) == len(job)
+        except OSError:
+            return False
+
+    def receive(self) -> bytes | None:
+        """What the process has sent, b"" at its end, and None if there is nothing."""
+        try:
+            return self._socket.recv(_SOCKET_READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def feed(self, exchange: Exchange, data: bytes) -> Report | Broken | None:
+        """Takes what the process has sent about its job; the end of the job, if this is it."""
+        end = exchange.feed(data)
+        if isinstance(end, Report):
+            self.read_log()  # everything the script wrote before its report
+            self._on_log = None
+            if self._is_log_full:
+                return Broken("log", "log")
+        return end
+
+    async def finish(self, exchange: Exchange) -> Report | Vanished | Broken:
+        """Reads until the report of a job that was sent."""
         while True:
-            if first is None:
-                await trio.lowlevel.wait_readable(self._socket)
-            try:
-                data = first or self._socket.recv(_SOCKET_READ_BYTES)
-            except BlockingIOError:
+            await trio.lowlevel.wait_readable(self._socket)
+            data = self.receive()
+            if data is None:
                 continue
-            except OSError:
-                data = b""
-            first = None
             if not data:
                 self.read_log()
                 return Broken("log", "log") if self._is_log_full else await self._vanish()
-            try:
-                frames = reader.feed(data)
-            except wire.FrameTooLarge as error:
-                return Broken(str(error), "result")
-            except wire.FrameError as error:
-                return Broken(str(error))
-            for kind, payload in frames:
-                if kind == wire.CODE:
-                    if on_code is None:
-                        return Broken("compiled code that nobody asked for")
-                    on_code(payload)
-                    on_code = None
-                elif kind == wire.MASK:
-                    mask = payload
-                elif kind == wire.USAGE:
-                    try:
-                        usage = wire.unpack_usage(payload)
-                    except wire.FrameError as error:
-                        return Broken(str(error))
-                elif kind == wire.ARGUMENTS:
-                    if on_arguments is None:
-                        return Broken("arguments that nobody asked for")
-                    on_arguments(payload, mask)
-                    on_arguments, mask = None, b""
-                else:
-                    self.read_log()  # everything the script wrote before its report
-                    self._on_log = None
-                    return Broken("log", "log") if self._is_log_full else Report(kind, payload, mask, usage)
+            if (end := self.feed(exchange, data)) is not None:
+                return end
 
     def _spin(self, seconds: float) -> bytes | None:
         """Looks for an answer without giving up the processor, for at most ``seconds``; None if there is none.

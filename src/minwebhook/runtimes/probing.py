@@ -14,7 +14,7 @@ import trio
 from minwebhook.child import wire
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.bait import processes_named
-from minwebhook.runtimes.child import Broken, Child, Report, Vanished
+from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.probes.corpus import NEIGHBOR, Finding, Probe, Seen, finding, job, judge
 from minwebhook.sandbox.probes.inside import NOT_APPLICABLE, Facts
@@ -139,11 +139,7 @@ class Prober:
         header = wire.pack_header("probe", {}, stays=False)
         return await child.run(
             wire.pack_job(header, source.encode(), b"", orjson.dumps(arguments), number),
-            number=number,
-            max_payload=self._settings.max_result_bytes,
-            spin_s=0,
-            on_log=on_log,
-            on_code=lambda code: None,
+            Exchange(number, max_payload=self._settings.max_result_bytes, on_log=on_log, on_code=lambda code: None),
         )
 
 
