@@ -11,11 +11,11 @@ import subprocess
 import sys
 from typing import Final
 
-#: Program -> Debian package.
+#: Program -> Debian packages.
 PROGRAMS: Final = {
     "bash": "bash",
     "curl": "curl",
-    "cc": "gcc",
+    "cc": "gcc libc6-dev",  # with --no-install-recommends the compiler comes without headers
     "openssl": "openssl",
     "setsid": "util-linux",
     "nginx": "nginx-light",
@@ -53,7 +53,7 @@ def main() -> int:
     lacking = missing()
     if lacking and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"installing for the tests: {' '.join(lacking.values())}", flush=True)
-        install(sorted(set(lacking.values())))
+        install(sorted({package for packages in lacking.values() for package in packages.split()}))
     for program, package in missing().items():
         print(f"missing for some tests: {program} (Debian package {package})")
     return 0
