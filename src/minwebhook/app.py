@@ -65,6 +65,7 @@ from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import restored_spec
 from minwebhook.jobs.table import JobTable
+from minwebhook.jobs.upload_expiry import UploadExpiry
 from minwebhook.mail.outbox import Outbox
 from minwebhook.mail.smtp import Delivery
 from minwebhook.observability.figures import Tally, TrafficFigures
@@ -264,6 +265,8 @@ class _Program:
             services.start_soon(self._jobs.run_turns)
             services.start_soon(self._retention.run)
             services.start_soon(Expiry(self._database, self._settings.jobs).run)
+            uploads = UploadExpiry(self._storages, self._upload_journal, self._jobs, self._settings.storage)
+            services.start_soon(uploads.run)
             services.start_soon(self._delete_expired_variables)
             outbox = Outbox(self._database, Delivery(self._settings.mail))
             has_mail = bool(self._settings.mail.smtp_host)

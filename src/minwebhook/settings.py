@@ -134,7 +134,12 @@ class JobSettings:
         low=0,
     )
     max_database_bytes: int = _setting(
-        0, "Size of the database from which on the oldest ended jobs are removed; 0 = no limit.", low=0
+        0, "Size below which the database stays: the oldest ended jobs are removed; 0 = no limit.", low=0
+    )
+    max_logs_bytes: int = _setting(
+        0,
+        "Size below which all logs and streamed results stay: those of the oldest ended jobs go; 0 = no limit.",
+        low=0,
     )
     max_queued_jobs: int = _setting(100_000, "Jobs waiting in memory; a further one is refused with 503.", low=1)
     max_queued_jobs_per_workspace: int = _setting(
@@ -376,6 +381,12 @@ class StorageSettings:
     )
     s3_timeout_s: float = _setting(120.0, "Seconds an S3 store may take to answer, or to go on answering.", low=0.1)
     max_upload_bytes: int = _setting(0, "Bytes of one uploaded file; 0 = no limit.", low=0, live=True)
+    keep_uploads_s: float = _setting(
+        0.0, "Seconds after which uploads without a name of their own are removed; 0 = never.", low=0
+    )
+    max_uploads_bytes: int = _setting(
+        0, "Size below which all uploads without a name of their own stay: the oldest are removed; 0 = no limit.", low=0
+    )
     upload_details: bool = _setting(
         False, "Give scripts the filename, size and sha256 of an uploaded file, not just its key.", live=True
     )

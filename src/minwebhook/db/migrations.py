@@ -347,6 +347,33 @@ CREATE INDEX mail_by_attempt ON mail (next_attempt_at);
 ALTER TABLE token ADD COLUMN warned_at INTEGER;
 """
 
+_OUTPUT_TOTAL: Final = """
+-- Bytes of all logs and streamed results, so that nobody has to count them.
+CREATE TABLE output_total (bytes INTEGER NOT NULL) STRICT;
+INSERT INTO output_total SELECT
+    (SELECT coalesce(sum(length(CAST(log AS BLOB))), 0) FROM job_log)
+    + (SELECT coalesce(sum(length(chunks) + length(ends)), 0) FROM job_stream);
+CREATE TRIGGER job_log_comes AFTER INSERT ON job_log BEGIN
+    UPDATE output_total SET bytes = bytes + length(CAST(NEW.log AS BLOB));
+END;
+CREATE TRIGGER job_log_changes AFTER UPDATE ON job_log BEGIN
+    UPDATE output_total SET bytes = bytes + length(CAST(NEW.log AS BLOB)) - length(CAST(OLD.log AS BLOB));
+END;
+CREATE TRIGGER job_log_goes AFTER DELETE ON job_log BEGIN
+    UPDATE output_total SET bytes = bytes - length(CAST(OLD.log AS BLOB));
+END;
+CREATE TRIGGER job_stream_comes AFTER INSERT ON job_stream BEGIN
+    UPDATE output_total SET bytes = bytes + length(NEW.chunks) + length(NEW.ends);
+END;
+CREATE TRIGGER job_stream_changes AFTER UPDATE ON job_stream BEGIN
+    UPDATE output_total
+        SET bytes = bytes + length(NEW.chunks) + length(NEW.ends) - length(OLD.chunks) - length(OLD.ends);
+END;
+CREATE TRIGGER job_stream_goes AFTER DELETE ON job_stream BEGIN
+    UPDATE output_total SET bytes = bytes - length(OLD.chunks) - length(OLD.ends);
+END;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -363,6 +390,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(12, "audit log", _AUDIT),
     Migration(13, "passwords, folders, groups", _IDENTITY),
     Migration(14, "mails", _MAIL),
+    Migration(15, "the size of all output", _OUTPUT_TOTAL),
 )
 
 

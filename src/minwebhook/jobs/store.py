@@ -58,7 +58,11 @@ _FORGET_KEYS: Final = (
     "DELETE FROM idempotency WHERE key IN"
     " (SELECT key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT 10)"
 )
-_SAVE_STREAM: Final = "INSERT OR REPLACE INTO job_stream (job_id, chunks, ends) VALUES (?, ?, ?)"
+#: Not OR REPLACE, which does not tell the triggers that count.
+_SAVE_STREAM: Final = (
+    "INSERT INTO job_stream (job_id, chunks, ends) VALUES (?, ?, ?)"
+    " ON CONFLICT (job_id) DO UPDATE SET chunks = excluded.chunks, ends = excluded.ends"
+)
 #: Only ended jobs: a queued one still needs its arguments.
 _WIPE: Final = (
     "UPDATE job SET args = ?, result = ?, options = NULL, delete_at = NULL, deleted = max(deleted, ?)"

@@ -27,6 +27,9 @@ UPLOAD_PREFIX: Final = "windmill_uploads/"
 _MAX_EXTENSION_LENGTH: Final = 32
 _DEFAULT_EXTENSION: Final = "file"
 _NOT_IN_EXTENSIONS: Final = re.compile(r"[^A-Za-z0-9_-]")
+_UPLOAD: Final = re.compile(rf"{UPLOAD_PREFIX}upload_([0-9]{{1,16}})_[0-9]+\.[A-Za-z0-9_-]+")
+#: A slash may be escaped in JSON.
+_MENTIONED: Final = re.compile(rb"upload_[0-9]{1,16}_[0-9]+\.[A-Za-z0-9_-]+")
 
 
 def parse_key(value: object, field: str = "file_key") -> ObjectKey:
@@ -79,6 +82,17 @@ def upload_key(now_ms: int, number: int, filename: str | None = None) -> ObjectK
     The form is Windmill's: ``windmill_uploads/upload_{ms}_{number}.{extension}``.
     """
     return ObjectKey(f"{UPLOAD_PREFIX}upload_{now_ms}_{number}.{extension_of(filename)}")
+
+
+def uploaded_at_ms(key: str) -> int | None:
+    """When :func:`upload_key` made this key; None if it did not."""
+    found = _UPLOAD.fullmatch(key)
+    return int(found[1]) if found else None
+
+
+def mentioned_uploads(text: bytes) -> set[str]:
+    """Every key of :func:`upload_key` that a JSON text mentions."""
+    return {UPLOAD_PREFIX + found.decode() for found in _MENTIONED.findall(text)}
 
 
 def extension_of(filename: str | None) -> str:

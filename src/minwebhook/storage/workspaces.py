@@ -12,6 +12,7 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
@@ -187,19 +188,24 @@ class WorkspaceStorages:
         bucket.
         """
         removed = 0
+        for storage in await self.in_use():
+            with suppress(BadGateway):  # it cannot be reached now; the next time tries again
+                removed += await storage.sweep(before_ms)
+        return removed
+
+    async def in_use(self) -> list[ObjectStorage]:
+        """Every storage of all workspaces that can be opened and was ever used, each place once."""
+        found: dict[int, ObjectStorage] = {}
         for row in await self._db.read_in_thread("SELECT id FROM workspace"):
-            try:
-                names = [None, *self.secondary_names(row["id"])]
-                for name in names:
+            with suppress(BadGateway):
+                for name in (None, *self.secondary_names(row["id"])):
                     place = self._place(row["id"], name)
                     if isinstance(place, Directory) and not await trio.Path(place.base, *place.folder).is_dir():
                         continue  # never used
                     storage = await self.find(row["id"], name)
                     if storage is not None:
-                        removed += await storage.sweep(before_ms)
-            except BadGateway:
-                continue  # it cannot be reached now; the next start tries again
-        return removed
+                        found.setdefault(id(storage.backend), storage)
+        return list(found.values())
 
     def close(self) -> None:
         """Let go of everything; nothing may be in use any more."""

@@ -44,6 +44,11 @@ class Rule:
 
 _NO_JOB: Final = "NOT EXISTS (SELECT 1 FROM job WHERE job.id = {table}.job_id)"
 
+_OUTPUT_BYTES: Final = (
+    "SELECT (SELECT coalesce(sum(length(CAST(log AS BLOB))), 0) FROM job_log)"
+    " + (SELECT coalesce(sum(length(chunks) + length(ends)), 0) FROM job_stream)"
+)
+
 #: In the order of the tables.
 RULES: Final = (
     Rule(
@@ -57,6 +62,12 @@ RULES: Final = (
         "streamed results whose job is gone",
         f"SELECT count(*) FROM job_stream WHERE {_NO_JOB.format(table='job_stream')}",  # noqa: S608
         f"DELETE FROM job_stream WHERE {_NO_JOB.format(table='job_stream')}",  # noqa: S608
+    ),
+    Rule(
+        "output_size_wrong",
+        "sums of the sizes of logs and streamed results that are wrong",
+        f"SELECT abs(count(*) - 1) + coalesce(sum(bytes IS NOT ({_OUTPUT_BYTES})), 0) FROM output_total",  # noqa: S608
+        f"UPDATE output_total SET bytes = ({_OUTPUT_BYTES})",  # noqa: S608
     ),
     Rule(
         "queued_without_arguments",

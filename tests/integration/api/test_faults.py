@@ -191,6 +191,26 @@ def test_a_clock_that_is_set_back_holds_up_no_job(make_server: MakeServer, clock
     assert server.stop() == 0
 
 
+def test_uploads_and_logs_go_when_their_time_is_over(make_server: MakeServer, clock: Clock) -> None:
+    server = make_server("--keep-uploads-s", "3600", "--keep-logs-s", "3600", environment=clock.environment)
+    client = server.start()
+    client.deploy("u/admin/files", "def main(files):\n    print('a line')\n    return files\n")
+    form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\nContent-Type: a/b\r\n\r\nhello\r\n--b--\r\n'
+    fields = {"Content-Type": "multipart/form-data; boundary=b"}
+    done = client.call("POST", "/jobs/run/p/u/admin/files", form, fields).text
+    shown = client.ended(done)
+    assert shown["success"], shown
+    key = shown["result"][0]["s3"]
+    assert client.get("/job_helpers/load_file_metadata", file_key=key).json()["size_in_bytes"] == 5
+    assert "a line" in client.logs(done)
+    assert server.stop() == 0
+    clock.set(2 * HOUR)
+    client = server.start()
+    eventually(lambda: client.get("/job_helpers/load_file_metadata", file_key=key).status == 404, "the file is gone")
+    eventually(lambda: "a line" not in client.logs(done), "the log is gone")
+    assert client.job(done)["success"]
+
+
 # --- many jobs ------------------------------------------------------------------------------------------------------------
 
 

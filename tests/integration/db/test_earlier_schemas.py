@@ -21,12 +21,14 @@ _WANTED = {
     ("job", "status"): ("queued", "success", "failure", "canceled", "skipped"),
     ("workspace", "key"): ("0" * 64, "f" * 64),
 }
+#: Tables whose rows the database makes out of those of others.
+_DERIVED = {"output_total"}
 _ROWS = 5
 
 
 def tables(connection: sqlite3.Connection) -> list[str]:
     query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
-    return [row[0] for row in connection.execute(query)]
+    return [row[0] for row in connection.execute(query) if row[0] not in _DERIVED]
 
 
 def rows_of(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:

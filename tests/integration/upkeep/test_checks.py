@@ -70,6 +70,7 @@ def test_a_sound_directory(data: Path) -> None:
 BROKEN = {
     "log_without_job": ("INSERT INTO job_log VALUES (?, 'x')", (key(9),)),
     "stream_without_job": ("INSERT INTO job_stream VALUES (?, x'', x'')", (key(9),)),
+    "output_size_wrong": ("UPDATE output_total SET bytes = bytes + length(?)", (key(9),)),
     "queued_without_arguments": (JOB, (key(3), "queued", None, None, None)),
     "queued_without_code": (JOB, (key(3), "queued", 7, b"{}", None)),
     "ended_without_time": (JOB, (key(3), "failure", None, b"{}", None)),
