@@ -350,7 +350,7 @@ class _Program:
                         api.handle,
                         limits,
                         shutdown=self._shutdown,
-                        grace_s=self._settings.server.grace_s,
+                        grace_s=lambda: self._settings.server.grace_s,
                         report_error=_report_error,
                         figures=services.traffic,
                         later=self._inner_later,
@@ -361,7 +361,7 @@ class _Program:
                 print(f"minwebhook {minwebhook.__version__} listening on {' '.join(self._addresses)}", flush=True)
                 self._notifier.ready(self._status)
                 probes.start_soon(self._notifier.run_watchdog)
-                probes.start_soon(self._reload_on_hangup, reload)
+                probes.start_soon(self._reload_on_hangup, reload, services)
             probes.cancel_scope.cancel(reason="shutdown")
 
     async def _serve_probes(
@@ -373,7 +373,7 @@ class _Program:
             probe_handler(services),
             dataclasses.replace(limits, max_connections=MAX_PROBES),
             shutdown=trio.Event(),
-            grace_s=0,
+            grace_s=lambda: 0,
             report_error=_report_error,
             task_status=task_status,
         )
@@ -382,13 +382,14 @@ class _Program:
     def _status(self) -> str:
         return f"listening on {' '.join(self._addresses)}"
 
-    async def _reload_on_hangup(self, reload: Reload) -> None:
+    async def _reload_on_hangup(self, reload: Reload, services: Services) -> None:
         """Reloads after each SIGHUP; of several that come meanwhile, once more."""
         while True:
             await self._hangup.wait()
             self._hangup = trio.Event()
             self._notifier.reloading()
             await reload.run()
+            self._settings = services.settings
             if not self._shutdown.is_set():
                 self._notifier.ready(self._status)
 

@@ -68,7 +68,9 @@ class ServerSettings:
     min_free_disk_bytes: int = _setting(
         64 * MIB, "Room on the disk of data below which the server does not count as ready.", low=0, live=True
     )
-    grace_s: float = _setting(30.0, "Seconds that requests and running jobs get to finish at shutdown.", low=0)
+    grace_s: float = _setting(
+        30.0, "Seconds that requests and running jobs get to finish at shutdown.", low=0, live=True
+    )
     access_log: bool = _setting(True, "Write a log line for every request.", live=True)
     log_level: str = _setting(
         "info", "Least severe log line written.", choices=("debug", "info", "warning", "error"), live=True

@@ -30,7 +30,7 @@ async def start(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Callable
                 handler,
                 HttpSettings(**limits),
                 shutdown=server.shutdown,
-                grace_s=grace_s,
+                grace_s=lambda: grace_s,
                 report_error=lambda error, request_id: server.errors.append(error),
                 task_status=task_status,
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
@@ -40,7 +40,7 @@ async def serve(
     limits: HttpSettings,
     *,
     shutdown: trio.Event,
-    grace_s: float,
+    grace_s: Callable[[], float],
     report_error: ReportError,
     figures: TrafficFigures | None = None,
     later: trio.MemoryReceiveChannel[Listener] | None = None,
@@ -50,9 +50,9 @@ async def serve(
 
     ``later`` brings further listeners, which may be closed at any time by whoever sent them.
     Started with the printable addresses. Draining: no more accepts, idle connections leave at once, requests under way,
-    and the first one of a new connection, finish and close their connection, and whoever is left after ``grace_s``
-    seconds is cancelled. What a handler raises goes to ``report_error`` with the request's id, and nothing of it ends the
-    server. Connections are counted in ``figures``.
+    and the first one of a new connection, finish and close their connection, and whoever is left after ``grace_s`` seconds
+    (asked for when the drain begins) is cancelled. What a handler raises goes to ``report_error`` with the request's id, and
+    nothing of it ends the server. Connections are counted in ``figures``.
     """
     server = _Server(handler, limits, report_error, figures or TrafficFigures())
     try:
@@ -70,7 +70,7 @@ async def serve(
                     await shutdown.wait()
                     accepting.cancel_scope.cancel(reason="shutdown")
                 _close(listeners)
-                connections.cancel_scope.deadline = trio.current_time() + grace_s
+                connections.cancel_scope.deadline = trio.current_time() + grace_s()
                 server.drain()
                 services.start_soon(server.give_up_on_silent_ones)
             services.cancel_scope.cancel(reason="shutdown")

@@ -476,12 +476,21 @@ class Executor:
             number,
             max_payload=limits.result_bytes,
             on_log=lambda data: self._take_output(job, data),
-            # A process that stayed has compiled its script long ago.
-            on_code=None if compiled or is_reused else lambda code: self._keep_compiled(spec, key, code),
+            on_code=self._on_code(spec, key, source, compiled, is_reused=is_reused),
             on_arguments=(lambda text, mask: _replace_arguments(job, text, mask)) if spec.preprocess else None,
         )
         child.given = lasting if stays else None
         return wire.pack_job(header, source, compiled, arguments, number, mask=spec.mask), exchange
+
+    def _on_code(
+        self, spec: JobSpec, key: str, source: bytes, compiled: bytes, *, is_reused: bool
+    ) -> Callable[[bytes], None] | None:
+        """What becomes of the compiled script that a process sends; None if it has nothing to compile."""
+        if compiled or not source:
+            return None
+        # A process that has had a job before may compile again what it could not load then, but it ran code of the job:
+        # what it sends is not for others.
+        return (lambda code: None) if is_reused else lambda code: self._keep_compiled(spec, key, code)
 
     def _contextual(self, job: Job, token: str, api_url: str) -> Mapping[str, str]:
         return self._headers.contextual(job, token=token, api_url=api_url)

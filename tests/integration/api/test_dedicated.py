@@ -78,3 +78,12 @@ def test_a_script_that_cannot_be_called_fails_each_time_the_same_way(client: Cli
     client.deploy("u/admin/mainless", "def other():\n    pass\n", dedicated_worker=True)
     answers = [client.run("u/admin/mainless").error["message"] for _ in range(3)]
     assert answers == ["main function is missing"] * 3
+
+
+def test_a_large_script_that_cannot_be_loaded_says_so_every_time(client: Client) -> None:
+    """Its compiled form is too large to be kept, so the process that stays compiles it again."""
+    code = "".join(f"def f{number}(): pass\n" for number in range(12_000))
+    client.deploy("u/admin/large", code, dedicated_worker=True)
+    errors = [client.run("u/admin/large").error for _ in range(3)]
+    assert errors[0] == errors[1] == errors[2]
+    assert "main" in errors[0]["message"]

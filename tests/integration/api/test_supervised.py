@@ -293,6 +293,19 @@ def test_certificates_change_under_open_connections(make_server: MakeServer, tmp
     assert serial() == second
 
 
+def test_the_grace_can_change_live(make_server: MakeServer, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("grace_s = 600\n")
+    server = make_server("--config", str(config), "--workers", "1")
+    client = server.start()
+    client.deploy("u/admin/sleep", "import time\ndef main():\n    time.sleep(600)\n")
+    client.running(client.submit("u/admin/sleep"))
+    config.write_text("grace_s = 0\n")
+    reloaded(server)
+    assert server.stop() == 0
+    assert "draining, at most 0 s" in server.log
+
+
 # --- restarts ---------------------------------------------------------------------------------------------------------
 
 

@@ -88,7 +88,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
                 site.handle,
                 HttpSettings(**limits),
                 shutdown=site.shutdown,
-                grace_s=grace_s,
+                grace_s=lambda: grace_s,
                 report_error=lambda error, request_id: site.errors.append(error),
                 task_status=task_status,
             )

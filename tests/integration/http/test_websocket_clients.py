@@ -125,7 +125,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
                 site.handle,
                 HttpSettings(**limits),
                 shutdown=site.shutdown,
-                grace_s=5,
+                grace_s=lambda: 5,
                 report_error=lambda error, request_id: site.errors.append(error),
                 task_status=task_status,
             )
