@@ -51,7 +51,6 @@ from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.listeners import Listener, adopt_listeners, open_listeners
 from minwebhook.http.server import serve
 from minwebhook.http.tls import ServerTls, make_context
-from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.expiry import Expiry
@@ -61,9 +60,9 @@ from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.packages import JobPackages, submit_lock_job
 from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.references import ArgumentReferences
+from minwebhook.jobs.restoring import restore_jobs
 from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.store import JobStore
-from minwebhook.jobs.submission import restored_spec
 from minwebhook.jobs.table import JobTable
 from minwebhook.jobs.upload_expiry import UploadExpiry
 from minwebhook.mail.outbox import Outbox
@@ -291,7 +290,7 @@ class _Program:
             services.cancel_scope.cancel(reason="shutdown")
 
     async def _serve(self, executor: Executor, health: Health) -> None:
-        self._restore_jobs()
+        restore_jobs(self._jobs, self._job_store, self._scripts, now_ms())
         await self._find_locks()
         routes = all_routes()
         description = api_document()
@@ -499,36 +498,6 @@ class _Program:
             return self._references.resolve(f"$res:{path}", reader)
         except NotFound as error:
             raise BadRequest(error.detail) from error
-
-    def _restore_jobs(self) -> None:
-        """Jobs that were acknowledged and did not end before the last server did run now."""
-        restored = 0
-        for record in self._job_store.queued():
-            script = None
-            if record.script_hash is not None:
-                script = self._scripts.find_by_hash(record.workspace, record.script_hash)
-            spec = restored_spec(record, script)
-            if spec is None:
-                logger.error("the code of a queued job is gone", extra={"job_id": str(record.id)})
-                gone = outcomes.execution_error("the code of the script is gone")
-                self._job_store.fail(record.id, gone.result, now_ms())
-                continue
-            job = self._jobs.restore(
-                record.id,
-                spec,
-                record.created_at_ms,
-                record.scheduled_for_ms,
-                attempts=record.attempts,
-                failures=record.failures,
-            )
-            if job is not None:
-                restored += 1
-                continue
-            lost = outcomes.execution_error(f"the server died while the job ran, {record.attempts} times")
-            self._job_store.fail(record.id, lost.result, now_ms())
-        self._jobs.start_restored()
-        if restored:
-            logger.info("%d queued jobs of the last run are queued again", restored)
 
     async def _find_locks(self) -> None:
         """Versions whose packages nobody looks for: deployed from files, or in the moment of a crash."""

@@ -101,6 +101,10 @@ class JobQueue:
             key.ended.append(now_ms)
         self._let_go(key, now_ms)
 
+    def count_ended(self, limit: Concurrency, ended_ms: int, now_ms: int) -> None:
+        """A run that an earlier server ended counts as well; to be told oldest first, before any other."""
+        self._key(limit, now_ms).ended.append(ended_ms)
+
     def ripen(self, now_ms: int) -> None:
         """Puts the jobs that have become due in line with the others."""
         while self._later and self._later[0].due_ms <= now_ms:

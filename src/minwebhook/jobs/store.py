@@ -256,6 +256,19 @@ class JobStore:
         )
         return [(row["name"], row["number"]) for row in rows]
 
+    def ended_runs(
+        self, workspace: str, hashes: Iterable[int], since_ms: int, limit: int
+    ) -> list[tuple[int, bytes, int]]:
+        """Runs of some script versions that ended since then, at most the newest ``limit``, oldest first: the version's hash,
+        the arguments, and the end."""
+        rows = self._db.read(
+            "SELECT script_hash, args, completed_at FROM job WHERE status != 'queued' AND workspace_id = ?"
+            " AND completed_at > ? AND started_at IS NOT NULL AND script_hash IN (SELECT value FROM json_each(?))"
+            " ORDER BY completed_at DESC LIMIT ?",
+            (workspace, since_ms, orjson.dumps(list(hashes)).decode(), limit),
+        )
+        return [(row[0], row[1] or b"{}", row[2]) for row in reversed(rows)]
+
     def queued(self) -> list[JobRecord]:
         """Every job that did not end before the server did, oldest first."""
         rows = self._db.read(f"SELECT {_ALL} FROM job WHERE status = 'queued' ORDER BY created_at, id")  # noqa: S608

@@ -26,6 +26,7 @@ from minwebhook.jobs.ids import IdMaker
 from minwebhook.jobs.model import (
     ENDING_EVENT,
     Cancellation,
+    Concurrency,
     Job,
     JobEvent,
     JobSpec,
@@ -198,6 +199,10 @@ class JobTable:
         self.queued_count += 1
         self._queue.push(job, self._clock())
         return job
+
+    def restore_ended(self, limit: Concurrency, ended_at_ms: int) -> None:
+        """A run of an earlier server, whose end still counts for its concurrency key; to be told oldest first."""
+        self._queue.count_ended(limit, ended_at_ms, self._clock())
 
     def start_restored(self) -> None:
         """All are restored: the first of them start."""

@@ -118,6 +118,14 @@ class ScriptStore:
             for row in self._db.read(f"SELECT * FROM script WHERE lock IS NULL AND lock_error_logs IS NULL AND {_LIVE}")
         ]
 
+    def windows(self) -> list[tuple[str, int, int]]:
+        """Versions whose ended runs count for a while (``concurrency_time_window_s``): workspace, hash, milliseconds."""
+        rows = self._db.read(
+            "SELECT workspace_id, hash, 1000 * json_extract(settings, '$.concurrency_time_window_s') AS window"
+            " FROM script WHERE deleted = 0 AND window > 0 AND json_extract(settings, '$.concurrent_limit') > 0"
+        )
+        return [(row["workspace_id"], row["hash"], row["window"]) for row in rows]
+
     def newest(self, workspace: str, path: str) -> Script | None:
         """The newest version of ``path``, even if archived."""
         query = f"SELECT * FROM script WHERE workspace_id = ? AND path = ? {_NEWEST_FIRST} LIMIT 1"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server import Answer, Client, eventually, serving
+from tests.server import Answer, Client, Server, eventually, serving
 
 SPAN = """
 import time
@@ -120,3 +121,20 @@ def test_a_quiet_token_does_not_wait_behind_a_noisy_one(tmp_path: Path) -> None:
         own = answer.result().json()[1]
         # All of the noisy ones came first, and at most one of them is served earlier.
         assert sum(client.ended(job_id)["result"][1] < own for job_id in noisy) <= 1
+
+
+def test_a_window_holds_across_a_restart(make_server: Callable[..., Server]) -> None:
+    server = make_server("--workers", "2")
+    client = server.start()
+    limited: dict[str, Any] = {"concurrent_limit": 1, "concurrency_time_window_s": 600}
+    client.deploy("u/admin/by_name", SPAN, concurrency_key="$workspace-$args[name]", **limited)
+    client.deploy("u/admin/by_path", SPAN, **limited)
+    paths = [("u/admin/by_name", {"name": "a"}), ("u/admin/by_path", {})]
+    for path, arguments in paths:
+        client.ended(client.submit(path, arguments))
+    held = [client.submit(path, arguments) for path, arguments in paths]
+    server.kill()
+    client = server.start()
+    held += [client.submit(path, arguments) for path, arguments in paths]
+    client.ended(client.submit("u/admin/by_name", {"name": "b"}))  # another key
+    assert {job["id"] for job in client.get("/jobs/queue/list", running="false").json()} == set(held)

@@ -98,6 +98,21 @@ class QueueMachine(RuleBasedStateMachine):
     def time_passes(self, passed: int) -> None:
         self.now += passed
 
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def restart(self) -> None:
+        """A new queue hears of what is queued, and of what has ended; what ran is queued again."""
+        self.queue = JobQueue()
+        for key, at in self.ended:
+            if LIMITS[key].window_ms:
+                self.queue.count_ended(LIMITS[key], at, self.now)
+        for job in self.running:
+            job.state = JobState.QUEUED
+        self.waiting, self.running = sorted([*self.waiting, *self.running], key=self.place), []
+        for number, job in enumerate(self.waiting):
+            self.arrival[job.id] = number - 1_000_000
+            self.queue.push(job, self.now)
+
     @rule()
     def who_sleeps_until_the_next_due_time_misses_nothing(self) -> None:
         if any(self.may_start(job) for job in self.waiting):

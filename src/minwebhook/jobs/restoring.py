@@ -1,0 +1,68 @@
+"""What an earlier run of the server left: jobs that it acknowledged and did not end run now; ended runs go on counting."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Final
+
+from minwebhook.jobs import outcomes
+from minwebhook.jobs.store import JobStore
+from minwebhook.jobs.submission import concurrency_of, restored_spec
+from minwebhook.jobs.table import JobTable
+from minwebhook.scripts.store import ScriptStore
+
+logger = logging.getLogger(__name__)
+
+#: Ended runs of a workspace that are looked at, so that a start does not take long. A key needs no more than its limit.
+_MAX_ENDED: Final = 10_000
+
+
+def restore_jobs(table: JobTable, store: JobStore, scripts: ScriptStore, now_ms: int) -> None:
+    """Fills the table before the first request, and starts the first jobs."""
+    _count_ended(table, store, scripts, now_ms)
+    restored = 0
+    for record in store.queued():
+        script = None
+        if record.script_hash is not None:
+            script = scripts.find_by_hash(record.workspace, record.script_hash)
+        spec = restored_spec(record, script)
+        if spec is None:
+            logger.error("the code of a queued job is gone", extra={"job_id": str(record.id)})
+            gone = outcomes.execution_error("the code of the script is gone")
+            store.fail(record.id, gone.result, now_ms)
+            continue
+        job = table.restore(
+            record.id,
+            spec,
+            record.created_at_ms,
+            record.scheduled_for_ms,
+            attempts=record.attempts,
+            failures=record.failures,
+        )
+        if job is not None:
+            restored += 1
+            continue
+        lost = outcomes.execution_error(f"the server died while the job ran, {record.attempts} times")
+        store.fail(record.id, lost.result, now_ms)
+    table.start_restored()
+    if restored:
+        logger.info("%d queued jobs of the last run are queued again", restored)
+
+
+def _count_ended(table: JobTable, store: JobStore, scripts: ScriptStore, now_ms: int) -> None:
+    """Runs that ended before the start and still count within the window of their concurrency key."""
+    windows: dict[str, dict[int, int]] = defaultdict(dict)
+    for workspace, version, window_ms in scripts.windows():
+        windows[workspace][version] = window_ms
+    ended = []
+    for workspace, versions in windows.items():
+        for version, arguments, ended_at_ms in store.ended_runs(
+            workspace, versions, now_ms - max(versions.values()), _MAX_ENDED
+        ):
+            script = scripts.find_by_hash(workspace, version)
+            limit = concurrency_of(script, arguments) if script is not None else None
+            if limit is not None:
+                ended.append((ended_at_ms, limit))
+    for ended_at_ms, limit in sorted(ended):  # a key may be that of several workspaces
+        table.restore_ended(limit, ended_at_ms)
