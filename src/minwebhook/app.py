@@ -22,6 +22,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import orjson
@@ -135,6 +136,7 @@ async def run(
     """
     hook_secrets = load_hook_secrets(settings.server.hook_secrets)
     hide([*settings.secrets_in_use(), *(secret.decode("utf-8", "replace") for secret in hook_secrets.values())])
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)  # a full queue is many objects that stay
     data = _prepare_data_directory(Path(settings.server.data))
     refuse_half_restored(data)
     # Before anything is made that would be left behind by an address that cannot be had. Early clients wait.
@@ -293,7 +295,6 @@ class _Program:
         restore_jobs(self._jobs, self._job_store, self._scripts, now_ms())
         await self._find_locks()
         routes = all_routes()
-        description = api_document()
         services = Services(
             settings=self._settings,
             db=self._database,
@@ -319,8 +320,8 @@ class _Program:
             executor=executor,
             sync_waits=self._sync_waits,
             heartbeats=self._heartbeats,
-            openapi_json=orjson.dumps(description),
-            openapi_yaml=yaml.dumps(description).encode(),
+            openapi_json=cache(lambda: orjson.dumps(api_document())),
+            openapi_yaml=cache(lambda: yaml.dumps(api_document()).encode()),
             storages=self._storages,
             upload_journal=self._upload_journal,
             hook_secrets=self._hook_secrets,
@@ -510,7 +511,6 @@ def _relax_collector() -> None:
     """What was made until now stays; what jobs and requests make is mostly freed by its counts, without the collector."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
 def _open_files_for(settings: Settings) -> HttpSettings:

@@ -7,7 +7,7 @@ never looks at the raw path.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
@@ -80,8 +80,9 @@ class Services:
     #: Streams on which nothing happens.
     heartbeats: DeadlineQueue
     #: The description of the API, encoded.
-    openapi_json: bytes
-    openapi_yaml: bytes
+    #: Made when they are first asked for, which takes some 50 ms: to be called in a thread.
+    openapi_json: Callable[[], bytes]
+    openapi_yaml: Callable[[], bytes]
     storages: WorkspaceStorages
     upload_journal: UploadJournal
     #: Secrets of senders by name.

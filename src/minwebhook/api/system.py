@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 import minwebhook
 from minwebhook.api.context import Context
 from minwebhook.http.messages import Response
@@ -14,9 +16,9 @@ async def version(context: Context) -> Response:
 
 async def openapi_json(context: Context) -> Response:
     """This API as an OpenAPI document, as JSON."""
-    return Response.json(context.services.openapi_json)
+    return Response.json(await trio.to_thread.run_sync(context.services.openapi_json))
 
 
 async def openapi_yaml(context: Context) -> Response:
     """This API as an OpenAPI document, as YAML."""
-    return Response(200, context.services.openapi_yaml, "application/yaml")
+    return Response(200, await trio.to_thread.run_sync(context.services.openapi_yaml), "application/yaml")

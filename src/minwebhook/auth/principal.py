@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from sys import intern
 from typing import Final
 
 from minwebhook.auth.scopes import Scopes
@@ -39,4 +40,4 @@ class Principal:
     def permissioned_as(self) -> str:
         """The identity whose rights a job runs with: ``u/<username>``, or the bare e-mail of a super admin who is not
         a member of the workspace (such a caller's username is the e-mail)."""
-        return self.username if "@" in self.username else f"u/{self.username}"
+        return self.username if "@" in self.username else intern(f"u/{self.username}")  # queued jobs keep it

@@ -10,6 +10,7 @@ from minwebhook.jobs import outcomes
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import concurrency_of, restored_spec
 from minwebhook.jobs.table import JobTable
+from minwebhook.scripts.script import Script
 from minwebhook.scripts.store import ScriptStore
 
 logger = logging.getLogger(__name__)
@@ -22,10 +23,14 @@ def restore_jobs(table: JobTable, store: JobStore, scripts: ScriptStore, now_ms:
     """Fills the table before the first request, and starts the first jobs."""
     _count_ended(table, store, scripts, now_ms)
     restored = 0
+    known: dict[tuple[str, int], Script | None] = {}
     for record in store.queued():
         script = None
         if record.script_hash is not None:
-            script = scripts.find_by_hash(record.workspace, record.script_hash)
+            version = record.workspace, record.script_hash
+            if version not in known:
+                known[version] = scripts.find_by_hash(*version)
+            script = known[version]
         spec = restored_spec(record, script)
         if spec is None:
             logger.error("the code of a queued job is gone", extra={"job_id": str(record.id)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from sys import intern
 from typing import Final
 
 import orjson
@@ -123,23 +124,26 @@ def preview_spec(
 
 
 def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
-    """The spec of a job that outlived the server; None if its code is gone."""
+    """The spec of a job that outlived the server; None if its code is gone.
+
+    Texts that thousands of jobs have in common are there once.
+    """
     if script is None and record.raw_code is None:
         return None
     return JobSpec(
-        workspace=record.workspace,
-        kind=record.kind,
-        language=record.language,
+        workspace=intern(record.workspace),
+        kind=intern(record.kind),
+        language=intern(record.language),
         source=script.source if script is not None else (record.raw_code or "").encode(),
         arguments=record.arguments or b"{}",
         mask=record.options.mask,
-        created_by=record.created_by,
-        username=record.permissioned_as.removeprefix("u/"),
-        email=record.email,
-        permissioned_as=record.permissioned_as,
-        path=record.path or "",
+        created_by=intern(record.created_by),
+        username=intern(record.permissioned_as.removeprefix("u/")),
+        email=intern(record.email),
+        permissioned_as=intern(record.permissioned_as),
+        path=intern(record.path or ""),
         script_hash=record.script_hash,
-        tag=record.tag,
+        tag=intern(record.tag),
         priority=record.priority,
         timeout_s=record.timeout_s,
         parent_job=record.parent_job,
@@ -154,7 +158,7 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         concurrency=concurrency_of(script, record.arguments or b"{}") if script is not None else None,
         retry=record.options.retry,
         crash_attempts=script.crash_attempts if script is not None else None,
-        owner=record.email,
+        owner=intern(record.email),
         lock=_restored_lock(record, script),
         modules=script.imported_modules if script is not None and script.packages_lock != "" else (),
     )
