@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from minwebhook.sandbox import cgroups
+
 ADMIN_TOKEN: Final = "canary-admin-token-5d1f2a"  # looked for in files and environments by tests
 WORKSPACE: Final = "demo"
 #: Paths that are not below ``/api``.
@@ -236,6 +238,8 @@ class Server:
     run_as: int | None = None
     #: Most files the server may have open; 0 = what the test has.
     open_files: int = 0
+    #: Descriptors of ``cgroup.procs`` of control groups that it is started in.
+    entrances: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     addresses: tuple[str, ...] = ()
     starts: int = 0
@@ -258,15 +262,18 @@ class Server:
                 user=self.run_as,
                 group=self.run_as,
                 extra_groups=None if self.run_as is None else [],
-                preexec_fn=self._limit_files if self.open_files else None,  # noqa: PLW1509 - before there are threads
+                preexec_fn=self._prepare if self.open_files or self.entrances else None,  # noqa: PLW1509 - before there are threads
             )
         found = _FIRST_LINE.fullmatch(self._first_line())
         assert found, "the first line of output is not the announced one"
         self.addresses = tuple(found["addresses"].split())
         return self.client()
 
-    def _limit_files(self) -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
+    def _prepare(self) -> None:
+        for fd in self.entrances:
+            os.write(fd, b"0")
+        if self.open_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
 
     def _first_line(self) -> str:
         process = self.running
@@ -347,6 +354,7 @@ class Server:
         self.running.wait(20)
         self._close()
         eventually(lambda: not any(is_alive(pid, born) for pid, born in started.items()), "the end of all processes")
+        cgroups.sweep()  # as its next start would
 
     def close(self) -> None:
         """Ends it however it is."""

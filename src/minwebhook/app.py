@@ -77,7 +77,6 @@ from minwebhook.runtimes.descriptors import MAX_PROBES, connection_room
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
 from minwebhook.runtimes.pool import ReusePool
-from minwebhook.sandbox.plan import Rung
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import HttpSettings, Settings, Supervision, load_hook_secrets
@@ -283,7 +282,7 @@ class _Program:
                 savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
                     packages = await self._make_packages(fleet, reached)
-                    executor = self._make_executor(fleet, reached.rung, packages, has_own_uids=zygote.has_own_uids)
+                    executor = self._make_executor(fleet, reached, packages, has_own_uids=zygote.has_own_uids)
                     workers.start_soon(executor.run, self._settings.worker_count)
                     await self._serve(executor, self._make_health(fleet, reached))
                     workers.cancel_scope.cancel(reason="shutdown")
@@ -475,9 +474,15 @@ class _Program:
             min_free_disk_bytes=self._settings.server.min_free_disk_bytes,
         )
 
-    def _make_executor(self, fleet: Fleet, rung: Rung, packages: JobPackages, *, has_own_uids: bool) -> Executor:
+    def _make_executor(self, fleet: Fleet, reached: Reached, packages: JobPackages, *, has_own_uids: bool) -> Executor:
         settings = self._settings
-        limits = LimitRules(settings.jobs, settings.sandbox, rung, has_own_uids=has_own_uids)
+        limits = LimitRules(
+            settings.jobs,
+            settings.sandbox,
+            reached.rung,
+            has_own_uids=has_own_uids,
+            group_limits=reached.workshop.group_limits,
+        )
         return Executor(
             self._jobs,
             fleet,

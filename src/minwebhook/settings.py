@@ -250,7 +250,9 @@ class SandboxSettings:
     max_zygotes: int = _setting(
         8, "Fork servers at once, one per network policy and set of packages that scripts ask for.", low=1
     )
-    job_memory_bytes: int = _setting(1024 * MIB, "Address space of each process of a job.", low=64 * MIB)
+    job_memory_bytes: int = _setting(
+        1024 * MIB, "Address space of a process of a job; memory of all, beside /tmp.", low=64 * MIB
+    )
     job_processes: int = _setting(64, "Processes and threads of one job at once.", low=1)
     job_open_files: int = _setting(256, "Open files of each process of a job.", low=16)
     job_file_bytes: int = _setting(64 * MIB, "Size of each file that a job writes.", low=0)

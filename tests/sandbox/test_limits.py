@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from minwebhook.errors import SandboxError
+from minwebhook.sandbox.cgroups import Groups
 from tests.sandbox.conftest import CONTAINED, start
 from tests.server import Client, Server
 
@@ -34,20 +36,18 @@ def run(client: Client, code: str, limits: dict[str, Any], language: str = "pyth
 RLIMITS = """
 import os, resource
 def main():
-    names = ("AS", "NOFILE", "FSIZE", "NPROC", "CPU")
+    names = ("AS", "NOFILE", "FSIZE", "CPU")
     return {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in names}
 """
 
 
-def test_a_script_may_lower_and_raise_its_limits(client: Client, rung: str) -> None:
+def test_a_script_may_lower_and_raise_its_limits(client: Client) -> None:
     usual = run(client, RLIMITS, {})["result"]
     assert (usual["AS"], usual["NOFILE"]) == ([512 * MIB] * 2, [256] * 2)
     asked = {"memory_bytes": 4096 * MIB, "open_files": 32, "file_bytes": 1000, "processes": 7, "cpu_s": 2}
     shown = run(client, RLIMITS, asked)["result"]
     assert shown["AS"] == [1024 * MIB] * 2  # the maximum
     assert (shown["NOFILE"], shown["FSIZE"], shown["CPU"]) == ([32] * 2, [1000] * 2, [3] * 2)
-    if rung == "root":
-        assert shown["NPROC"] == [7] * 2
 
 
 def test_bash_has_them_too(client: Client) -> None:
@@ -157,7 +157,6 @@ def test_a_job_says_which_limit_ended_it(
         assert "limits.log_bytes of the script" in done["result"]["error"]["message"]
 
 
-@pytest.mark.parametrize("rung", ["root"], indirect=True, scope="module")
 @pytest.mark.parametrize(
     "make",
     [
@@ -166,7 +165,7 @@ def test_a_job_says_which_limit_ended_it(
         "threading.Thread(target=time.sleep, args=[60], daemon=True).start()",
     ],
 )
-def test_too_many_processes(client: Client, rung: str, make: str) -> None:
+def test_too_many_processes(client: Client, make: str) -> None:
     code = f"{CONTAINED}import subprocess, threading, time\ndef main():\n    for _ in range(20):\n        {make}\n"
     assert run(client, code, {"processes": 6})["ended_by"] == "pids"
 
@@ -214,4 +213,9 @@ def test_a_job_that_lies_about_what_it_used(client: Client) -> None:
         code = f"{FRAMES}\ndef main():\n    os.write(3, frame(b'U', {payload}))\n    os.read(3, 1)\n"
         assert "unreadable figures" in run(client, code, {})["result"]["error"]["message"]
     code = f"{FRAMES}\ndef main():\n    os.write(3, frame(b'U', b'\\xff' * 8) + frame(b'R', b'1'))\n    os.read(3, 1)\n"
-    assert run(client, code, {})["mem_peak"] == 2**32 - 1
+    told = run(client, code, {})["mem_peak"]
+    try:
+        is_counted = "memory" in Groups.open().features
+    except SandboxError:
+        is_counted = False
+    assert told < 60 << 10 if is_counted else told == 2**32 - 1

@@ -37,6 +37,8 @@ PACKAGES: Final = "/packages"
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
 _BACKLOG: Final = 1024
+#: Between the limit on processes of a control group and that of the user id behind it.
+_SPARE_PROCESSES: Final = 16
 
 
 def enter_namespaces(plan: dict[str, Any], host_proc: int) -> bool:
@@ -263,9 +265,13 @@ def limit_resources(plan: dict[str, Any]) -> None:
         resource.RLIMIT_FSIZE: plan["file_bytes"],
         resource.RLIMIT_MEMLOCK: (64 * 1024, 64 * 1024),
     }
-    if plan["own_uids"]:
+    if plan["own_uids"] and "processes" in plan["groups"]:
+        # The control group comes first, and counts how often it refuses; this is a second line.
+        spare = plan["processes"][1] + _SPARE_PROCESSES
+        limits[resource.RLIMIT_NPROC] = (spare, spare)
+    elif plan["own_uids"]:
         limits[resource.RLIMIT_NPROC] = plan["processes"]
-    elif plan["rung"] == "userns":
+    elif plan["rung"] == "userns" and "processes" not in plan["groups"]:
         # All jobs share one uid, and so the count: leave room for the waiting children.
         shared = 4 * plan["processes"][0]
         limits[resource.RLIMIT_NPROC] = (shared, shared)
@@ -377,6 +383,12 @@ class Slots:
             kernel.MS_NOSUID | kernel.MS_NODEV,
             f"size={size},nr_inodes=16384,mode=1777",
         )
+
+
+def enter_group(entrances: list[int]) -> None:
+    """Moves this process into its control group (sandbox/cgroups.py), through descriptors that the server has opened."""
+    for fd in entrances:
+        os.write(fd, b"0")
 
 
 def confine_child(plan: dict[str, Any], slot: int, directory: str, *, own_proc: bool) -> None:

@@ -5,7 +5,8 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
 
 ::
 
-    server -> zygote   the sandbox plan, once; then {"spawn": ID, "language": NAME} for each child wanted, and
+    server -> zygote   the sandbox plan, once; then {"spawn": ID, "language": NAME} for each child wanted, with the
+                       descriptors by which it enters its control group, if there is one, and
                        {"resize": ID, "tmp_bytes": N} for one that needs another size of /tmp than usual
     zygote -> server   {"ready": true, "host_rights": bool, "own_uids": bool, "python": "3.11.7"} or {"failed": TEXT}, once
                        {"spawned": ID, "pid": PID} with three descriptors: job socket, log pipe, pidfd
@@ -40,6 +41,8 @@ from typing import Any
 from minwebhook.child import bash, confine, descendants, kernel, preload, python
 
 _MAX_MESSAGE = 1 << 16
+#: Trees of control groups: memory, processes, processor time, and the one of version 2.
+_MAX_ENTRANCES = 4
 
 
 def main(module_path: str, control_fd: int) -> None:
@@ -144,12 +147,12 @@ class ForkServer:
                 if fd == wakeup_read:
                     os.read(wakeup_read, 512)
                 else:
-                    message = self._control.recv(_MAX_MESSAGE)
+                    message, entrances, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, _MAX_ENTRANCES)
                     if not message:
                         return  # the server is gone; the end of this process ends every child
                     request = json.loads(message)
                     if "spawn" in request:
-                        self._spawn(request["spawn"], request["language"])
+                        self._spawn(request["spawn"], request["language"], entrances)
                     else:
                         self._resize(request["resize"], request["tmp_bytes"])
             self._reap()
@@ -160,8 +163,8 @@ class ForkServer:
             self._modules = preload.import_forkable(self._modules, self._proc)
             self._is_loaded = True
 
-    def _spawn(self, child_id: int, language: str) -> None:
-        opened: list[int] = []
+    def _spawn(self, child_id: int, language: str, entrances: list[int]) -> None:
+        opened = list(entrances)
         slot, pid, pidfd = -1, -1, -1
         try:
             job_here, job_there = (end.detach() for end in socket.socketpair())
@@ -171,7 +174,7 @@ class ForkServer:
             slot = self._slots.take()
             pid = self._fork()
             if pid == 0:
-                self._become_child(language, slot, job_there, log_write)
+                self._become_child(language, slot, job_there, log_write, entrances)
             pidfd = os.pidfd_open(pid)
             opened.append(pidfd)
             self._children[pid] = (child_id, slot)
@@ -215,7 +218,7 @@ class ForkServer:
                 kernel.setns(self._namespace, kernel.CLONE_NEWPID)
         return pid
 
-    def _become_child(self, language: str, slot: int, job_fd: int, log_fd: int) -> None:
+    def _become_child(self, language: str, slot: int, job_fd: int, log_fd: int, entrances: list[int]) -> None:
         """Never returns."""
         code = 1
         try:
@@ -224,6 +227,7 @@ class ForkServer:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.dup2(log_fd, 1)
             os.dup2(log_fd, 2)
+            confine.enter_group(entrances)
             os.dup2(job_fd, 3, inheritable=False)
             confine.close_all_but(3)
             own_proc = self._has_proc and language != "python3"

@@ -254,6 +254,8 @@ class Executor:
                 if not job.is_stopped:
                     if limits.tmp_bytes is not None:
                         await family.zygote.resize_tmp(child, limits.tmp_bytes)
+                    if limits.group is not None:
+                        child.limit(*limits.group)
                     if limits.cpu_s:
                         self._cpu_watch.add(job, child, limits.cpu_s)
                     run.given = time.perf_counter()
@@ -389,12 +391,17 @@ class Executor:
 
     def _judge(self, run: Run, end: Report | Vanished | Broken) -> None:
         """What the process said is the outcome, unless somebody or a limit has ended it from outside."""
-        run.end = end
+        assert run.child is not None  # noqa: S101 - it has said something
+        run.end, child = end, run.child
         outcome = outcomes.judge(end, run.log, run.runtime.program, log_limit=self._name_of_log_limit(run.job.spec))
         if isinstance(end, Report) and end.kind == wire.ERROR:
             outcome.result = run.log.hidden_in(outcome.result)
-        if not isinstance(end, Broken):
+        if (used := child.used()) is not None:
+            run.job.usage = used
+        elif not isinstance(end, Broken):
             run.job.usage = end.usage
+        if outcome.state is JobState.FAILURE:
+            outcome = outcomes.with_limit(outcome, child.limits_hit(), child.counts)
         run.outcome = outcome
 
     @staticmethod
@@ -510,6 +517,7 @@ class Executor:
         if not (isinstance(end, Report) and end.kind == wire.RESULT):
             child.given = None
         if is_healthy and not job.is_stopped and job.spec.dedicated and RUNTIMES[job.spec.language].reusable:
+            child.stay()
             self._reuse.give_back(version_key(job.spec), child)
         else:
             self._used.append((child, pool))

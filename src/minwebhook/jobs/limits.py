@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from minwebhook.sandbox.cgroups import UNLIMITED
 from minwebhook.sandbox.plan import NAMESPACED, Rung
 from minwebhook.scripts.limits import Limits
 from minwebhook.settings import JobSettings, SandboxSettings
 
 #: Seconds of processor time after which the kernel ends a single process, behind the limit that the server watches.
 _CPU_SPARE_S: Final = 1
+
+
+#: What a control group's limits follow from.
+_OF_GROUPS: Final = frozenset({"memory_bytes", "tmp_bytes", "processes"})
 
 
 class JobLimits(NamedTuple):
@@ -24,12 +30,23 @@ class JobLimits(NamedTuple):
     tmp_bytes: int | None
     #: What its process sets when the job comes (child/limits.py); "" if all is set.
     header: str
+    #: Bytes of memory and number of all its processes together, if they are not what its control group has anyway.
+    group: tuple[int, int] | None = None
 
 
 class LimitRules:
     """The defaults and maxima of the instance."""
 
-    def __init__(self, jobs: JobSettings, sandbox: SandboxSettings, rung: Rung, *, has_own_uids: bool) -> None:
+    def __init__(
+        self,
+        jobs: JobSettings,
+        sandbox: SandboxSettings,
+        rung: Rung,
+        *,
+        has_own_uids: bool,
+        group_limits: frozenset[str] = frozenset(),
+    ) -> None:
+        """``group_limits``: what control groups limit."""
         self._usual = {
             "cpu_s": sandbox.job_cpu_s,
             "memory_bytes": sandbox.job_memory_bytes,
@@ -52,7 +69,9 @@ class LimitRules:
         }
         # Without a default, processor time has no limit that a script could exceed.
         self._most = {name: max(most[name], usual) or math.inf for name, usual in self._usual.items()}
-        self._has_own_uid = has_own_uids
+        # Where all jobs share a user id, the kernel counts their processes together; a control group counts better.
+        self._limits_processes = has_own_uids and "processes" not in group_limits
+        self._has_groups = bool(group_limits)
         self._resizes_tmp = rung in NAMESPACED
         #: Whether processes are started with room above the defaults, which a job must then not keep.
         self._is_roomy = any(
@@ -75,7 +94,7 @@ class LimitRules:
         rlimits = {}
         if self._is_roomy or differs & {"memory_bytes", "processes", "open_files", "file_bytes"}:
             rlimits = {"AS": "memory_bytes", "NOFILE": "open_files", "FSIZE": "file_bytes"}
-            if self._has_own_uid:  # where all jobs share one, the kernel counts them together
+            if self._limits_processes:
                 rlimits["NPROC"] = "processes"
         parts = [f"{name}={int(given[limit])}" for name, limit in rlimits.items()]
         if given["cpu_s"] < math.inf:
@@ -86,4 +105,9 @@ class LimitRules:
             result_bytes=int(given["result_bytes"]),
             tmp_bytes=int(given["tmp_bytes"]) if self._resizes_tmp and "tmp_bytes" in differs else None,
             header=",".join(parts),
+            group=self._group(given) if self._has_groups and differs & _OF_GROUPS else None,
         )
+
+    def _group(self, given: Mapping[str, float]) -> tuple[int, int]:
+        memory = given["memory_bytes"] + (given["tmp_bytes"] if self._resizes_tmp else 0)  # /tmp is memory, too
+        return int(min(memory, UNLIMITED)), int(min(given["processes"], UNLIMITED))

@@ -5,6 +5,8 @@ Error objects follow Windmill: a failed job's result is ``{"error": {...}}`` wit
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -99,6 +101,21 @@ def judge(end: Report | Vanished | Broken, log: JobLog, program: str, *, log_lim
     if end.kind == wire.ERROR:
         return _error(end.payload, _mask(end.mask))
     return _exit(end.payload, log, program)
+
+
+def with_limit(outcome: Outcome, hit: Collection[str], counted: Collection[str]) -> Outcome:
+    """A failure with what the kernel said about its limits in the place of what the job's last words let guess.
+
+    ``hit``: ``oom`` and ``pids``, if the kernel said so; ``counted``: what it was asked about (``memory``, ``processes``).
+    """
+    if "oom" in hit:
+        if outcome.ended_by.startswith("signal"):
+            text = "job process terminated due to more memory of all its processes and files than it may have"
+            return execution_error(text, ended_by="oom")
+        return replace(outcome, ended_by="oom")
+    if outcome.ended_by in ("", "pids") and "processes" in counted:
+        return replace(outcome, ended_by="pids" if "pids" in hit else "")
+    return outcome
 
 
 def error_name(outcome: Outcome) -> str:

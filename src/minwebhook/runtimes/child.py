@@ -20,6 +20,7 @@ import trio
 
 from minwebhook.child import wire
 from minwebhook.runtimes import accounting
+from minwebhook.sandbox.cgroups import Group
 
 #: What a pipe holds: so much takes all that was written before.
 _LOG_READ_BYTES: Final = 64 * 1024
@@ -123,6 +124,7 @@ class Child:
 
     __slots__ = (
         "_answers",
+        "_counted",
         "_host_pid",
         "_is_log_full",
         "_log",
@@ -132,6 +134,7 @@ class Child:
         "ended",
         "exit",
         "given",
+        "group",
         "has_group",
         "id",
         "language",
@@ -141,12 +144,18 @@ class Child:
         "pid",
     )
 
-    def __init__(self, child_id: int, language: str, pid: int, fds: list[int], *, has_group: bool) -> None:
-        """Takes ownership of ``fds``: job socket, log pipe, pidfd. ``has_group``: it leads a process group (rung none)."""
+    def __init__(
+        self, child_id: int, language: str, pid: int, fds: list[int], *, has_group: bool, group: Group | None = None
+    ) -> None:
+        """Takes ownership of ``fds``: job socket, log pipe, pidfd. ``has_group``: it leads a process group (no namespaces).
+
+        ``group`` is its control group, which the zygote takes back when the process is gone.
+        """
         self.id = child_id
         self.language = language
         self.pid = pid
         self.has_group = has_group
+        self.group = group
         self._socket = socket.socket(fileno=fds[0])
         self._socket.setblocking(False)
         self.log_fd = fds[1]
@@ -160,6 +169,8 @@ class Child:
         self._answers.register(self._socket, select.POLLIN)
         self._log = select.poll()
         self._log.register(self.log_fd, select.POLLIN)
+        #: What its group counted, if the process ended before the job did.
+        self._counted: tuple[wire.Usage, set[str]] | None = None
         self.ended = False
         #: The lasting part of the header (jobs/environment.py) that it keeps, and its script, for further jobs.
         self.given: bytes | None = None
@@ -176,8 +187,10 @@ class Child:
         return self._socket.fileno()
 
     def exited(self, how: Vanished) -> None:
-        """The zygote reaped the process: all of its descendants are gone too."""
+        """The zygote reaped the process: all of its descendants are gone too, and its group is about to be another's."""
         self.exit = how
+        if self.group is not None and not self.ended:
+            self._counted = self.group.used(), self.group.limits_hit()
         if self.on_exit is not None:
             self.on_exit()
 
@@ -188,6 +201,8 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         if self.has_group:
+            if self.group is not None:
+                self.group.kill()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
@@ -204,8 +219,38 @@ class Child:
         os.close(self.log_fd)
         os.close(self._pidfd)
 
+    def limit(self, memory_bytes: int, processes: int) -> None:
+        """Gives the job other limits of memory and processes than usual, where control groups do that."""
+        if self.group is not None and self.exit is None:
+            with contextlib.suppress(OSError):  # of a process that is just gone
+                self.group.limit(memory_bytes, processes)
+
+    def used(self) -> wire.Usage | None:
+        """What all processes of the job used; None where nobody counts that."""
+        if self._counted is not None:
+            return self._counted[0]
+        return self.group.used() if self.group is not None and self.exit is None else None
+
+    def limits_hit(self) -> set[str]:
+        """``oom`` and ``pids``, if the kernel said so during the job."""
+        if self._counted is not None:
+            return self._counted[1]
+        return self.group.limits_hit() if self.group is not None and self.exit is None else set()
+
+    @property
+    def counts(self) -> frozenset[str]:
+        """What is limited and counted of all its processes together."""
+        return self.group.counts if self.group is not None else frozenset()
+
+    def stay(self) -> None:
+        """The job has ended, and the process stays for others: what they use is counted from here on."""
+        if self.group is not None and self.exit is None:
+            self.group.mark(stays=True)
+
     def cpu_s(self) -> float:
-        """Seconds of processor time that the process and its descendants used so far."""
+        """Seconds of processor time that the process and its descendants used since some moment before the job."""
+        if self.group is not None and "cpu" in self.group.counts and self.exit is None:
+            return self.group.cpu_s()
         if self._host_pid is None:
             self._host_pid = accounting.process_id(self._pidfd)
         return accounting.tree_cpu_s(self._host_pid)

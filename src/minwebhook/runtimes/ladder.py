@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -24,8 +24,10 @@ from minwebhook.errors import SandboxError
 from minwebhook.http.listeners import Listener
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.zygote import Zygote
+from minwebhook.sandbox.cgroups import Groups
 from minwebhook.sandbox.plan import (
     DESCRIPTIONS,
+    LIMITS_OF_GROUPS,
     RUNGS,
     USER_NAMESPACE,
     Missing,
@@ -58,6 +60,7 @@ class Workshop:
         interpreter: Interpreter,
         *,
         without: Sequence[str],
+        groups: Groups | None,
         on_listening: Callable[[Listener], None],
     ) -> None:
         """``directory`` is for the mount points and scratch files of the sandboxes. ``without`` names layers to leave out.
@@ -70,6 +73,12 @@ class Workshop:
         self._directory = directory
         self.interpreter: Final = interpreter
         self._without = without
+        self._groups = groups
+
+    @property
+    def group_limits(self) -> frozenset[str]:
+        """What control groups limit, of all processes of a job together: ``memory``, ``processes``."""
+        return frozenset(LIMITS_OF_GROUPS) & self._groups.features if self._groups is not None else frozenset()
 
     def _scratch(self) -> Path:
         """Where jobs without a private /tmp have their directories: below one that their users may pass."""
@@ -100,8 +109,9 @@ class Workshop:
             scratch_directory=str(scratch),
             number=number,
             user_namespace=USER_NAMESPACE not in self._without,
+            groups=self.group_limits,
         )
-        return Zygote(plan, self.interpreter.binary, on_listening=self._on_listening)
+        return Zygote(plan, self.interpreter.binary, groups=self._groups, on_listening=self._on_listening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +145,12 @@ async def start_best(
     Raises :class:`SandboxError` that says what was tried if none works, or only ``none`` and that was not asked for.
     """
     interpreter = find_interpreter(settings.python)
+    groups, unlimited = _open_groups()
     missing: list[Missing] = []
     for rung, without in _candidates(settings):
-        workshop = Workshop(settings, rung, directory, interpreter, without=without, on_listening=on_listening)
+        workshop = Workshop(
+            settings, rung, directory, interpreter, without=without, groups=groups, on_listening=on_listening
+        )
         zygote = workshop.make(usual_surroundings(settings), 0)
         try:
             await nursery.start(zygote.run)
@@ -150,12 +163,27 @@ async def start_best(
             else:
                 missing[-1:] = [Missing(rung, str(error))]
         else:
+            missing += [
+                Missing(LIMITS_OF_GROUPS[feature], reason)
+                for feature, reason in unlimited.items()
+                # A user id of its own has a limit of its own, too.
+                if feature != "processes" or not zygote.has_own_uids
+            ]
             return zygote, Reached(rung, tuple(missing), workshop)
     tried = "; ".join(f"{each.name}: {each.reason}; {each.cure}" for each in missing)
     raise SandboxError(
         f"scripts cannot be isolated here ({tried or 'nothing may be tried'}). "
         "Make one of these work, or accept running scripts without isolation with --insecure"
     )
+
+
+def _open_groups() -> tuple[Groups | None, Mapping[str, str]]:
+    """Control groups, if they work, and why which limit of theirs cannot be had."""
+    try:
+        groups = Groups.open()
+    except SandboxError as error:
+        return None, dict.fromkeys(LIMITS_OF_GROUPS, str(error))
+    return groups, groups.missing
 
 
 #: Layers without which a rung still is one; a second try leaves them out.

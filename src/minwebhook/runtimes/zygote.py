@@ -27,6 +27,7 @@ from minwebhook.child.wire import Usage
 from minwebhook.errors import SandboxError
 from minwebhook.http.listeners import Listener
 from minwebhook.runtimes.child import Child, Vanished
+from minwebhook.sandbox.cgroups import Branch, Group, Groups, close_all
 from minwebhook.sandbox.plan import API_PORT, NAMESPACED, SandboxPlan
 
 _MAX_MESSAGE: Final = 1 << 16
@@ -40,6 +41,8 @@ _START_TIMEOUT_S: Final = 20.0
 _RESTART_PAUSE_S: Final = 0.5
 #: For the end of all processes of a fork server, which takes milliseconds.
 _END_TIMEOUT_S: Final = 2.0
+#: Between two looks whether they have ended.
+_LOOK_S: Final = 0.005
 #: Descriptors that come with a child: job socket, log pipe, pidfd.
 _CHILD_FDS: Final = 3
 #: Addresses of the API that it may make, one for each place where a job runs.
@@ -73,9 +76,16 @@ class Zygote:
     """One fork server for one sandbox plan."""
 
     def __init__(
-        self, plan: SandboxPlan, interpreter: str, *, on_listening: Callable[[Listener], None] = lambda _: None
+        self,
+        plan: SandboxPlan,
+        interpreter: str,
+        *,
+        groups: Groups | None = None,
+        on_listening: Callable[[Listener], None] = lambda _: None,
     ) -> None:
         """``interpreter`` is the real Python binary, not a launcher script: starting one costs 100 ms and more.
+
+        With ``groups`` each child is in a control group, with the limits of the plan.
 
         ``on_listening`` gets, for each place where scripts without a network run, where they call the server.
         """
@@ -88,12 +98,14 @@ class Zygote:
         self._ids = itertools.count(1)
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._asked: dict[int, tuple[str, Deliver]] = {}
+        self._asked: dict[int, tuple[str, Deliver, Group | None]] = {}
+        self._groups = groups
+        self._branch: Branch | None = None
         self._starting: dict[int, tuple[Child, Deliver]] = {}  # by job socket descriptor
         self._logs: dict[int, Child] = {}  # by log pipe descriptor
         self._children: dict[int, Child] = {}
         self._resizing: dict[int, _Resizing] = {}
-        self._unsent: list[bytes] = []
+        self._unsent: list[tuple[bytes, list[int]]] = []
         self._stopping = False
         #: The interpreter's version, known after the start.
         self.version = ""
@@ -116,8 +128,20 @@ class Zygote:
     def spawn(self, language: str, deliver: Deliver) -> None:
         """Asks for a child; ``deliver`` is called from the loop when it is ready or cannot be had."""
         child_id = next(self._ids)
-        self._asked[child_id] = (language, deliver)
-        self._send(orjson.dumps({"spawn": child_id, "language": language}))
+        group: Group | None = None
+        entrances: list[int] = []
+        if self._groups is not None and not self._stopping:
+            try:
+                if self._branch is None:
+                    self._branch = self._groups.branch()
+                group = self._branch.take(self._plan.group_memory_bytes, self._plan.rlimits.processes[0])
+                entrances = group.open_entrances()
+            except OSError as error:
+                self._give_back(group)
+                deliver(None, f"no control group: {error}")
+                return
+        self._asked[child_id] = (language, deliver, group)
+        self._send(orjson.dumps({"spawn": child_id, "language": language}), entrances)
 
     async def resize_tmp(self, child: Child, tmp_bytes: int) -> None:
         """Gives the private /tmp of a waiting child another size. Raises :class:`SandboxError`."""
@@ -155,6 +179,7 @@ class Zygote:
         finally:
             self._end_process()
             self._lose_children()
+            await self._close_groups()
 
     async def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -240,14 +265,15 @@ class Zygote:
     def _hear(self, message: Any, fds: list[int], epoll: select.epoll) -> None:
         """Handles one message, and takes the descriptors that it needs. Raises whatever a wrong one leads to."""
         if "spawned" in message:
-            language, deliver = self._asked.pop(message["spawned"])
+            language, deliver, group = self._asked.pop(message["spawned"])
             if len(fds) < _CHILD_FDS:
+                self._give_back(group)
                 # Out of descriptors: the kernel dropped the rest. The child sees its socket close and goes.
                 deliver(None, "the server has no file descriptors left")
                 return
             _check_descriptors(fds)
             has_group = self._plan.rung not in NAMESPACED
-            child = Child(message["spawned"], language, int(message["pid"]), fds, has_group=has_group)
+            child = Child(message["spawned"], language, int(message["pid"]), fds, has_group=has_group, group=group)
             fds.clear()
             self._children[child.id] = child
             self._starting[child.socket_fd] = (child, deliver)
@@ -266,11 +292,13 @@ class Zygote:
             if (gone := self._children.pop(message["exited"], None)) is not None:
                 usage = Usage(round(1000 * message["cpu_s"]), int(message["peak_kib"]))
                 gone.exited(Vanished(message.get("code"), message.get("signal"), usage))
+                self._give_back(gone.group)
         elif "resized" in message:
             if (resizing := self._resizing.pop(message["resized"], None)) is not None:
                 resizing.finish(str(message["reason"]))
         else:
-            _, deliver = self._asked.pop(message["refused"])
+            _, deliver, group = self._asked.pop(message["refused"])
+            self._give_back(group)
             deliver(None, str(message["reason"]))
 
     def _hear_starting(self, epoll: select.epoll, fd: int) -> None:
@@ -281,6 +309,8 @@ class Zygote:
         epoll.unregister(fd)
         del self._starting[fd]
         if ready:
+            if child.group is not None:
+                child.group.mark()
             epoll.register(child.log_fd, select.EPOLLIN)
             self._logs[child.log_fd] = child
             child.on_end = lambda: self._forget_log(epoll, child)
@@ -297,23 +327,25 @@ class Zygote:
         if self._logs.pop(child.log_fd, None) is not None and not epoll.closed:
             epoll.unregister(child.log_fd)
 
-    def _send(self, message: bytes) -> None:
-        if self._control is None:
-            self._unsent.append(message)
-            return
+    def _send(self, message: bytes, fds: list[int] | None = None) -> None:
+        """Takes ownership of the descriptors."""
+        fds = fds or []
         try:
-            self._control.send(message)
-        except BlockingIOError:
-            # Hundreds of unread requests: it is busy forking. Kept until it answers, so that nothing waits here.
-            self._unsent.append(message)
+            if self._control is not None:
+                socket.send_fds(self._control, [message], fds)
+                close_all(fds)
+                return
         except OSError:
-            self._unsent.append(message)  # it died; the task of run() starts another one
+            # Busy forking, with hundreds of unread requests: kept until it answers, so that nothing waits here. Or it died;
+            # the task of run() starts another one.
+            pass
+        self._unsent.append((message, fds))
 
     def _send_again(self) -> None:
         """Sends what did not fit into the control socket before: the other side has made progress."""
         waiting, self._unsent = self._unsent, []
-        for message in waiting:
-            self._send(message)
+        for message, fds in waiting:
+            self._send(message, fds)
 
     def _lose_children(self) -> None:
         """The fork server died, and with it, by the kernel, every child."""
@@ -326,17 +358,33 @@ class Zygote:
         children, self._children = self._children, {}
         for child in children.values():
             child.exited(Vanished())
+            self._give_back(child.group)
         for resizing in self._resizing.values():
             resizing.finish(LOST)
         starting, self._starting = self._starting, {}
         asked, self._asked = self._asked, {}
+        for _, fds in self._unsent:
+            close_all(fds)
         self._unsent.clear()
         self._logs.clear()
         for child, deliver in starting.values():
             child.end()
             deliver(None, LOST)
-        for _, deliver in asked.values():
+        for _, deliver, group in asked.values():
+            self._give_back(group)
             deliver(None, LOST)
+
+    def _give_back(self, group: Group | None) -> None:
+        """The processes that were in it are gone, or just about to be."""
+        if group is not None and self._branch is not None:
+            self._branch.give_back(group)
+
+    async def _close_groups(self) -> None:
+        """Removes the groups, which is possible once the processes are gone: a matter of milliseconds."""
+        with trio.move_on_after(_END_TIMEOUT_S, shield=True):
+            while self._branch is not None and not self._branch.close():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(_LOOK_S)
+        self._branch = None
 
     def stop(self) -> None:
         """Ends the fork server, and with it every child, for good: :meth:`run` returns."""

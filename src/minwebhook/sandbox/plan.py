@@ -31,6 +31,16 @@ DESCRIPTIONS: Final[dict[Rung, str]] = {
 #: A layer of rung root: the fork server has no rights on the machine itself.
 USER_NAMESPACE: Final = "user namespace of the fork server"
 
+#: What control groups limit (sandbox/cgroups.py), of all processes of a job together.
+LIMITS_OF_GROUPS: Final = {
+    "memory": "limit of memory of all processes of a job",
+    "processes": "limit of processes of a job",
+}
+_DELEGATE: Final = (
+    "give the server a control group of its own, in which it starts alone: Delegate=yes of systemd, or in a container"
+    " a /sys/fs/cgroup that can be written"
+)
+
 #: What to do about a rung or layer that cannot be had, for logs, health and ``minwebhook doctor``.
 CURES: Final = {
     "root": "run the server as root with CAP_SYS_ADMIN; in a container also allow mount, unshare, setns and pivot_root",
@@ -38,6 +48,8 @@ CURES: Final = {
     "userns": "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone,"
     " kernel.apparmor_restrict_unprivileged_userns); in a container also allow mount, unshare, setns and pivot_root",
     "landlock": "a kernel with Landlock: Linux 6.12, or 5.13 if the server is root; with the landlock module switched on (lsm=)",
+    LIMITS_OF_GROUPS["memory"]: _DELEGATE,
+    LIMITS_OF_GROUPS["processes"]: f"{_DELEGATE}; or start it as root, then each job has a user id of its own",
     "none": "--insecure accepts running scripts without isolation",
 }
 
@@ -133,6 +145,13 @@ class SandboxPlan:
     #: Whether the fork server of rung root lives in a user namespace, and so has no rights outside of it.
     user_namespace: bool = False
     bash: str = "/bin/bash"
+    #: What is limited by control groups, of all processes of a job together: ``memory``, ``processes``.
+    groups: frozenset[str] = frozenset()
+
+    @property
+    def group_memory_bytes(self) -> int:
+        """Memory of all processes of a usual job together, and of its files in memory."""
+        return self.rlimits.memory_bytes[0] + (self.tmp_bytes if self.rung in NAMESPACED else 0)
 
     @property
     def is_cut_off(self) -> bool:
@@ -163,6 +182,7 @@ class SandboxPlan:
             "user_namespace": self.user_namespace,
             "seccomp": base64.b64encode(self.seccomp).decode(),
             "bash": self.bash,
+            "groups": sorted(self.groups),
         }
 
 
@@ -177,10 +197,11 @@ def make_plan(
     scratch_directory: str,
     number: int = 0,
     user_namespace: bool = True,
+    groups: frozenset[str] = frozenset(),
 ) -> SandboxPlan:
     """The plan of ``rung`` from the settings. ``python_prefix`` is where the interpreter of scripts is installed.
 
-    ``number`` is a small one that no other running fork server has.
+    ``number`` is a small one that no other running fork server has. ``groups``: what is limited by control groups.
     """
     read_only = [*PROGRAM_PATHS, *LOOKUP_PATHS]
     if not f"{python_prefix}/".startswith("/usr/"):
@@ -198,17 +219,18 @@ def make_plan(
             _range(settings.job_file_bytes, settings.job_max_file_bytes),
         ),
         tmp_bytes=settings.job_tmp_bytes,
-        seccomp=_filter(rung, machine, surroundings.network),
+        seccomp=_filter(rung, machine, surroundings.network, memfd="memory" in groups),
         first_uid=FIRST_UID + number * UIDS_PER_ZYGOTE,
         user_namespace=user_namespace and rung == "root",
         bash=settings.bash,
+        groups=groups,
     )
 
 
-def _filter(rung: Rung, machine: str, network: Network) -> bytes:
+def _filter(rung: Rung, machine: str, network: Network, *, memfd: bool) -> bytes:
     if rung == "none":
         return b""
-    return seccomp.assemble(machine, network=network == "host", namespaces=rung in NAMESPACED)
+    return seccomp.assemble(machine, network=network == "host", namespaces=rung in NAMESPACED, memfd=memfd)
 
 
 def _range(usual: int, most: int) -> tuple[int, int]:

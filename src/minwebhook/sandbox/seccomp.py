@@ -135,6 +135,7 @@ _ONLY_X86: Final = {"ioperm": 173, "iopl": 172, "modify_ldt": 154}
 
 _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
+_MEMFD_CREATE: Final = (319, 279)
 _UNSHARE: Final = (272, 97)
 _SOCKET: Final = (41, 198)
 _IOCTL: Final = (16, 29)
@@ -198,16 +199,21 @@ def _head(machine: str) -> list[Instruction]:
     return program
 
 
-def filter_instructions(machine: str, *, network: bool, namespaces: bool = True) -> list[Instruction]:
+def filter_instructions(
+    machine: str, *, network: bool, namespaces: bool = True, memfd: bool = False
+) -> list[Instruction]:
     """The filter for ``machine`` (``x86_64`` or ``aarch64``).
 
     Without ``network`` there are only local sockets, and TCP, for which such scripts have a loopback interface. Without
     ``namespaces`` there are no local ones, because services of the machine could be reached by them; without both none.
+    Without ``memfd`` there are no files in memory but those of /tmp: nothing else would limit them.
     """
     column = list(_ARCHITECTURES).index(machine)
     program = _head(machine)
     # libc falls back to clone(2), whose flags a filter can see
     program += [Instruction(_JEQ, 0, 1, _CLONE3[column]), Instruction(_RET, 0, 0, _ABSENT)]
+    if not memfd:  # as on a kernel that has none: programs then use /tmp
+        program += [Instruction(_JEQ, 0, 1, _MEMFD_CREATE[column]), Instruction(_RET, 0, 0, _ABSENT)]
     for call, flags in ((_CLONE, _NEW_NAMESPACES), (_UNSHARE, _NEW_USER)):
         program += _for_call(
             call[column],
@@ -285,10 +291,11 @@ def _socket_rules(network: bool, namespaces: bool) -> list[Instruction]:
     ]
 
 
-def assemble(machine: str, *, network: bool, namespaces: bool = True) -> bytes:
+def assemble(machine: str, *, network: bool, namespaces: bool = True, memfd: bool = False) -> bytes:
     """The filter as the bytes that seccomp(2) takes."""
     return b"".join(
-        instruction.pack() for instruction in filter_instructions(machine, network=network, namespaces=namespaces)
+        instruction.pack()
+        for instruction in filter_instructions(machine, network=network, namespaces=namespaces, memfd=memfd)
     )
 
 

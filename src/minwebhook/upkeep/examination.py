@@ -120,7 +120,7 @@ def _layers(settings: Settings, zygote: Zygote, rung: str) -> Iterator[Item]:
     if rung != "none" and not zygote.has_own_uids:
         yield note(
             "sandbox",
-            "all jobs share one user id, and so their limit on processes",
+            "all jobs share one user id",
             "start the server as root: it gives up that right, and each job gets a user id of its own",
         )
     if settings.sandbox.sandbox_network == "host":

@@ -24,6 +24,7 @@ I386, X32_BIT = 0x40000003, 0x40000000
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 DENY, ABSENT = ERRNO | errno.EPERM, ERRNO | errno.ENOSYS
 #: Call numbers: (x86_64, aarch64).
+MEMFD_CREATE = (319, 279)
 CLONE, CLONE3, UNSHARE, SETNS = (56, 220), (435, 435), (272, 97), (308, 268)
 SOCKET, SOCKETPAIR, IOCTL, MOUNT, UMOUNT2 = (41, 198), (53, 199), (16, 29), (165, 40), (166, 39)
 NEEDED = {
@@ -34,7 +35,14 @@ NEEDED = {
     "pidfd_open": (434, 434), "epoll_pwait": (281, 22), "sched_yield": (24, 124), "clone": CLONE, "socket": SOCKET,
 }  # fmt: skip
 ONLY_X86 = {"ioperm": 173, "iopl": 172, "modify_ldt": 154}
-SPECIAL = {"clone": CLONE, "clone3": CLONE3, "unshare": UNSHARE, "socket": SOCKET, "ioctl": IOCTL}
+SPECIAL = {
+    "clone": CLONE,
+    "clone3": CLONE3,
+    "unshare": UNSHARE,
+    "socket": SOCKET,
+    "ioctl": IOCTL,
+    "memfd_create": MEMFD_CREATE,
+}
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,8 @@ class Program:
     code: tuple[tuple[int, int, int, int], ...]
 
     @classmethod
-    def make(cls, machine: str, *, network: bool, namespaces: bool = True) -> Program:
-        data = assemble(machine, network=network, namespaces=namespaces)
+    def make(cls, machine: str, *, network: bool, namespaces: bool = True, memfd: bool = False) -> Program:
+        data = assemble(machine, network=network, namespaces=namespaces, memfd=memfd)
         assert len(data) % 8 == 0
         return cls(tuple(struct.iter_unpack("=HBBI", data)))
 
@@ -128,6 +136,9 @@ def test_forks_and_threads_are_allowed(machine: str, network: bool) -> None:
     for flags in (17, 0x01200011, 0x003D0F00, 0x4111):  # fork, glibc's fork, a thread, vfork
         assert run(machine, network, clone, flags) == ALLOW
     assert run(machine, network, CLONE3[column(machine)]) == ABSENT  # libc then falls back to clone
+    assert run(machine, network, MEMFD_CREATE[column(machine)]) == ABSENT
+    counted = Program.make(machine, network=network, memfd=True)
+    assert counted.run(ARCHITECTURES[machine], MEMFD_CREATE[column(machine)]) == ALLOW
 
 
 @variants

@@ -1,0 +1,554 @@
+"""Control groups of jobs: their memory and processes are limited, their processor time is counted, and they are ended at once.
+
+A *group* is where one process of a job and all that descends from it are: a directory in each tree of control groups that
+is needed, of version 1, of version 2 or of both (sandbox/hierarchies.py). Groups are made by the server, below its own one
+if it may, and used again. A process enters its group by itself, before it waits for a job, through descriptors that the
+server has opened: the kernel asks for the rights of who opened them. What it has cost is known when the job comes.
+
+All is synchronous, and takes microseconds, but for :meth:`Groups.open` and the removal of groups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from minwebhook.child.wire import Usage
+from minwebhook.errors import SandboxError
+from minwebhook.sandbox import hierarchies
+
+Feature = Literal["memory", "processes", "cpu", "kill"]
+#: Controllers of limits, and what they are called here.
+_CONTROLLERS: Final[Mapping[str, Feature]] = {"memory": "memory", "pids": "processes"}
+
+#: What groups are called; the server's own one, where the kernel wants no processes beside them, is the second.
+_PREFIX: Final = "minwebhook-"
+_LEAF: Final = "minwebhook.server"
+#: Memory that an earlier job may leave charged to a group (files that the kernel keeps) for it to be used again.
+_MAX_LEFT_BYTES: Final = 4 << 20
+_READ_BYTES: Final = 4096
+_REMOVE_TIMEOUT_S: Final = 2.0
+_REMOVE_PAUSE_S: Final = 0.005
+#: More than anybody has: no limit.
+UNLIMITED: Final = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """One tree of control groups: our directory there, and what it is for."""
+
+    version: int
+    folder: Path
+    features: frozenset[Feature]
+
+    @property
+    def controllers(self) -> list[str]:
+        """Those that groups here must have, of version 2."""
+        return [name for name, feature in _CONTROLLERS.items() if self.version == 2 and feature in self.features]
+
+    def make(self, *names: str) -> _Tree:
+        """A directory below ours, with all those on the way, for groups to be made in."""
+        folder = self.folder
+        for name in names:
+            folder = folder / name
+            folder.mkdir(exist_ok=True)
+            if self.controllers:
+                _enable(folder, self.controllers)
+        return _Tree(self.version, folder, self.features)
+
+
+class Group:
+    """Where one process of a job, and all that descends from it, is limited and counted.
+
+    The files that are read at the end of each job are kept open: two, and if it stays for further jobs, two more.
+    """
+
+    __slots__ = ("_files", "_folders", "_is_unified", "_limits", "_places", "_seen", "_used_cpu_us", "counts")
+
+    def __init__(self, trees: list[_Tree], name: str) -> None:
+        """Makes it. Raises OSError."""
+        self._folders = [tree.folder / name for tree in trees]
+        self._is_unified = trees[-1].version == 2  # a tree of version 2 is the last one
+        self._files: dict[Path, int] = {}
+        self._limits = (UNLIMITED, UNLIMITED)
+        #: Version and directory by feature.
+        self._places: dict[Feature, tuple[int, Path]] = {
+            feature: (tree.version, folder)
+            for tree, folder in zip(trees, self._folders, strict=True)
+            for feature in tree.features
+        }
+        #: What is limited and counted here.
+        self.counts = frozenset(self._places)
+        self._used_cpu_us = 0
+        self._seen: dict[str, int] = {}
+        try:
+            for folder in self._folders:
+                folder.mkdir()
+            if (memory := self._places.get("memory")) is not None and memory[0] == 2:
+                self._write(memory[1] / "memory.oom.group", "1")
+                if (memory[1] / "memory.swap.max").exists():
+                    self._write(memory[1] / "memory.swap.max", "0")
+            self.mark()
+        except BaseException:
+            self.remove()
+            raise
+
+    def open_entrances(self) -> list[int]:
+        """New descriptors of the group; a process enters by writing ``0`` to each. Raises OSError."""
+        opened: list[int] = []
+        try:
+            for folder in self._folders:
+                opened.append(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        except OSError:
+            close_all(opened)
+            raise
+        return opened
+
+    def limit(self, memory_bytes: int, processes: int) -> None:
+        """How much memory all processes may have together, files in memory among it, and how many there may be."""
+        old_memory, old_processes = self._limits
+        if "memory" in self._places and memory_bytes != old_memory:
+            version, folder = self._places["memory"]
+            if version == 2:
+                self._write(folder / "memory.max", "max" if memory_bytes == UNLIMITED else str(memory_bytes))
+            else:
+                # Memory with swap may never be the lesser one.
+                names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+                for name in names if memory_bytes < old_memory else reversed(names):
+                    if (folder / name).exists():
+                        self._write(folder / name, "-1" if memory_bytes == UNLIMITED else str(memory_bytes))
+        if "processes" in self._places and processes != old_processes:
+            folder = self._places["processes"][1]
+            self._write(folder / "pids.max", "max" if processes == UNLIMITED else str(processes))
+        self._limits = (memory_bytes, processes)
+
+    def mark(self, *, stays: bool = False) -> None:
+        """From here on is counted what :meth:`used` and :meth:`limits_hit` tell. ``stays``: it will be marked often."""
+        self._used_cpu_us = self._cpu_us()
+        self._seen = self._events(keep=stays)
+        self.restart_peak()
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time since the last mark, those of processes that have ended among them."""
+        return max(self._cpu_us() - self._used_cpu_us, 0) / 1e6
+
+    def used(self) -> Usage:
+        """What was used since the last mark."""
+        peak = 0
+        if "memory" in self._places:
+            version, folder = self._places["memory"]
+            peak = self._number(folder / ("memory.peak" if version == 2 else "memory.max_usage_in_bytes"))
+        return Usage(max(self._cpu_us() - self._used_cpu_us, 0) // 1000, peak >> 10)
+
+    def limits_hit(self) -> set[str]:
+        """``oom`` if the kernel ended a process because memory was used up since the last mark, ``pids`` if it refused one."""
+        now = self._events(keep=False)
+        return {name for name, count in now.items() if count > self._seen.get(name, 0)}
+
+    def kill(self) -> None:
+        """Ends all processes at once, where the kernel can (version 2, Linux 5.14)."""
+        if "kill" in self._places:
+            with contextlib.suppress(OSError):
+                self._write(self._places["kill"][1] / "cgroup.kill", "1")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no process lives in it."""
+        folder = self._folders[-1]
+        with contextlib.suppress(OSError):
+            if self._is_unified:
+                return "populated 0" in (folder / "cgroup.events").read_text()
+            return not (folder / "tasks").read_text()
+        return False
+
+    def restart_peak(self) -> bool:
+        """The peak is that of now. False where the kernel cannot do that (version 2 before Linux 6.12)."""
+        if "memory" not in self._places:
+            return True
+        version, folder = self._places["memory"]
+        try:
+            # Of version 2 only for whoever reads through this descriptor.
+            self._write(folder / ("memory.peak" if version == 2 else "memory.max_usage_in_bytes"), "0")
+        except OSError:
+            return False
+        return True
+
+    def is_reusable(self) -> bool:
+        """Whether the next job finds it as if it were new."""
+        try:
+            if not self.is_empty or not self.restart_peak():
+                return False
+            if "memory" in self._places:
+                version, folder = self._places["memory"]
+                left = self._number(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes"))
+                return left <= _MAX_LEFT_BYTES
+        except OSError:
+            return False
+        return True
+
+    def remove(self) -> bool:
+        """Removes it if no process lives in it; whether it is gone."""
+        for fd in self._files.values():
+            os.close(fd)
+        self._files.clear()
+        return sum(_remove(folder) for folder in self._folders) == len(self._folders)
+
+    def _cpu_us(self) -> int:
+        if "cpu" not in self._places:
+            return 0
+        version, folder = self._places["cpu"]
+        if version == 2:  # usage_usec is the first line
+            return int(self._read(folder / "cpu.stat").split(maxsplit=2)[1])
+        return self._number(folder / "cpuacct.usage") // 1000
+
+    def _events(self, *, keep: bool) -> dict[str, int]:
+        read = self._read if keep else Path.read_bytes
+        found: dict[str, int] = {}
+        if "memory" in self._places:
+            version, folder = self._places["memory"]
+            name = "memory.events" if version == 2 else "memory.oom_control"
+            found["oom"] = _field(read(folder / name), b"oom_kill")
+        if "processes" in self._places:
+            found["pids"] = _field(read(self._places["processes"][1] / "pids.events"), b"max")
+        return found
+
+    def _open(self, path: Path, flags: int) -> int:
+        fd = self._files.get(path)
+        if fd is None:
+            fd = self._files[path] = os.open(path, flags | os.O_CLOEXEC)
+        return fd
+
+    def _read(self, path: Path) -> bytes:
+        flags = os.O_RDWR if path.name in ("memory.peak", "memory.max_usage_in_bytes") else os.O_RDONLY
+        try:
+            fd = self._open(path, flags)
+        except PermissionError:  # a peak that cannot be set back
+            fd = self._open(path, os.O_RDONLY)
+        return os.pread(fd, _READ_BYTES, 0)
+
+    def _number(self, path: Path) -> int:
+        return int(self._read(path))
+
+    def _write(self, path: Path, text: str) -> None:
+        if path.name in ("memory.peak", "memory.max_usage_in_bytes"):
+            os.pwrite(self._open(path, os.O_RDWR), text.encode(), 0)
+        else:  # rarely: not worth a descriptor
+            _write(path, text)
+
+
+class Branch:
+    """The groups of the processes of one fork server."""
+
+    def __init__(self, groups: Groups, trees: list[_Tree]) -> None:
+        self._groups = groups
+        self._trees = trees
+        self._all: set[Group] = set()
+        self._free: list[Group] = []
+        self._left: list[Group] = []  # not empty when they were given back
+        self._made = 0
+
+    def take(self, memory_bytes: int, processes: int) -> Group:
+        """A group in which nobody is, with these limits. Raises OSError."""
+        if self._free:
+            group = self._free.pop()
+        else:
+            self._made += 1
+            group = Group(self._trees, str(self._made))
+            self._all.add(group)
+        group.limit(memory_bytes, processes)
+        return group
+
+    def give_back(self, group: Group) -> None:
+        """The processes that were in it have ended; some may just be on their way."""
+        self._left = [each for each in self._left if not self._drop(each)]
+        if group.is_reusable():
+            self._free.append(group)
+        elif not self._drop(group):
+            group.kill()
+            self._left.append(group)
+
+    def _drop(self, group: Group) -> bool:
+        if not group.remove():
+            return False
+        self._all.discard(group)
+        return True
+
+    def open_kill(self) -> int | None:
+        """A descriptor for ending all of them at once, by writing ``1``; None where the kernel cannot do that."""
+        for tree in self._trees:
+            if "kill" in tree.features:
+                return os.open(tree.folder / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+        return None
+
+    def close(self) -> bool:
+        """Removes all that no process lives in; whether all are gone. To be called again if not."""
+        for group in list(self._all):
+            self._drop(group)
+        self._free.clear()
+        self._left.clear()
+        if sum(_remove_tree(tree.folder) for tree in self._trees) < len(self._trees):
+            return False
+        self._groups.forget(self)
+        return True
+
+
+class Groups:
+    """What this server may do with control groups. Its directories are there as long as it has branches."""
+
+    def __init__(self, trees: list[_Tree], missing: Mapping[str, str]) -> None:
+        self._bases = trees
+        self._name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        self._locks: list[int] = []
+        self._branches: set[Branch] = set()
+        #: Why which limit cannot be had.
+        self.missing: Final = missing
+        #: What can be had.
+        self.features: Final = frozenset(feature for tree in trees for feature in tree.features)
+
+    @classmethod
+    def open(cls) -> Groups:
+        """Finds out by trying. Raises :class:`SandboxError` with the reason if neither limit can be had."""
+        places, missing = _find_places()
+        if not {"memory", "processes"} & {feature for tree in places for feature in tree.features}:
+            raise SandboxError("; ".join(dict.fromkeys(missing.values())) or "there are no control groups")
+        groups = cls(places, missing)
+        for tree in places:
+            _sweep(tree.folder)
+        try:
+            groups._try()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise SandboxError(f"control groups do not work: {error}") from error
+        return groups
+
+    def branch(self) -> Branch:
+        """A new place for the groups of a fork server. Raises OSError."""
+        if not self._locks:
+            for tree in self._bases:
+                tree.make(self._name)
+                fd = os.open(tree.folder / self._name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._locks.append(fd)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody takes them for those of a dead server
+        name = secrets.token_hex(4)
+        branch = Branch(self, [tree.make(self._name, name) for tree in self._bases])
+        self._branches.add(branch)
+        return branch
+
+    def forget(self, branch: Branch) -> None:
+        """``branch`` is gone."""
+        self._branches.discard(branch)
+        if not self._branches:
+            for tree in self._bases:
+                _remove(tree.folder / self._name)
+            while self._locks:
+                os.close(self._locks.pop())
+
+    def _try(self) -> None:
+        """Puts a process into a group, as jobs will be."""
+        branch = self.branch()
+        try:
+            group = branch.take(64 << 20, 16)
+            with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE, env={}) as process:
+                entrances = group.open_entrances()
+                try:
+                    for fd in entrances:
+                        os.write(fd, str(process.pid).encode())
+                    if group.is_empty:
+                        raise OSError(errno.EINVAL, "a process does not get into its group")
+                    group.used(), group.limits_hit()
+                finally:
+                    close_all(entrances)
+                    process.kill()
+                    process.wait()
+            branch.give_back(group)
+        finally:
+            _insist(branch.close)
+
+
+def close_all(fds: list[int]) -> None:
+    """Closes them."""
+    for fd in fds:
+        os.close(fd)
+
+
+def _insist(attempt: Callable[[], bool]) -> None:
+    """Tries until it is done, or for so long as killed processes may take."""
+    end = time.monotonic() + _REMOVE_TIMEOUT_S
+    while not attempt() and time.monotonic() < end:
+        time.sleep(_REMOVE_PAUSE_S)
+
+
+def _find_places() -> tuple[list[_Tree], dict[str, str]]:
+    """Where groups can be made, and for what; and why something cannot."""
+    found = _hierarchies()
+    trees: list[_Tree] = []
+    reasons: dict[str, str] = {}
+    for controller, feature in _CONTROLLERS.items():
+        for each in found:
+            if controller in each.controllers and (reason := _why_not(Path(each.folder))):
+                reasons[feature] = reason
+            elif controller in each.controllers:
+                trees.append(_Tree(1, Path(each.folder), frozenset({feature})))
+    held = {feature for tree in trees for feature in tree.features}
+    for each in found:
+        if each.version == 2:
+            tree, reason = _unified(Path(each.folder), {"memory", "pids"} - _names(found))
+            reasons.update({feature: reason for feature in _CONTROLLERS.values() if reason and feature not in held})
+            if tree is not None:
+                trees.append(tree)
+    if not any("cpu" in tree.features for tree in trees):
+        for each in found:
+            if "cpuacct" in each.controllers and not _why_not(Path(each.folder)):
+                trees.append(_Tree(1, Path(each.folder), frozenset({"cpu"})))
+    features = {feature for tree in trees for feature in tree.features}
+    missing: dict[str, str] = {
+        feature: reasons.get(feature, f"no tree of control groups has the controller {controller}")
+        for controller, feature in _CONTROLLERS.items()
+        if feature not in features
+    }
+    return _joined(trees), missing
+
+
+def _hierarchies() -> list[hierarchies.Hierarchy]:
+    return hierarchies.find(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
+
+
+def _joined(trees: list[_Tree]) -> list[_Tree]:
+    """One for each directory: of version 1 several controllers may share a tree."""
+    by_folder: dict[tuple[int, Path], frozenset[Feature]] = {}
+    for tree in trees:
+        place = (tree.version, tree.folder)
+        by_folder[place] = by_folder.get(place, frozenset()) | tree.features
+    joined = [_Tree(version, folder, features) for (version, folder), features in by_folder.items()]
+    return sorted(joined, key=lambda tree: tree.version)
+
+
+def _names(found: list[hierarchies.Hierarchy]) -> set[str]:
+    return {name for each in found for name in each.controllers}
+
+
+def _unified(own: Path, wanted: set[str]) -> tuple[_Tree | None, str]:
+    """The tree of version 2, with as many of the wanted controllers as can be had; and why not all.
+
+    The kernel gives controllers only to groups whose parent holds no processes (but for the root of all). So this process
+    moves into a group of its own, if it is alone in the one where it is.
+    """
+    reason = ""
+    base = own
+    with contextlib.suppress(OSError):
+        # Moved there before; or put there by a service manager that leaves us the group above (systemd: DelegateSubgroup).
+        if own.name == _LEAF or os.getxattr(own.parent, "user.delegate") == b"1":
+            base = own.parent
+    available = wanted & set(_words(base / "cgroup.controllers"))
+    try:
+        if not available <= set(_words(base / "cgroup.subtree_control")):
+            _free_from_processes(base)
+            _enable(base, sorted(available))
+    except OSError as error:
+        reason, available = f"{base}: {error.strerror or error}", set()
+        with contextlib.suppress(OSError):  # back to where it was
+            _write(own / "cgroup.procs", str(os.getpid()))
+            (base / _LEAF).rmdir()
+    if why := _why_not(base):
+        return None, why
+    features: set[Feature] = {_CONTROLLERS[name] for name in available} | {"cpu"}
+    if (own / "cgroup.kill").exists() or not (own / "cgroup.events").exists():  # the root has neither
+        features.add("kill")
+    return _Tree(2, base, frozenset(features)), reason
+
+
+def _free_from_processes(base: Path) -> None:
+    """Moves this process out of the way. Raises OSError, having changed nothing, if it is not alone."""
+    if not (base / "cgroup.events").exists():  # the root of all may have processes
+        return
+    others = [pid for pid in _words(base / "cgroup.procs") if int(pid) != os.getpid()]
+    if others:
+        raise OSError(errno.EBUSY, f"other processes are in this group, too ({', '.join(others[:3])})")
+    if str(os.getpid()) in _words(base / "cgroup.procs"):
+        leaf = base / _LEAF
+        leaf.mkdir(exist_ok=True)
+        _write(leaf / "cgroup.procs", str(os.getpid()))
+
+
+def _enable(folder: Path, controllers: list[str]) -> None:
+    _write(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in controllers))
+
+
+def _why_not(folder: Path) -> str:
+    """Why no group can be made there; empty if one can."""
+    trial = folder / f"{_PREFIX}trial-{secrets.token_hex(4)}"
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        return f"no group can be made in {folder}: {error.strerror}"
+    return ""
+
+
+def sweep() -> None:
+    """Removes what servers left that were killed, in every place where this one would make groups."""
+    for each in _hierarchies():
+        folder = Path(each.folder)
+        _sweep(folder.parent if folder.name == _LEAF else folder)
+
+
+def _sweep(base: Path) -> None:
+    with contextlib.suppress(OSError):
+        for folder in base.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove_tree(folder)
+                finally:
+                    os.close(fd)
+
+
+def _remove_tree(folder: Path) -> bool:
+    for below in _folders(folder):
+        _remove_tree(below)
+    return _remove(folder)
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from [each for each in folder.iterdir() if each.is_dir()]
+
+
+def _remove(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _words(path: Path) -> list[str]:
+    return path.read_text().split()
+
+
+def _field(text: bytes, name: bytes) -> int:
+    """The number behind ``name`` at the begin of a line; 0 if there is none."""
+    for line in text.splitlines():
+        key, _, value = line.partition(b" ")
+        if key == name:
+            return int(value)
+    return 0
