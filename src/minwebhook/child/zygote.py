@@ -29,6 +29,7 @@ if the fork server has no rights on the machine (preload.py).
 from __future__ import annotations
 
 import array
+import contextlib
 import gc
 import json
 import os
@@ -36,13 +37,15 @@ import select
 import signal
 import socket
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from minwebhook.child import bash, confine, descendants, kernel, preload, python
 
 _MAX_MESSAGE = 1 << 16
 #: Trees of control groups: memory, processes, processor time, and the one of version 2.
 _MAX_ENTRANCES = 4
+#: The fork server is the first process of its PID namespace, or the second.
+_LAST_PLACE = 2
 
 
 def main(module_path: str, control_fd: int) -> None:
@@ -149,13 +152,20 @@ class ForkServer:
                 else:
                     message, entrances, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, _MAX_ENTRANCES)
                     if not message:
-                        return  # the server is gone; the end of this process ends every child
+                        self._end_all()
                     request = json.loads(message)
                     if "spawn" in request:
                         self._spawn(request["spawn"], request["language"], entrances)
                     else:
                         self._resize(request["resize"], request["tmp_bytes"])
             self._reap()
+
+    def _end_all(self) -> NoReturn:
+        """The server is gone: so is everything here, at once. The kernel would do it, one parent after the other."""
+        if self._plan["namespaces"] and os.getpid() <= _LAST_PLACE:  # surely not in the machine's own PID namespace
+            with contextlib.suppress(ProcessLookupError):  # there is nobody else
+                os.kill(-1, signal.SIGKILL)
+        os._exit(0)  # without namespaces the process that guards this one does it
 
     def _import_modules(self) -> None:
         """Imports what scripts will import, if code of others may run here: if there is nothing to be had by it."""

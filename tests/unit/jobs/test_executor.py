@@ -194,6 +194,18 @@ class ReadyChild:
     def end(self) -> None:
         """Nothing to close."""
 
+    counts: frozenset[str] = frozenset()
+
+    def used(self) -> None:
+        """Nobody counts."""
+
+    def limits_hit(self) -> set[str]:
+        """None."""
+        return set()
+
+    def stay(self) -> None:
+        """Nothing to count anew."""
+
     async def run(self, *_: object, **__: object) -> object:
         self.was_asked = True
         await trio.sleep_forever()
