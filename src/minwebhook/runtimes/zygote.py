@@ -179,7 +179,8 @@ class Zygote:
         finally:
             self._end_process()
             self._lose_children()
-            await self._close_groups()
+            with trio.move_on_after(_END_TIMEOUT_S, shield=True):
+                await self._close_groups()
 
     async def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -381,9 +382,8 @@ class Zygote:
 
     async def _close_groups(self) -> None:
         """Removes the groups, which is possible once the processes are gone: a matter of milliseconds."""
-        with trio.move_on_after(_END_TIMEOUT_S, shield=True):
-            while self._branch is not None and not self._branch.close():  # noqa: ASYNC110 - nobody tells
-                await trio.sleep(_LOOK_S)
+        while self._branch is not None and not self._branch.close():  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(_LOOK_S)
         self._branch = None
 
     def stop(self) -> None:
