@@ -73,6 +73,7 @@ from minwebhook.observability.redaction import hide
 from minwebhook.packages.sets import PackageSets
 from minwebhook.packages.uv import Interpreter
 from minwebhook.reload import Reload
+from minwebhook.runtimes.demand import Room
 from minwebhook.runtimes.descriptors import MAX_PROBES, connection_room
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
@@ -259,6 +260,7 @@ class _Program:
                 reached.workshop.make,
                 target=self._settings.warm_count,
                 max_families=self._settings.sandbox.max_zygotes,
+                room=Room(self._settings.more_warm_count),
             )
             services.start_soon(fleet.run)
             services.start_soon(self._jobs.run_clock)

@@ -29,6 +29,10 @@ ENVIRONMENT_PREFIX: Final = "MINWEBHOOK_"
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
+#: Sandboxes that wait at least, of each runtime in use; and what one takes of memory, beside what all share.
+_WARM_CHILDREN: Final = 4
+_WARM_CHILD_BYTES: Final = 3 * MIB
+
 
 def _setting(
     default: Any, sentence: str, *, low: float | None = None, choices: tuple[str, ...] = (), **extra: Any
@@ -199,7 +203,10 @@ class JobSettings:
         low=0,
     )
     warm_children: int = _setting(
-        0, "Started sandboxes per runtime that wait for their job; 0 = twice the workers, at least 4.", low=0
+        0, "Started sandboxes per runtime that wait for their job; 0 = 4, and more as jobs come more often.", low=0
+    )
+    warm_memory_bytes: int = _setting(
+        64 * MIB, "Memory for those more together, some 3 MiB each; without effect if their number is set.", low=0
     )
 
 
@@ -439,8 +446,13 @@ class Settings:
 
     @property
     def warm_count(self) -> int:
-        """Waiting sandboxes per runtime."""
-        return self.jobs.warm_children or max(4, 2 * self.worker_count)
+        """Waiting sandboxes per runtime, at least."""
+        return self.jobs.warm_children or _WARM_CHILDREN
+
+    @property
+    def more_warm_count(self) -> int:
+        """Waiting sandboxes beyond that at most, of all runtimes together."""
+        return 0 if self.jobs.warm_children else self.jobs.warm_memory_bytes // _WARM_CHILD_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,5 +17,5 @@ _SPARE: Final = 64 + MAX_PROBES
 
 def connection_room(settings: Settings, open_files: int) -> int:
     """Connections that a process which may have so many files open has room for, beside its children that wait or run."""
-    children = (len(RUNTIMES) + settings.sandbox.max_zygotes) * settings.warm_count + 5 * settings.worker_count
-    return open_files - _PER_CHILD * children - _SPARE
+    waiting = (len(RUNTIMES) + settings.sandbox.max_zygotes) * settings.warm_count + settings.more_warm_count
+    return open_files - _PER_CHILD * (waiting + 5 * settings.worker_count) - _SPARE

@@ -7,6 +7,7 @@ needs them and ended when too many are there, the one unused for longest first; 
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -14,12 +15,17 @@ from typing import Final
 import trio
 
 from minwebhook.errors import SandboxError
+from minwebhook.runtimes.demand import Room
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.pool import ChildPool
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.plan import Surroundings
 
 logger = logging.getLogger(__name__)
+
+#: The end of a short job asks for the successor of its child; one that runs longer than this is not waited for.
+_REPLACED_BY_S: Final = 0.05
+_LOOK_AGAIN_S: Final = 5.0
 
 #: Makes a fork server (not started yet) for these surroundings; the number tells those that run at one time apart.
 MakeZygote = Callable[[Surroundings, int], Zygote]
@@ -28,13 +34,23 @@ MakeZygote = Callable[[Surroundings, int], Zygote]
 class Family:
     """One fork server and its children that wait for jobs, by language."""
 
-    def __init__(self, zygote: Zygote, number: int, *, idle_target: int, target: int) -> None:
+    def __init__(
+        self,
+        zygote: Zygote,
+        number: int,
+        *,
+        idle_target: int,
+        target: int,
+        room: Room | None,
+        on_taken: Callable[[], None],
+    ) -> None:
         self.zygote: Final = zygote
         self.number: Final = number
         #: Jobs that have or wait for a child of it.
         self.jobs = 0
         self.pools: Final = {
-            language: ChildPool(zygote, language, idle_target=idle_target, target=target) for language in RUNTIMES
+            language: ChildPool(zygote, language, idle_target=idle_target, target=target, room=room, on_taken=on_taken)
+            for language in RUNTIMES
         }
 
     def fail(self, reason: str) -> None:
@@ -58,10 +74,12 @@ class Fleet:
         *,
         target: int,
         max_families: int,
+        room: Room | None = None,
     ) -> None:
         """``usual`` is the fork server that runs already and is never ended.
 
-        Of a language that nobody uses one process waits there, elsewhere none; after the first job ``target``.
+        Of a language that nobody uses one process waits there, elsewhere none; after the first job ``target``, and as many
+        more as jobs come and ``room`` lets them. Without ``room`` there are never more.
         At most ``max_families`` run at once, more only as long as jobs of all of them run.
         """
         surroundings, zygote = usual
@@ -69,7 +87,9 @@ class Fleet:
         self._make_zygote = make_zygote
         self._target = target
         self._max = max_families
-        self._first = Family(zygote, 0, idle_target=1, target=target)
+        self._room = room
+        self._taken = trio.Event()  # something was taken since the pools were looked at
+        self._first = self._make_family(zygote, 0, idle_target=1)
         self._others: OrderedDict[Surroundings, Family] = OrderedDict()  # the one used last at the end
         self._wanted, self._starts = trio.open_memory_channel[tuple[Surroundings, Family]](float("inf"))
 
@@ -104,10 +124,18 @@ class Fleet:
         self._make_room()
         taken = {family.number for family in self.families}
         number = next(number for number in range(len(taken) + 1) if number not in taken)
-        family = Family(self._make_zygote(surroundings, number), number, idle_target=0, target=self._target)
+        family = self._make_family(self._make_zygote(surroundings, number), number, idle_target=0)
         self._others[surroundings] = family
         self._wanted.send_nowait((surroundings, family))
         return family
+
+    def _make_family(self, zygote: Zygote, number: int, *, idle_target: int) -> Family:
+        return Family(
+            zygote, number, idle_target=idle_target, target=self._target, room=self._room, on_taken=self._note_taken
+        )
+
+    def _note_taken(self) -> None:
+        self._taken.set()
 
     def refill(self) -> None:
         """Has the children of the usual family started."""
@@ -123,11 +151,28 @@ class Fleet:
         """Runs the fork servers that are asked for, until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tend)
                 async for surroundings, family in self._starts:
                     nursery.start_soon(self._keep, surroundings, family)
         finally:
             for family in self.families:
                 family.close()
+
+    async def _tend(self) -> None:
+        """Keeps the pools as large as they should be, also while no job ends: those that run long have taken children, too.
+
+        A server with nothing to do sleeps.
+        """
+        pause_s = math.inf
+        while True:
+            with trio.move_on_after(pause_s):
+                await self._taken.wait()
+            if self._taken.is_set():
+                self._taken = trio.Event()
+                await trio.sleep(_REPLACED_BY_S)
+            pools = [pool for family in self.families for pool in family.pools.values()]
+            are_large = [pool.tend() for pool in pools]
+            pause_s = _LOOK_AGAIN_S if any(are_large) else math.inf
 
     async def _keep(self, surroundings: Surroundings, family: Family) -> None:
         try:

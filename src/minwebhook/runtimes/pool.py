@@ -2,32 +2,58 @@
 
 A :class:`ChildPool` keeps some children ready; a job takes one and the pool asks for the next only when told to
 (:meth:`ChildPool.refill`): forking competes with the job for the processor, so the caller does it after the answer is out.
+How many wait follows from how many jobs come (demand.py).
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.child import Child
+from minwebhook.runtimes.demand import Demand, Room
 from minwebhook.runtimes.zygote import LOST, Zygote
 
 #: So many starts in a row must fail before waiting jobs fail; a lone failure (a fork refused) is tried again.
 _MAX_FAILURES: Final = 3
+#: More than ever wait.
+_MAX_TAKEN: Final = 1024
 
 
 class ChildPool:
     """Children of one language that wait for any script."""
 
-    def __init__(self, zygote: Zygote, language: str, *, idle_target: int, target: int) -> None:
-        """Keeps ``target`` children once the language was used, before that ``idle_target``."""
+    def __init__(
+        self,
+        zygote: Zygote,
+        language: str,
+        *,
+        idle_target: int,
+        target: int,
+        room: Room | None = None,
+        on_taken: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keeps ``target`` children once the language was used, before that ``idle_target``.
+
+        With ``room``, ``target`` is the least, and more are kept as jobs come more often. ``on_taken``: a child was taken,
+        and :meth:`tend` should be called before long.
+        """
         self._zygote = zygote
         self._language = language
         self._target = target
         self._idle_target = idle_target
+        self._room = room
+        self._on_taken = on_taken
+        self._clock = clock
+        self._demand = Demand()
+        #: When those were taken that have no successor yet, oldest first; as many as may be missing.
+        self._taken: deque[float] = deque(maxlen=_MAX_TAKEN)
         self._used = False
         self._ready: deque[Child] = deque()
         self._starting = 0
@@ -51,10 +77,29 @@ class ChildPool:
 
     def refill(self) -> None:
         """Asks for as many children as are missing."""
-        wanted = (self._target if self._used else self._idle_target) + len(self._waiting)
-        for _ in range(wanted - len(self._ready) - self._starting):
+        for _ in range(self._wanted() + len(self._waiting) - len(self._ready) - self._starting):
             self._starting += 1
             self._zygote.spawn(self._language, self._deliver)
+
+    def tend(self) -> bool:
+        """Asks for children that are missing, or ends some that are too many.
+
+        True if it is larger than it must be, which is to be looked at again later.
+        """
+        self.refill()
+        wanted = self._wanted()
+        # A few too many stay: the rate goes up and down.
+        if len(self._ready) + self._starting > wanted + 1 + wanted // 4:
+            while len(self._ready) > wanted:
+                self._ready.pop().end()
+        return len(self._ready) + self._starting > self._target
+
+    def _wanted(self) -> int:
+        if not self._used:
+            return self._idle_target
+        if self._room is None:
+            return self._target
+        return self._target + self._room.share(self, self._demand.wanted(self._clock()) - self._target)
 
     def take_ready(self) -> Child | None:
         """A ready child, or None if there is none just now."""
@@ -62,9 +107,16 @@ class ChildPool:
         while self._ready:
             child = self._ready.popleft()
             if child.exit is None:
+                self._note_taken()
                 return child
             child.end()
         return None
+
+    def _note_taken(self) -> None:
+        now = self._clock()
+        self._demand.came(now)
+        self._taken.append(now)
+        self._on_taken()
 
     async def take(self) -> Child:
         """A ready child, waiting for one if there is none. Raises :class:`SandboxError` if none can be started."""
@@ -73,6 +125,7 @@ class ChildPool:
             return child
         waiter = _Waiter()
         self._waiting.append(waiter)
+        self._note_taken()
         self._failures = 0
         self.refill()
         try:
@@ -98,6 +151,8 @@ class ChildPool:
         """Ends the waiting children."""
         while self._ready:
             self._ready.popleft().end()
+        if self._room is not None:
+            self._room.leave(self)
 
     def _deliver(self, child: Child | None, reason: str) -> None:
         self._starting -= 1
@@ -111,6 +166,8 @@ class ChildPool:
                 waiter.event.set()
             return
         self._failures = 0
+        if self._taken:
+            self._demand.replaced(self._clock() - self._taken.popleft())
         if self._waiting:
             waiter = self._waiting.popleft()
             waiter.child = child

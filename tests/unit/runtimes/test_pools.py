@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import cast
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.child import Child
+from minwebhook.runtimes.demand import Demand, Room
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.pool import ChildPool, ReusePool
 from minwebhook.runtimes.zygote import Deliver, Zygote
@@ -131,6 +135,94 @@ async def test_who_stops_waiting_leaves_the_process_to_others(autojump_clock: tr
     assert pool.ready_count == 1
     assert cast(FakeChild, await pool.take()) is child
     pool.close()
+
+
+class Clock:
+    """Goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def under_load(pool: ChildPool, zygote: FakeZygote, clock: Clock, *, jobs: int, every_s: float, takes_s: float) -> None:
+    """So many jobs come, each of which finds a child; its successor is there after ``takes_s``."""
+    due: deque[float] = deque()
+
+    def deliver_until(time: float) -> None:
+        while due and due[0] <= time:
+            clock.now = max(clock.now, due.popleft())
+            zygote.deliver()
+        clock.now = max(clock.now, time)
+
+    for number in range(jobs):
+        deliver_until(1000 + number * every_s)
+        while pool.take_ready() is None:
+            pool.refill()
+            while len(due) < len(zygote.asked):
+                due.append(clock.now + takes_s)
+            deliver_until(due[0])
+        pool.refill()
+        while len(due) < len(zygote.asked):
+            due.append(clock.now + takes_s)
+    while due:
+        deliver_until(due[0])
+
+
+def test_more_wait_the_more_often_jobs_come_and_the_longer_a_successor_takes() -> None:
+    sizes = []
+    for every_s, takes_s in ((1.0, 0.02), (0.01, 0.02), (0.01, 0.2), (0.001, 0.2)):
+        zygote, clock = FakeZygote(), Clock()
+        pool = ChildPool(cast(Zygote, zygote), "bash", idle_target=1, target=2, room=Room(30), clock=clock)
+        under_load(pool, zygote, clock, jobs=300, every_s=every_s, takes_s=takes_s)
+        sizes.append(pool.ready_count)
+    assert sizes[0] == 2  # the least
+    assert sizes == sorted(sizes)
+    assert 2 < sizes[1] < 12
+    assert sizes[3] == 32  # the least, and all the room there is
+
+
+def test_what_nobody_needs_any_more_is_ended() -> None:
+    zygote, clock, room = FakeZygote(), Clock(), Room(10)
+    pool = ChildPool(cast(Zygote, zygote), "bash", idle_target=1, target=2, room=room, clock=clock)
+    other = ChildPool(cast(Zygote, FakeZygote()), "python3", idle_target=1, target=2, room=room, clock=clock)
+    under_load(pool, zygote, clock, jobs=300, every_s=0.002, takes_s=0.1)
+    assert pool.ready_count == 12
+    assert pool.tend()  # to be looked at again
+    assert room.share(other, 5) == 0
+    clock.now += 300
+    assert not pool.tend()
+    assert pool.ready_count == 2
+    assert room.share(other, 5) == 5
+
+
+def test_a_pool_that_is_closed_leaves_its_room_to_others() -> None:
+    zygote, clock, room = FakeZygote(), Clock(), Room(10)
+    pool = ChildPool(cast(Zygote, zygote), "bash", idle_target=1, target=2, room=room, clock=clock)
+    under_load(pool, zygote, clock, jobs=300, every_s=0.002, takes_s=0.1)
+    pool.close()
+    assert room.share("another", 20) == 10
+
+
+def test_a_fixed_number_stays() -> None:
+    zygote, clock = FakeZygote(), Clock()
+    pool = ChildPool(cast(Zygote, zygote), "bash", idle_target=1, target=3, clock=clock)
+    under_load(pool, zygote, clock, jobs=300, every_s=0.001, takes_s=0.5)
+    assert pool.ready_count == 3
+    assert not pool.tend()
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5)), max_size=60))
+def test_the_demand_is_never_negative_and_ends_with_the_jobs(events: list[tuple[float, float]]) -> None:
+    demand, now = Demand(), 0.0
+    for pause_s, took_s in events:
+        now += pause_s
+        demand.came(now)
+        demand.replaced(took_s)
+        assert demand.wanted(now) >= 1
+    assert demand.wanted(now + 3600) <= 1
 
 
 def test_closing_ends_all() -> None:
