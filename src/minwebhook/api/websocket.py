@@ -37,7 +37,7 @@ from minwebhook.jobs.submission import script_spec
 from minwebhook.jobs.subscription import Position, Subscription
 from minwebhook.webhooks import messages
 from minwebhook.webhooks.messages import BadMessage, Cancel, Id, Run, Subscribe
-from minwebhook.webhooks.query import RunOptions
+from minwebhook.webhooks.query import NO_RUN_OPTIONS
 from minwebhook.webhooks.responses import Result
 
 #: Which route a message stands for.
@@ -194,7 +194,7 @@ class _Conversation:
             raise PermissionDenied("this script takes signed requests only; send one by HTTP")
         limit = services.settings.jobs.queue_limit_wait_result
         check_queue(context, None if limit < 0 else limit)
-        spec = script_spec(script, context.principal, asked.arguments, RunOptions(), preprocess=False)
+        spec = script_spec(script, context.principal, asked.arguments, NO_RUN_OPTIONS, preprocess=False)
         check_tag(context.principal, spec.tag)
         job = services.jobs.submit_sync(spec)
         job.delete_after_s = script.delete_after_s

@@ -181,23 +181,17 @@ class FrameReader:
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         """Takes bytes as they came and gives the frames that are now whole. Raises :class:`FrameError`."""
         buffer = self._buffer
-        if not buffer and len(data) >= HEAD_BYTES:
-            kind, length, job = _HEAD.unpack_from(data)
-            if (
-                len(data) == HEAD_BYTES + length
-                and job == self._job
-                and kind in self._kinds
-                and length <= self._max_payload
-            ):
-                return [(kind, data[HEAD_BYTES:])]  # nearly always: one read, one frame
-        buffer += data
-        if len(buffer) < self._wanted:
-            return []
+        source: bytes | bytearray = data  # nearly always whole frames: the buffer is not needed
+        if buffer:
+            buffer += data
+            if len(buffer) < self._wanted:
+                return []
+            source = buffer
         frames: list[tuple[bytes, bytes]] = []
-        start = 0
+        start, size = 0, len(source)
         self._wanted = HEAD_BYTES
-        while len(buffer) - start >= HEAD_BYTES:
-            kind, length, job = _HEAD.unpack_from(buffer, start)
+        while size - start >= HEAD_BYTES:
+            kind, length, job = _HEAD.unpack_from(source, start)
             if kind not in self._kinds:
                 raise FrameError(f"unexpected frame kind {kind!r}")
             if job != self._job:
@@ -205,10 +199,13 @@ class FrameReader:
             if length > self._max_payload:
                 raise FrameTooLarge(f"frame of {length} bytes is over the limit of {self._max_payload}")
             end = start + HEAD_BYTES + length
-            if len(buffer) < end:
+            if size < end:
                 self._wanted = HEAD_BYTES + length
                 break
-            frames.append((kind, bytes(memoryview(buffer)[start + HEAD_BYTES : end])))
+            frames.append((kind, bytes(memoryview(source)[start + HEAD_BYTES : end])))
             start = end
-        del buffer[:start]
+        if source is buffer:
+            del buffer[:start]
+        elif start < size:
+            buffer += data[start:]
         return frames

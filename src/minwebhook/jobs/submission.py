@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from sys import intern
 from typing import Final
 
@@ -17,8 +19,12 @@ from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.script import Script
 from minwebhook.webhooks.arguments import Arguments
-from minwebhook.webhooks.query import RunOptions
+from minwebhook.webhooks.query import NO_RUN_OPTIONS, RunOptions
 
+#: What makes the specs of runs that differ in their arguments only, with the script and the caller, which are kept so that
+#: no others get their ids.
+_MAKERS: Final[dict[tuple[int, int, bool], tuple[Script, Principal, Callable[..., JobSpec]]]] = {}
+_MAX_MAKERS: Final = 1024
 #: What a concurrency key may hold: an argument by name.
 _ARGUMENT: Final = re.compile(r"\$args\[([^\]]*)\]")
 
@@ -56,14 +62,31 @@ def script_spec(
     script: Script, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
     """The spec of a run of a deployed script. Raises :class:`BadRequest` for a ``retry`` that is none."""
+    if options is NO_RUN_OPTIONS:
+        key = (id(script), id(principal), preprocess)
+        known = _MAKERS.get(key)
+        if known is None:
+            if len(_MAKERS) >= _MAX_MAKERS:
+                _MAKERS.clear()
+            known = _MAKERS[key] = (script, principal, _maker(script, principal, options, preprocess=preprocess))
+        make = known[2]
+    else:
+        make = _maker(script, principal, options, preprocess=preprocess)
+    spec = make(arguments=arguments.text, mask=arguments.mask)
+    if script.concurrent_limit:
+        spec.concurrency = concurrency_of(script, arguments.text)
+    return spec
+
+
+def _maker(script: Script, principal: Principal, options: RunOptions, *, preprocess: bool) -> Callable[..., JobSpec]:
+    """Makes the spec from the arguments and their mask."""
     language = script.language.value
-    return JobSpec(
+    return partial(
+        JobSpec,
         workspace=script.workspace_id,
         kind="script",
         language=language,
         source=script.source,
-        arguments=arguments.text,
-        mask=arguments.mask,
         created_by=principal.display_name,
         username=principal.username,
         email=principal.email,
@@ -82,7 +105,6 @@ def script_spec(
         cache_ttl_s=script.cache_ttl_s,
         limits=script.limits,
         surroundings=surroundings_of(script),
-        concurrency=concurrency_of(script, arguments.text),
         retry=script.retry if options.retry is None else RetryPolicy.parse("retry", options.retry),
         crash_attempts=script.crash_attempts,
         lock=script.packages_lock,

@@ -159,7 +159,7 @@ class RunOptions:
     def parse(cls, query: Query) -> RunOptions:
         """Raises :class:`BadRequest` naming the parameter."""
         if query.is_empty:
-            return _NO_RUN_OPTIONS
+            return NO_RUN_OPTIONS
         query.flag("cache_ignore_s3_path")  # there are no cached results with S3 objects here, but the word is known
         return cls(
             job_id=query.uuid("job_id"),
@@ -184,7 +184,8 @@ class RunOptions:
         return None if self.scheduled_in_s is None else now_ms + 1000 * self.scheduled_in_s
 
 
-_NO_RUN_OPTIONS: Final = RunOptions()
+#: Of requests without a query: always this object.
+NO_RUN_OPTIONS: Final = RunOptions()
 MAX_TAG_LENGTH: Final = 255
 
 
