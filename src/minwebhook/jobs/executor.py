@@ -307,6 +307,8 @@ class Executor:
         run = self._open(job)
         assert run is not None  # noqa: S101 - it is neither cancelled nor cached
         self._table.begin_unstored(job)
+        if limits.group is not None:
+            child.limit(*limits.group)
         run.child, job.stop, run.given = child, child.kill, time.perf_counter()
         packed, exchange = self._conversation(run, child, spec.arguments, is_reused=True)
         self._started[run] = on_end
