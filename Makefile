@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-streams bench-uploads bench-overload bench-setup bench-contract bench-authorization clean
+.PHONY: demo test check format bench bench-flows bench-streams bench-uploads bench-overload bench-setup bench-contract bench-authorization clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ bench-setup: $(STAMP)  ## install the peers that the benchmark compares with
 
 bench: $(STAMP)  ## latency side by side with the peers
 	$(BIN)/python bench/latency.py $(ARGS)
+
+bench-flows: $(STAMP)  ## flows: what steps cost, a parallel loop, a waiting flow; ARGS="--kill 100" kills the server instead
+	$(BIN)/python bench/flows.py $(ARGS)
 
 bench-streams: $(STAMP)  ## streams of events: delay, idle streams, a crowd of readers
 	$(BIN)/python bench/streams.py $(ARGS)

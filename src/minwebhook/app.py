@@ -48,6 +48,11 @@ from minwebhook.auth.workspaces import WorkspaceStore
 from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
 from minwebhook.errors import ApiError, BadRequest, NotFound, SettingsError
+from minwebhook.flows.javascript import Evaluator
+from minwebhook.flows.lookups import LookUps
+from minwebhook.flows.runner import FlowRunner
+from minwebhook.flows.specs import StepSpecs
+from minwebhook.flows.store import FlowStore
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.listeners import Listener, adopt_listeners, open_listeners
 from minwebhook.http.server import serve
@@ -202,6 +207,7 @@ class _Program:
         self._tokens = TokenStore(database, self._auth, settings.auth.max_token_expiration_days)
         self._job_tokens = JobTokens()
         self._scripts = ScriptStore(database)
+        self._flows = FlowStore(database)
         self._audit = AuditLog(database)
         self._job_store = JobStore(database, audits=settings.jobs.audit_runs)
         self._retention = Retention(self._job_store)
@@ -286,14 +292,29 @@ class _Program:
                     packages = await self._make_packages(fleet, reached)
                     executor = self._make_executor(fleet, reached, packages, has_own_uids=zygote.has_own_uids)
                     workers.start_soon(executor.run, self._settings.worker_count)
-                    await self._serve(executor, self._make_health(fleet, reached))
+                    runner = await self._start_flows(workers)
+                    await self._serve(executor, runner, self._make_health(fleet, reached))
                     workers.cancel_scope.cancel(reason="shutdown")
                 savers.cancel_scope.cancel(reason="shutdown")
             fleet.stop()
             services.cancel_scope.cancel(reason="shutdown")
 
-    async def _serve(self, executor: Executor, health: Health) -> None:
-        restore_jobs(self._jobs, self._job_store, self._scripts, now_ms())
+    async def _start_flows(self, nursery: trio.Nursery) -> FlowRunner:
+        """Whoever runs flows; it ends before the database does."""
+        settings = self._settings
+        evaluator = Evaluator(
+            settings.flows, max_value_bytes=settings.jobs.max_result_bytes, insecure=settings.sandbox.insecure
+        )
+        lookups = LookUps(self._references, self._auth, self._audit, self._jobs)
+        specs = StepSpecs(self._scripts, self._flows, self._auth)
+        runner = FlowRunner(self._jobs, self._job_store, self._flows, specs, evaluator, look_up=lookups.of)
+        self._jobs.driver = runner
+        await nursery.start(evaluator.run)
+        nursery.start_soon(runner.run)
+        return runner
+
+    async def _serve(self, executor: Executor, runner: FlowRunner, health: Health) -> None:
+        restore_jobs(self._jobs, self._job_store, self._scripts, now_ms(), on_driven=runner.remember)
         await self._find_locks()
         routes = all_routes()
         services = Services(
@@ -315,6 +336,8 @@ class _Program:
             ),
             job_tokens=self._job_tokens,
             scripts=self._scripts,
+            flows=self._flows,
+            flow_runner=runner,
             jobs=self._jobs,
             idempotency=self._idempotency,
             job_store=self._job_store,

@@ -30,6 +30,8 @@ from minwebhook.auth.workspaces import WorkspaceStore
 from minwebhook.child import values
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
+from minwebhook.flows.runner import FlowRunner
+from minwebhook.flows.store import FlowStore
 from minwebhook.http.codecs import decode_json, prefers_cbor
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.messages import Params, Request
@@ -71,6 +73,8 @@ class Services:
     failed_tokens: FailedTokens
     job_tokens: JobTokens
     scripts: ScriptStore
+    flows: FlowStore
+    flow_runner: FlowRunner
     jobs: JobTable
     idempotency: IdempotencyKeys
     job_store: JobStore

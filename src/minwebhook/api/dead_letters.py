@@ -15,10 +15,11 @@ from minwebhook.api.context import Context
 from minwebhook.api.job_access import readable_ended
 from minwebhook.api.permissions import check_run, check_tag, job_conditions
 from minwebhook.api.waiting import is_wiped
-from minwebhook.errors import ApiError, Gone, NotFound, Unavailable
+from minwebhook.auth.principal import Principal
+from minwebhook.errors import ApiError, BadRequest, Gone, NotFound, Unavailable
 from minwebhook.http.messages import Response
 from minwebhook.jobs.filters import DEFAULT_PER_PAGE, MAX_PER_PAGE
-from minwebhook.jobs.model import Job, JobSpec
+from minwebhook.jobs.model import DRIVEN_KINDS, FLOW, Job, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.submission import restored_spec
 from minwebhook.times import now_ms
@@ -84,8 +85,11 @@ async def _dead(context: Context, offset: int, limit: int) -> list[JobRecord]:
 
 async def _run_again(context: Context, record: JobRecord) -> Job:
     """A new job like the old one, for whoever asks. A dead letter is none any more, and the job on disk, when this returns."""
-    check_run(context.principal, record.path if record.kind == "script" else None)
-    spec = _spec(context, record)
+    if record.kind in DRIVEN_KINDS:
+        spec = _flow_spec(context, record)
+    else:
+        check_run(context.principal, record.path if record.kind == "script" else None)
+        spec = _spec(context, record)
     check_tag(context.principal, spec.tag)
     job = await context.services.jobs.submit(spec, revives=record.id if record.is_dead else None)
     context.started_job = job.id
@@ -110,11 +114,40 @@ def _spec(context: Context, record: JobRecord) -> JobSpec:
         raise Gone(
             f"the code of job {record.id} was deleted; send use_latest_version=true to run what its path has now"
         )
+    return _again(spec, record, principal, None if script is None else script.hash)
+
+
+def _flow_spec(context: Context, record: JobRecord) -> JobSpec:
+    """Of a whole flow: its parts make no sense without it."""
+    flows, principal = context.services.flows, context.principal
+    if record.step_id:
+        raise BadRequest(f"job {record.id} is a part of the flow job {record.root_id}: run that one again")
+    if record.deleted:
+        raise Gone(f"the arguments of job {record.id} were deleted")
+    version: int | None = None
+    if record.kind == FLOW:
+        check_run(principal, record.path, "flows")
+        if context.query.flag("use_latest_version"):
+            version = flows.deployed(record.workspace, record.path or "").id
+        else:
+            version = record.script_hash
+            if version is None or flows.version(record.workspace, version) is None:
+                raise Gone(f"the flow of job {record.id} was deleted")
+    else:
+        check_run(principal, None)
+    spec = restored_spec(record, None)
+    assert spec is not None  # noqa: S101 - of a flow there is always one
+    return _again(spec, record, principal, version)
+
+
+def _again(spec: JobSpec, record: JobRecord, principal: Principal, script_hash: int | None) -> JobSpec:
+    """The same for another caller, and on its own."""
     return replace(
         spec,
+        step_id="",
         # These are what a preprocessor has made already.
         preprocess=spec.preprocess and not record.options.is_preprocessed,
-        script_hash=None if script is None else script.hash,
+        script_hash=script_hash,
         created_by=principal.display_name,
         username=principal.username,
         email=principal.email,

@@ -42,13 +42,19 @@ async def get_result(context: Context) -> Response:
     path = context.query.get("json_path")
     if not path and not context.wants_cbor:
         return Response.json(text)
-    value = values.loads(text)
-    mask = values.loads(record.options.result_mask or b"null")
-    for part in path.split(".") if path else ():
-        value, mask = _part(value, part), _part(mask, part)
+    value, mask = values.loads(text), values.loads(record.options.result_mask or b"null")
+    if path:
+        value, mask = part_of(value, path), part_of(mask, path)
     if context.wants_cbor:
         return Response(200, encode_cbor(value, mask), CBOR)
     return Response.json(json_text(value))
+
+
+def part_of(value: Any, path: str) -> Any:
+    """What is at a path such as ``a.0.b`` in a JSON value; None if there is nothing."""
+    for name in path.split("."):
+        value = _part(value, name)
+    return value
 
 
 def _part(value: Any, name: str) -> Any:

@@ -36,11 +36,15 @@ def finish_key(context: Context) -> IdempotencyKey | None:
         return None
     sent = context.services.idempotency.sent(context.request.headers)
     assert sent is not None  # noqa: S101 - as begin_run saw
-    kind = "p" if "path" in context.params else "h"
+    params = context.params
+    if context.endpoint.kind == "flows":
+        kind, name = ("f", params["path"]) if "path" in params else ("fv", params["version"])
+    else:
+        kind, name = ("p", params["path"]) if "path" in params else ("h", params["hash"])
     return context.services.idempotency.make(
         sent,
         workspace=context.workspace,
-        runnable=f"{kind}/{context.params.get('path') or context.params['hash']}",
+        runnable=f"{kind}/{name}",
         email=context.principal.email,
         fingerprint=context.body_digest.digest(),
     )

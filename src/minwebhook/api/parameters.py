@@ -168,6 +168,10 @@ TYPE_NAME: Final = Parameter(
     place="path",
 )
 
+FLOW_VERSION: Final = Parameter(
+    "version", {**_COUNT, "examples": [1]}, "The number of a version of a flow.", place="path"
+)
+FLOW_NODE: Final = Parameter("node", {**TEXT, "minLength": 1, "examples": ["a"]}, "The id of a step.", place="path")
 #: What the names in route patterns mean, unless the operation says otherwise.
 IN_PATHS: Final[Mapping[str, Parameter]] = {
     parameter.name: parameter
@@ -184,6 +188,8 @@ IN_PATHS: Final[Mapping[str, Parameter]] = {
         USERNAME,
         TYPE_NAME,
         WORKSPACE_ID,
+        FLOW_VERSION,
+        FLOW_NODE,
     )
 }
 
@@ -355,7 +361,7 @@ OF_JOB_LISTS: Final = (
     Parameter("parent_job", UUID, "Only jobs with this parent.", key="jobs_parent_job"),
     flag("has_null_parent", "Only jobs without a parent."),
     choice("is_skipped", "Only jobs that were skipped, of which there are none; `false`: no such."),
-    flag("is_flow_step", "Only steps of flows, of which there are none."),
+    flag("is_flow_step", "Only jobs of flows' steps."),
     flag("is_not_schedule", "Only jobs that no schedule started."),
     flag("suspended", "Only suspended jobs, of which there are none."),
     flag("scheduled_for_before_now", "Only jobs that are due, or were."),
@@ -392,6 +398,23 @@ OF_SCRIPT_LISTS: Final = (
     text("languages", f"Languages separated by commas: {', '.join(language.value for language in Language)}."),
     flag("starred_only", "Nothing: scripts cannot be starred in this version."),
     flag("include_without_main", "Also scripts without a `main` function."),
+    flag("include_draft_only", "Also drafts that were never deployed."),
+    flag("with_deployment_msg", "Shows the deployment message."),
+    flag("without_description", "Leaves the description out."),
+)
+
+# --- of flows ---------------------------------------------------------------------------------------------------------
+
+#: Of ``flows/list``.
+OF_FLOW_LISTS: Final = (
+    PAGE,
+    per_page(30, 1000, key="flows_per_page"),
+    NEWEST_FIRST,
+    text("path_start", "Only paths that begin with this."),
+    text("path_exact", "Only this path."),
+    text("edited_by", "Only flows whose newest version is by this user."),
+    flag("show_archived", "Flows that were taken out of service instead of those in service.", key="archived_flows"),
+    flag("starred_only", "Nothing: flows cannot be starred in this version.", key="starred_flows"),
     flag("include_draft_only", "Also drafts that were never deployed."),
     flag("with_deployment_msg", "Shows the deployment message."),
     flag("without_description", "Leaves the description out."),

@@ -29,6 +29,10 @@ from minwebhook.paths import Paths
 _OPERATORS: Final = "operators run and look only; ask an admin of the workspace for more"
 
 
+#: What scopes call what a job runs.
+_KINDS: Final = {"script": "scripts", "flow": "flows"}
+
+
 def check_scopes(principal: Principal, endpoint: Endpoint) -> None:
     """Raises :class:`PermissionDenied`, and :class:`BadRequest` for a scope that nobody can understand."""
     scopes, whole = principal.scopes, endpoint.resource is Resource.WHOLE
@@ -81,12 +85,12 @@ def _check_runnable(principal: Principal, path: str) -> None:
         raise NotAuthorized(f"You are not authorized to access this script: {path}")
 
 
-def check_run(principal: Principal, path: str | None) -> None:
-    """Whether a job of the script at ``path`` may be started; None: of code that is no deployed script.
+def check_run(principal: Principal, path: str | None, what: str = "scripts") -> None:
+    """Whether a job of the script, or flow, at ``path`` may be started; None: of code that is not deployed.
 
     Raises :class:`PermissionDenied`.
     """
-    kind = None if path is None else "scripts"
+    kind = None if path is None else what
     if path is not None:
         _check_runnable(principal, path)
     if path is None and principal.operator:
@@ -110,7 +114,7 @@ def may_see_job(principal: Principal, endpoint: Endpoint, record: JobRecord) -> 
         return False
     if scopes is None:
         return True
-    path, kind = record.path or "", "scripts" if record.kind == "script" else None
+    path, kind = record.path or "", _KINDS.get(record.kind)
     return scopes.allows_tag(record.tag) and (
         scopes.allows("jobs", endpoint.action, path, kind)
         or (endpoint.follows_run and scopes.allows("jobs", "run", path, kind))

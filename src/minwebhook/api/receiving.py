@@ -26,8 +26,8 @@ MAX_HASH_IN_LOOP: Final = 256 * 1024
 _MULTIPART: Final = "multipart/form-data"
 
 
-async def receive_arguments(context: Context, script: Script, layout: Layout) -> Arguments:
-    """The arguments of a run of ``script``. Files of a form are in storage when this returns, in ``context.uploads``.
+async def receive_arguments(context: Context, script: Script | None, layout: Layout) -> Arguments:
+    """The arguments of a run of ``script``; None: of a flow. Files of a form are stored, and in ``context.uploads``.
 
     Raises 401 if the script wants a signature that the request does not have, and whatever is wrong with the body.
     """
@@ -83,9 +83,9 @@ def _both(verification: Verification | None, digest: Digest | None) -> Callable[
     return update
 
 
-def _begin_verification(context: Context, script: Script) -> Verification | None:
-    check = script.signature
-    if check is None:
+def _begin_verification(context: Context, script: Script | None) -> Verification | None:
+    check = None if script is None else script.signature
+    if script is None or check is None:
         return None
     secrets = context.services.hook_secrets
     if is_path(check.secret):

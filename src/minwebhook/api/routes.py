@@ -9,6 +9,8 @@ from minwebhook.api import (
     dead_letters,
     dependencies,
     files,
+    flow_runs,
+    flows,
     folders,
     groups,
     health,
@@ -42,6 +44,8 @@ MEMBER, DEVELOPER, ADMIN, SUPER_ADMIN = Role.MEMBER, Role.DEVELOPER, Role.ADMIN,
 #: Whose answers pages of any origin may read: runs, ended jobs, and all that works without a token (upstream's list).
 _CORS: Final = ("/jobs/run/p/", "/jobs/run/h/", "/jobs/run_wait_result/p/", "/jobs/run_wait_result/h/",
                 "/jobs/run_and_stream/p/", "/jobs/run_and_stream/h/",
+                "/jobs/run/f/", "/jobs/run/fv/", "/jobs/run_wait_result/f/", "/jobs/run_wait_result/fv/",
+                "/jobs/run_and_stream/f/", "/jobs/run_and_stream/fv/",
                 "/jobs/completed/list", "/jobs/completed/get", "/jobs_u/")  # fmt: skip
 
 
@@ -66,7 +70,7 @@ def _route(
     says otherwise. Who changes things is no operator, unless it says otherwise."""
     below = path.removeprefix(_W)
     if resource is None:
-        found = "{id}" in path or "{hash}" in path
+        found = "{id}" in path or "{hash}" in path or "{version}" in path
         resource = Resource.PATH if "{path...}" in path else Resource.FOUND if found else Resource.WHOLE
     if role is None:
         role = Role.DEVELOPER if action == "write" else Role.MEMBER
@@ -104,6 +108,43 @@ def _powerful(method: str, path: str, call: Call, role: Role) -> Route[Endpoint]
 def _runs(method: str, path: str, call: Call) -> Route[Endpoint]:
     """Of deployed scripts."""
     return _route(method, path, call, "jobs", "run", kind="scripts")
+
+
+def _flow_routes() -> list[Route[Endpoint]]:
+    """Flows: what they are, and running them."""
+    read, write = "read", "write"
+    routes = [
+        _route("POST", _W + "/flows/create", flows.create, "flows", write, FOUND),
+        _route("POST", _W + "/flows/update/{path...}", flows.update, "flows", write),
+        _route("GET", _W + "/flows/list", flows.list_flows, "flows", read, ROWS),
+        _route("GET", _W + "/flows/get/v/{version}", flows.get_version, "flows", read),
+        _route("GET", _W + "/flows/get/{path...}", flows.get, "flows", read),
+        _route("GET", _W + "/flows/exists/{path...}", flows.exists, "flows", read),
+        _route("GET", _W + "/flows/history/p/{path...}", flows.history, "flows", read),
+        _route("GET", _W + "/flows/get_latest_version/{path...}", flows.get_latest_version, "flows", read),
+        _route("POST", _W + "/flows/history_update/v/{version}", flows.update_history, "flows", write),
+        _route("GET", _W + "/flows/deployment_status/p/{path...}", flows.deployment_status, "flows", read),
+        _route("POST", _W + "/flows/archive/{path...}", flows.archive, "flows", write),
+        _route("DELETE", _W + "/flows/delete/{path...}", flows.delete, "flows", write),
+        _route("POST", _W + "/jobs/run/preview_flow", flow_runs.run_preview, "jobs", "run", role=DEVELOPER),
+        _route("POST", _W + "/jobs/run_wait_result/preview_flow", flow_runs.run_wait_preview, "jobs", "run", role=DEVELOPER),
+        _route("GET", _W + "/jobs/result_by_id/{id}/{node}", flow_runs.result_by_id, "jobs", read),
+    ]  # fmt: skip
+    for part, run, wait, stream in (
+        ("f/{path...}", flow_runs.run_by_path, flow_runs.run_wait_by_path, streams.run_and_stream_flow_by_path),
+        (
+            "fv/{version}",
+            flow_runs.run_by_version,
+            flow_runs.run_wait_by_version,
+            streams.run_and_stream_flow_by_version,
+        ),
+    ):
+        calls = (("run", run), ("run_wait_result", wait), ("run_and_stream", stream))
+        for way, call in calls:
+            for method in ("POST",) if way == "run" else ("POST", "GET"):
+                routes.append(_route(method, f"{_W}/jobs/{way}/{part}", call, "jobs", "run", kind="flows"))
+            routes.append(_route("HEAD", f"{_W}/jobs/{way}/{part}", runs.head, "jobs", "run", kind="flows"))
+    return routes
 
 
 def _public(method: str, path: str, call: Call) -> Route[Endpoint]:
@@ -195,6 +236,7 @@ def all_routes() -> list[Route[Endpoint]]:
     run, read, write, cancel = "run", "read", "write", "cancel"
     routes = [
         *_identity_routes(),
+        *_flow_routes(),
         _public("GET", "/api/version", system.version),
         _public("GET", "/api/health/status", health.status),
         _route("GET", "/api/health/detailed", health.detailed, "health", read),

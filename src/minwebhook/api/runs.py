@@ -27,12 +27,12 @@ _CHILD_PRIORITY: Final = 2
 
 async def run_by_path(context: Context) -> Response:
     """Queues a run of the live version: 201 and the job's id, durable."""
-    return _accepted(await submit_by_path(context))
+    return accepted(await submit_by_path(context))
 
 
 async def run_by_hash(context: Context) -> Response:
     """Queues a run of one version."""
-    return _accepted(await submit_by_hash(context))
+    return accepted(await submit_by_hash(context))
 
 
 async def submit_by_path(context: Context) -> UUID:
@@ -85,10 +85,11 @@ async def head(context: Context) -> Response:
 
 async def queue(context: Context, spec: JobSpec, options: RunOptions) -> Response:
     """The answer to an async call: the id of a job that is on disk."""
-    return _accepted(await submit_once(context, spec, options.job_id, options.scheduled_ms(now_ms())))
+    return accepted(await submit_once(context, spec, options.job_id, options.scheduled_ms(now_ms())))
 
 
-def _accepted(job_id: UUID) -> Response:
+def accepted(job_id: UUID) -> Response:
+    """The answer to an async call."""
     return Response.text(str(job_id), 201)
 
 

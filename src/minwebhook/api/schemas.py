@@ -11,6 +11,7 @@ from typing import Final
 
 from minwebhook.api.file_previews import PreviewKind
 from minwebhook.api.files import MAX_SIGNED
+from minwebhook.api.flow_schemas import FLOWS
 from minwebhook.api.identity_schemas import IDENTITY
 from minwebhook.api.job_access import MAX_IDS
 from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
@@ -43,7 +44,7 @@ _JOB: Final = record(
         "created_by": described(TEXT, "A username, or the label of a token."),
         "created_at": TIME,
         "canceled": BOOLEAN,
-        "job_kind": described(TEXT, "`script` or `preview`."),
+        "job_kind": described(TEXT, "`script`, `preview`, `flow`, `flowpreview`, `identity` or `dependencies`."),
         "permissioned_as": described(TEXT, "On whose behalf it runs: `u/<user>`."),
         "is_flow_step": BOOLEAN,
         "email": TEXT,
@@ -71,6 +72,9 @@ _JOB: Final = record(
         "attempts": described(_INTEGER, "How often it was begun, if more than once."),
         "dead": described(BOOLEAN, "It failed for good although it was to be tried again."),
         "raw_code": described(TEXT, "The code of a preview."),
+        "raw_flow": described(_OBJECT, "The definition of a flow that came with its request."),
+        "flow_status": described(_OBJECT, "Where a flow is; docs/flows.md has its members."),
+        "flow_step_id": described(TEXT, "The step of the flow that it is a job of."),
     },
 )
 _QUEUED: Final = record(
@@ -84,6 +88,7 @@ _QUEUED: Final = record(
     optional={
         "started_at": TIME,
         "root_job": UUID,
+        "suspend_until": described(TIME, "Until when a flow waits for approvals."),
         "timeout": described(_INTEGER, "Its own limit, in seconds."),
         "cache_ttl": _INTEGER,
     },
@@ -701,4 +706,4 @@ _REST: Final[Mapping[str, Schema]] = {
 }
 
 #: By their names below ``components/schemas``.
-SCHEMAS: Final[Mapping[str, Schema]] = {**_JOBS, **_SCRIPTS, **_FILES, **_KNOWLEDGE, **IDENTITY, **_REST}
+SCHEMAS: Final[Mapping[str, Schema]] = {**_JOBS, **_SCRIPTS, **_FILES, **_KNOWLEDGE, **IDENTITY, **FLOWS, **_REST}

@@ -14,13 +14,15 @@ from uuid import UUID
 import orjson
 import trio
 
-from minwebhook.api.context import Context
+from minwebhook.api import flow_runs
+from minwebhook.api.context import Context, parse_number
 from minwebhook.api.job_access import find_readable
 from minwebhook.api.runs import submit_by_hash, submit_by_path
 from minwebhook.errors import ApiError, BadRequest, NotFound, Unavailable
 from minwebhook.http.messages import Response
 from minwebhook.http.sse import EventWriter, encode_event, encode_retry, event_stream
 from minwebhook.http.transport import Disconnected
+from minwebhook.jobs.model import FLOW
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.subscription import Position, Progress, Subscription
 from minwebhook.scripts.model import hash_from_hex
@@ -41,6 +43,20 @@ async def run_and_stream_by_hash(context: Context) -> Response:
     """Runs one version and streams its result."""
     script_hash = hash_from_hex(context.params["hash"])
     return await _run_and_stream(context, submit_by_hash, lambda record: record.script_hash == script_hash)
+
+
+async def run_and_stream_flow_by_path(context: Context) -> Response:
+    """Runs the newest version of a flow and streams its result."""
+    path = context.params["path"]
+    return await _run_and_stream(context, flow_runs.submit, lambda record: (record.kind, record.path) == (FLOW, path))
+
+
+async def run_and_stream_flow_by_version(context: Context) -> Response:
+    """Runs one version of a flow and streams its result."""
+    version = parse_number(context.params["version"], "version")
+    return await _run_and_stream(
+        context, flow_runs.submit, lambda record: (record.kind, record.script_hash) == (FLOW, version)
+    )
 
 
 async def _run_and_stream(

@@ -77,11 +77,11 @@ async def _answer_within(
         context.started_job = job.id
         with trio.move_on_after(preference.wait_s):
             await jobs.wait(job)
-        if job.outcome is None:
+        if job.answer is None:
             caller.job = job.delete_after_s = None  # it goes on without its caller
-    if job.outcome is None:
+    if job.answer is None:
         return _later(context, job.id, preference, _server_timing(job))
-    response = _answer(context, caller, job.outcome)
+    response = _answer(context, caller, job.answer)
     response.headers += (("Preference-Applied", preference.applied),)
     return response
 
@@ -108,9 +108,8 @@ async def _answer_keyed(
                 await services.jobs.wait(job)
             finally:
                 forget()
-        if job.outcome is not None:
-            result = Result(job.outcome.result, job.outcome.is_success, job.outcome.mask)
-            return _rendered(context, result)
+        if (answer := job.answer) is not None:
+            return _rendered(context, Result(answer.result, answer.is_success, answer.mask))
         if preference is not None:
             return _later(context, the_id, preference, ())
         if not scope.cancelled_caught:
@@ -205,7 +204,7 @@ class _Caller:
         """Cancels the job, unless it has ended."""
         self._has_left = True
         job = self.job
-        if job is not None and not job.state.is_final:
+        if job is not None and not job.state.is_final and job.early is None:
             cancellation = Cancellation(self._context.principal.username, CONNECTION_BROKE)
             self._context.services.jobs.cancel(job, cancellation)
 

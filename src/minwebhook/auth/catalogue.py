@@ -8,8 +8,13 @@ import orjson
 
 #: Name, description, and scopes as (action, whether paths can be chosen), of each domain.
 _DOMAINS: Final[tuple[tuple[str, str, tuple[tuple[str, bool], ...]], ...]] = (
-    ("jobs", "Jobs", (("run", False), ("run:scripts", True), ("read", True), ("write", True), ("cancel", True))),
+    (
+        "jobs",
+        "Jobs",
+        (("run", False), ("run:scripts", True), ("run:flows", True), ("read", True), ("write", True), ("cancel", True)),
+    ),
     ("scripts", "Scripts", (("read", True), ("write", True))),
+    ("flows", "Flows", (("read", True), ("write", True))),
     ("job_helpers", "Files", (("read", False), ("write", False))),
     ("users", "Users and tokens", (("read", False), ("write", False))),
     ("workspaces", "Workspaces", (("read", False), ("write", False))),

@@ -374,6 +374,38 @@ CREATE TRIGGER job_stream_goes AFTER DELETE ON job_stream BEGIN
 END;
 """
 
+#: ``flow_status`` is JSON; ``flow_items`` is what the loop of a flow that has not ended goes through.
+_FLOWS: Final = """
+ALTER TABLE job ADD COLUMN flow_step_id TEXT;
+ALTER TABLE job ADD COLUMN flow_status BLOB;
+ALTER TABLE job ADD COLUMN suspend_until INTEGER;
+CREATE TABLE flow_items (
+    job_id BLOB PRIMARY KEY NOT NULL,
+    items BLOB NOT NULL
+) STRICT;
+CREATE TABLE flow (
+    workspace_id TEXT NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    path TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    archived INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (workspace_id, path)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE flow_version (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workspace_id TEXT NOT NULL,
+    path TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    description TEXT NOT NULL,
+    value TEXT NOT NULL,
+    schema TEXT,
+    settings TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    FOREIGN KEY (workspace_id, path) REFERENCES flow (workspace_id, path) ON UPDATE CASCADE ON DELETE CASCADE
+) STRICT;
+CREATE INDEX flow_version_of_path ON flow_version (workspace_id, path, id);
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -391,6 +423,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(13, "passwords, folders, groups", _IDENTITY),
     Migration(14, "mails", _MAIL),
     Migration(15, "the size of all output", _OUTPUT_TOTAL),
+    Migration(16, "flows", _FLOWS),
 )
 
 

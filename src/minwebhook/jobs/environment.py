@@ -12,7 +12,10 @@ from minwebhook.jobs.model import Job, JobSpec
 from minwebhook.times import rfc3339
 
 #: Names that no script may set for itself: see changing_variables.
-_CHANGING: Final = frozenset({"WM_TOKEN", "WM_JOB_ID", "WM_ROOT_JOB_ID", "WM_SCHEDULED_FOR", "WM_OBJECT_PATH"})
+_CHANGING: Final = frozenset(
+    {"WM_TOKEN", "WM_JOB_ID", "WM_ROOT_JOB_ID", "WM_SCHEDULED_FOR", "WM_OBJECT_PATH"}
+    | {"WM_FLOW_JOB_ID", "WM_ROOT_FLOW_JOB_ID", "WM_FLOW_STEP_ID"}
+)
 #: What ``variables/list_contextual`` tells: an example and a sentence. Each may be an argument, ``$`` and its name.
 CONTEXTUAL: Final[Mapping[str, tuple[str, str]]] = {
     "WM_WORKSPACE": ("demo", "The id of the workspace."),
@@ -74,6 +77,10 @@ def changing_variables(job: Job, *, token: str) -> dict[str, str]:
         "WM_ROOT_JOB_ID": job_id if root_job is None else str(root_job),
         "WM_SCHEDULED_FOR": _second(job.scheduled_for_ms // 1000),
         "WM_OBJECT_PATH": f"{spec.path.replace('/', '_')}/manual/{job.created_at_ms}_{job_id}",
+        # A process that stays may have run a step before.
+        "WM_FLOW_JOB_ID": str(spec.parent_job) if spec.step_id else "",
+        "WM_ROOT_FLOW_JOB_ID": str(spec.root_job) if spec.step_id else "",
+        "WM_FLOW_STEP_ID": spec.step_id,
     }
 
 

@@ -55,10 +55,11 @@ _DISK_PAUSE_MS = 1000
 
 def outcome_of(job: Job) -> Outcome:
     """How a completed sync job ended. Raises :class:`Unavailable` if that is because the server stops."""
-    assert job.outcome is not None  # noqa: S101 - it was run, or it ended in the queue
-    if job.outcome.cancellation is SERVER_STOPS:
+    answer = job.answer
+    assert answer is not None  # noqa: S101 - it was run, or it ended in the queue
+    if answer.cancellation is SERVER_STOPS:
         raise Unavailable("the server stops; try again")
-    return job.outcome
+    return answer
 
 
 class Executor:
@@ -158,6 +159,13 @@ class Executor:
 
     async def complete(self, job: Job) -> None:
         """Runs a job of :meth:`JobTable.submit_sync` to its end. A cancelled caller cancels the job."""
+        if job.spec.is_driven:
+            try:
+                await self._table.wait(job)
+            except trio.Cancelled:
+                self._table.cancel(job, SERVER_STOPS)
+                raise
+            return
         while await self._table.turn(job):
             if self._is_ready(job.spec):
                 await self._run(job)

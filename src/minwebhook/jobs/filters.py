@@ -73,8 +73,11 @@ _DOCUMENTS: Final[dict[str, Field]] = {
 }
 #: Flags that ask for jobs without something; false restricts nothing.
 _WITHOUT: Final[dict[str, Field]] = {"has_null_parent": _PARENT, "is_not_schedule": _UNKNOWN}
-#: Flags that no job of this version has: true finds nothing, false everything.
-_NEVER: Final = ("suspended", "is_flow_step")
+#: Flags that few jobs have: false restricts nothing.
+_WITH: Final[dict[str, Field]] = {
+    "suspended": Field("job.suspend_until IS NOT NULL", lambda job: job.suspend_until_ms is not None),
+    "is_flow_step": Field("job.flow_step_id IS NOT NULL", lambda job: bool(job.step_id)),
+}
 
 _LIVE: Final = frozenset(state for state in JobState if not state.is_final)
 _ENDED: Final = frozenset(state for state in JobState if state.is_final)
@@ -221,9 +224,9 @@ def _flags(reader: _Reader, now_ms: int) -> Iterable[Condition]:
     for name, field in _WITHOUT.items():
         if reader.flag(name):
             yield Missing(field)
-    for name in _NEVER:
+    for name, field in _WITH.items():
         if reader.flag(name):
-            yield AnyOf(_UNKNOWN, (True,))
+            yield AnyOf(field, (True,))
     if reader.flag("scheduled_for_before_now"):
         yield Bound(_SCHEDULED, "<=", now_ms)
 

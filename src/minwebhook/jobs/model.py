@@ -32,6 +32,13 @@ WIPED_LOG: Final = "##DELETED##"
 
 #: The kind of jobs that find the lock of a script (upstream's ``job_kind``).
 DEPENDENCIES: Final = "dependencies"
+#: Of runs of deployed flows, and of flows that came with a request or are a part of another one.
+FLOW: Final = "flow"
+FLOW_PREVIEW: Final = "flowpreview"
+#: Of steps that run nothing: their source is ``1`` or ``0`` (success or failure) and the result.
+IDENTITY: Final = "identity"
+#: Kinds of jobs that need no worker: whoever drives flows (flows/runner.py) runs them.
+DRIVEN_KINDS: Final = frozenset({FLOW, FLOW_PREVIEW, IDENTITY})
 
 
 class JobState(enum.Enum):
@@ -153,6 +160,16 @@ class JobSpec:
     crash_attempts: int | None = None
     #: Whose turn it takes when jobs wait: whoever's token started it.
     owner: str = ""
+    #: The step of the flow that it is a job of; "" for none.
+    step_id: str = ""
+    #: Of a job that is a part of a flow's step: the module, which list of modules in it, and the number of the iteration or
+    #: branch.
+    part: tuple[str, int, int | None] | None = None
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether it needs no worker."""
+        return self.kind in DRIVEN_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +198,16 @@ class Outcome:
     def is_success(self) -> bool:
         """Whether the job succeeded."""
         return self.state is JobState.SUCCESS
+
+
+class Flow(Protocol):
+    """What a flow job shows of its steps."""
+
+    def status_text(self) -> bytes:
+        """``flow_status`` as JSON text, as it is to be stored."""
+
+    def shown_status(self) -> bytes:
+        """The same, with which of its jobs run in this moment."""
 
 
 class Signal(Protocol):
@@ -227,6 +254,8 @@ class Job:
     is_dead: bool = False
     #: Asked for while it runs; the executor ends it.
     cancellation: Cancellation | None = None
+    #: Of a job without a worker: somebody waits for its result.
+    is_awaited: bool = False
     #: For sync jobs that had to wait: set when the job starts, or ends while it is queued. Their callers run them.
     turn: Signal | None = None
     #: Ran longer than it may; the executor ends it.
@@ -247,8 +276,21 @@ class Job:
     delete_after_s: int | None = None
     #: Deleted by an admin, after its end.
     deleted: bool = False
+    #: Of a flow job: where it is.
+    flow: Flow | None = None
+    #: Of a flow job: until when it waits for approvals.
+    suspend_until_ms: int | None = None
+    #: Of a flow job: the result of the step that answers early, once there is one.
+    early: Outcome | None = None
+    #: Ended early by a condition of its own, which counts as skipped.
+    is_skipped: bool = False
     #: What readers at the same place have read of it (jobs/subscription.py).
     readings: dict[Any, Any] | None = None
+
+    @property
+    def answer(self) -> Outcome | None:
+        """What whoever waits for it gets, once it is known."""
+        return self.early or self.outcome
 
     @property
     def is_stopped(self) -> bool:

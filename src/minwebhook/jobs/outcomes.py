@@ -163,6 +163,12 @@ def _labels(value: dict[str, Any]) -> tuple[str, ...]:
     return ()
 
 
+def labels_of(result: bytes) -> tuple[str, ...]:
+    """The labels in a result."""
+    value = orjson.loads(result) if b'"wm_labels"' in result else None
+    return _labels(value) if isinstance(value, dict) else ()
+
+
 def repeated(result: bytes, mask: bytes) -> Outcome:
     """A success with the result of an earlier one, and so with its labels."""
     value = orjson.loads(result)

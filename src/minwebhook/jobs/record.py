@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 
-from minwebhook.jobs.model import Job, JobState
+from minwebhook.jobs.model import DRIVEN_KINDS, FLOW, FLOW_PREVIEW, Job, JobState
 from minwebhook.scripts.model import hash_to_hex
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.times import rfc3339
@@ -32,6 +32,9 @@ class JobOptions:
     is_preprocessed: bool = False
     cache_ttl_s: int | None = None
     retry: RetryPolicy | None = None
+    #: See :class:`~minwebhook.jobs.model.JobSpec`.
+    part: tuple[str, int, int | None] | None = None
+    is_skipped: bool = False
 
     @classmethod
     def of(cls, job: Job) -> JobOptions:
@@ -40,9 +43,19 @@ class JobOptions:
             return _NO_OPTIONS
         spec, outcome = job.spec, job.outcome
         result_mask = outcome.mask if outcome is not None else b""
-        if not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s or spec.retry):
+        is_usual = not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s or spec.retry)
+        if is_usual and spec.part is None and not job.is_skipped:
             return _NO_OPTIONS
-        return cls(spec.mask, result_mask, spec.preprocess, job.is_preprocessed, spec.cache_ttl_s, spec.retry)
+        return cls(
+            spec.mask,
+            result_mask,
+            spec.preprocess,
+            job.is_preprocessed,
+            spec.cache_ttl_s,
+            spec.retry,
+            spec.part,
+            job.is_skipped,
+        )
 
     @classmethod
     def parse(cls, text: str | None) -> JobOptions:
@@ -57,6 +70,8 @@ class JobOptions:
             stored.get("is_preprocessed", False),
             stored.get("cache_ttl_s"),
             RetryPolicy.parse("retry", stored["retry"]) if "retry" in stored else None,
+            tuple(stored["part"]) if "part" in stored else None,
+            stored.get("is_skipped", False),
         )
 
     def to_text(self) -> str | None:
@@ -70,6 +85,8 @@ class JobOptions:
             "is_preprocessed": self.is_preprocessed,
             "cache_ttl_s": self.cache_ttl_s,
             "retry": self.retry.to_json() if self.retry is not None else None,
+            "part": self.part,
+            "is_skipped": self.is_skipped,
         }
         return orjson.dumps({name: value for name, value in stored.items() if value}).decode()
 
@@ -118,6 +135,12 @@ class JobRecord:
     attempts: int = 0
     failures: int = 0
     is_dead: bool = False
+    #: The step of the flow that it is a job of; "" for none.
+    step_id: str = ""
+    #: Of a flow: where it is, as JSON text; of lists None.
+    flow_status: bytes | None = None
+    #: Until when it waits for approvals.
+    suspend_until_ms: int | None = None
 
     @classmethod
     def of(cls, job: Job) -> JobRecord:
@@ -160,6 +183,9 @@ class JobRecord:
             attempts=job.attempts,
             failures=job.failures,
             is_dead=job.is_dead,
+            step_id=spec.step_id,
+            flow_status=job.flow.shown_status() if job.flow is not None else None,
+            suspend_until_ms=job.suspend_until_ms,
         )
 
     @property
@@ -175,7 +201,7 @@ class JobRecord:
     @property
     def trigger_kind(self) -> str | None:
         """What started it: runs of deployed scripts come by webhook, previews from nothing of the kind."""
-        return "webhook" if self.kind == "script" else None
+        return "webhook" if self.kind in ("script", FLOW) and not self.step_id else None
 
     @property
     def root_id(self) -> UUID:
@@ -192,12 +218,13 @@ class JobRecord:
             "canceled": self.canceled_by is not None,
             "job_kind": self.kind,
             "permissioned_as": self.permissioned_as,
-            "is_flow_step": False,
+            "is_flow_step": bool(self.step_id),
             "email": self.email,
             "visible_to_owner": self.visible_to_owner,
             "tag": self.tag,
-            "language": self.language,
         }
+        if self.language:
+            shown["language"] = self.language
         # What a job does not have is left out. Not by way of a second dictionary: lists make thousands of these.
         if self.parent_job is not None:
             shown["parent_job"] = str(self.parent_job)
@@ -218,7 +245,10 @@ class JobRecord:
         if self.labels:
             shown["labels"] = list(self.labels)
         if with_code and self.raw_code is not None:
-            shown["raw_code"] = self.raw_code
+            if self.kind not in DRIVEN_KINDS:
+                shown["raw_code"] = self.raw_code
+            elif self.kind == FLOW_PREVIEW and self.raw_code:
+                shown["raw_flow"] = orjson.Fragment(self.raw_code)
         if self.peak_kib is not None:
             shown["mem_peak"] = self.peak_kib
         if self.cpu_ms is not None:
@@ -231,6 +261,10 @@ class JobRecord:
             shown["attempts"] = self.attempts
         if self.is_dead:
             shown["dead"] = True
+        if self.step_id:
+            shown["flow_step_id"] = self.step_id
+        if self.flow_status is not None:
+            shown["flow_status"] = orjson.Fragment(self.flow_status)
         if with_data:
             shown["args"] = _data(self.arguments, TOO_BIG_ARGUMENTS)
         if self.state.is_final:
@@ -241,7 +275,7 @@ class JobRecord:
             shown["success"] = self.state is JobState.SUCCESS
             shown["result_columns"] = None
             shown["deleted"] = self.deleted
-            shown["is_skipped"] = False
+            shown["is_skipped"] = self.options.is_skipped
             if with_data:
                 shown["result"] = _data(self.result, _TOO_BIG_RESULT)
         else:
@@ -252,6 +286,8 @@ class JobRecord:
             shown["script_entrypoint_override"] = None
             if self.started_at_ms is not None:
                 shown["started_at"] = rfc3339(self.started_at_ms)
+            if self.suspend_until_ms is not None:
+                shown["suspend_until"] = rfc3339(self.suspend_until_ms)
             if self.root_job is not None:
                 shown["root_job"] = str(self.root_job)
             if self.timeout_s is not None:
@@ -281,10 +317,10 @@ class JobRecord:
             "args": _data(self.arguments, TOO_BIG_ARGUMENTS) if with_arguments else None,
             "job_kind": self.kind,
             "schedule_path": None,
-            "is_flow_step": False,
-            "language": self.language,
+            "is_flow_step": bool(self.step_id),
+            "language": self.language or None,
             "email": self.email,
-            "suspend": 0,
+            "suspend": 0 if self.suspend_until_ms is None else 1,
             "tag": self.tag,
             "priority": self.priority,
             "workspace_id": self.workspace,

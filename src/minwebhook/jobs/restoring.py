@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Final
 
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.model import DRIVEN_KINDS
+from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import concurrency_of, restored_spec
 from minwebhook.jobs.table import JobTable
@@ -19,14 +22,23 @@ logger = logging.getLogger(__name__)
 _MAX_ENDED: Final = 10_000
 
 
-def restore_jobs(table: JobTable, store: JobStore, scripts: ScriptStore, now_ms: int) -> None:
-    """Fills the table before the first request, and starts the first jobs."""
+def restore_jobs(
+    table: JobTable,
+    store: JobStore,
+    scripts: ScriptStore,
+    now_ms: int,
+    *,
+    on_driven: Callable[[JobRecord], None] = lambda record: None,
+) -> None:
+    """Fills the table before the first request, and starts the first jobs. ``on_driven`` is told of those without a worker."""
     _count_ended(table, store, scripts, now_ms)
     restored = 0
     known: dict[tuple[str, int], Script | None] = {}
     for record in store.queued():
         script = None
-        if record.script_hash is not None:
+        if record.kind in DRIVEN_KINDS:
+            on_driven(record)
+        elif record.script_hash is not None:
             version = record.workspace, record.script_hash
             if version not in known:
                 known[version] = scripts.find_by_hash(*version)

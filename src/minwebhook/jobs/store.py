@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,12 +25,12 @@ from minwebhook.jobs.record import MAX_SHOWN_BYTES, TOO_BIG_ARGUMENTS, JobOption
 _FIXED: Final = (
     "id", "workspace_id", "kind", "script_path", "script_hash", "language", "raw_code", "created_by", "email",
     "permissioned_as", "created_at", "scheduled_for", "tag", "priority", "timeout_s", "parent_job", "root_job",
-    "visible_to_owner",
+    "visible_to_owner", "flow_step_id",
 )  # fmt: skip
 _CHANGING: Final = (
     "args", "options", "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason",
     "labels", "deleted", "delete_at", "ended_by", "cpu_ms", "peak_kib",
-    "attempts", "failures", "dead",
+    "attempts", "failures", "dead", "flow_status", "suspend_until",
 )  # fmt: skip
 _COLUMNS: Final = (*_FIXED, *_CHANGING)
 #: The same in the order of :func:`_record`.
@@ -38,6 +39,7 @@ _READ: Final = (
     "permissioned_as", "created_at", "scheduled_for", "started_at", "completed_at", "duration_ms", "args", "result",
     "canceled_by", "canceled_reason", "tag", "priority", "timeout_s", "parent_job", "root_job", "labels",
     "visible_to_owner", "options", "deleted", "ended_by", "cpu_ms", "peak_kib", "attempts", "failures", "dead",
+    "flow_step_id", "flow_status", "suspend_until",
 )  # fmt: skip
 _ALL: Final = ", ".join(_READ)
 _STATES: Final = {state.value: state for state in JobState}
@@ -68,8 +70,17 @@ _WIPE: Final = (
     "UPDATE job SET args = ?, result = ?, options = NULL, delete_at = NULL, deleted = max(deleted, ?)"
     " WHERE id = ? AND status != 'queued'"
 )
+_SAVE_STATUS: Final = (
+    "UPDATE job SET flow_status = ?, suspend_until = ?, started_at = ? WHERE id = ? AND status = 'queued'"
+)
+_SAVE_ITEMS: Final = "INSERT OR REPLACE INTO flow_items (job_id, items) VALUES (?, ?)"
 #: What lists read of a row instead of its large columns.
-_NOT_LISTED: Final = {"args": "NULL AS args", "result": "NULL AS result", "raw_code": "NULL AS raw_code"}
+_NOT_LISTED: Final = {
+    "args": "NULL AS args",
+    "result": "NULL AS result",
+    "raw_code": "NULL AS raw_code",
+    "flow_status": "NULL AS flow_status",
+}
 _SHOWN_ARGUMENTS: Final = (
     f"CASE WHEN length(args) > {MAX_SHOWN_BYTES} THEN CAST('{TOO_BIG_ARGUMENTS}' AS BLOB) ELSE args END AS args"
 )
@@ -77,9 +88,27 @@ _LISTED: Final = ", ".join(_NOT_LISTED.get(name, name) for name in _READ)
 _LISTED_WITH_ARGUMENTS: Final = _LISTED.replace(_NOT_LISTED["args"], _SHOWN_ARGUMENTS)
 #: All but the result.
 _LISTED_FOR_RUNS: Final = ", ".join("NULL AS result" if name == "result" else name for name in _READ)
+#: Ids that one query asks for.
+_MAX_IDS: Final = 500
 _DISCARD_DEAD: Final = "UPDATE job SET dead = 0 WHERE id = ? AND dead = 1"
 #: A time that every SQLite integer is after.
 _NEVER_MS: Final = 1 << 62
+
+
+@dataclass(slots=True)
+class FlowStep:
+    """What is written together when flows go on."""
+
+    #: Jobs that start then.
+    new: list[Job] = field(default_factory=list)
+    #: Jobs that have ended.
+    ended: list[Job] = field(default_factory=list)
+    #: Flow jobs whose status has changed.
+    moved: list[Job] = field(default_factory=list)
+    #: Flow jobs whose arguments have changed, too.
+    changed: list[Job] = field(default_factory=list)
+    #: What their loops go through.
+    items: list[tuple[Job, bytes]] = field(default_factory=list)
 
 
 class JobStore:
@@ -118,6 +147,38 @@ class JobStore:
 
     async def save(self, jobs: Sequence[Job]) -> None:
         """Stores ended jobs with their results, logs and streams; they are on disk when this returns."""
+        await self._db.transact(self._saving(jobs))
+        self._plan_wipes(jobs)
+
+    async def save_step(self, step: FlowStep) -> None:
+        """What flows do next, all or nothing: on disk when this returns."""
+        saving = self._saving(step.ended) if step.ended else None
+        new = [_row(job) for job in step.new]
+        whole = [_row(job) for job in step.changed]
+        status = [
+            (job.flow.status_text(), job.suspend_until_ms, job.started_at_ms, job.id.bytes)
+            for job in step.moved
+            if job.flow is not None
+        ]
+        items = [(job.id.bytes, text) for job, text in step.items]
+        gone = [(job.id.bytes,) for job in step.ended if job.flow is not None]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(_INSERT, new)
+            connection.executemany(_SAVE, whole)
+            connection.executemany(_SAVE_STATUS, status)
+            connection.executemany(_SAVE_ITEMS, items)
+            connection.executemany("DELETE FROM flow_items WHERE job_id = ?", gone)
+            if saving is not None:
+                saving(connection)
+
+        await self._db.transact(work)
+        for job in step.new:
+            job.is_stored = True
+        self._plan_wipes(step.ended)
+
+    def _saving(self, jobs: Sequence[Job]) -> Callable[[sqlite3.Connection], None]:
+        """Writes ended jobs as they are now."""
         rows = [_row(job) for job in jobs]
         logs = [(job.id.bytes, text) for job in jobs if (text := job.log_text())]
         streams = [
@@ -135,10 +196,28 @@ class JobStore:
             if events:
                 AuditLog.append(connection, events)
 
-        await self._db.transact(work)
+        return work
+
+    def _plan_wipes(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             if (wipe_at_ms := _wipe_at_ms(job)) is not None:
                 self.on_wipe_planned(wipe_at_ms)
+
+    def results(self, job_ids: Iterable[UUID]) -> dict[UUID, bytes]:
+        """The stored results of these jobs."""
+        keys = [job_id.bytes for job_id in job_ids]
+        found: dict[UUID, bytes] = {}
+        for start in range(0, len(keys), _MAX_IDS):
+            some = keys[start : start + _MAX_IDS]
+            marks = ", ".join("?" * len(some))
+            rows = self._db.read(f"SELECT id, result FROM job WHERE id IN ({marks})", some)  # noqa: S608 - only marks
+            found |= {UUID(bytes=row["id"]): row["result"] for row in rows if row["result"] is not None}
+        return found
+
+    def flow_items(self, job_id: UUID) -> bytes:
+        """What the loop of a flow goes through, as JSON text."""
+        rows = self._db.read("SELECT items FROM flow_items WHERE job_id = ?", (job_id.bytes,))
+        return bytes(rows[0][0]) if rows else b"[]"
 
     async def wipe(self, job_ids: Iterable[UUID], *, deleted: bool = False) -> None:
         """Leaves nothing of the arguments, results and logs of ended jobs; ``deleted`` also notes that an admin wanted it."""
@@ -324,6 +403,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         spec.parent_job.bytes if spec.parent_job else None,
         spec.root_job.bytes if spec.root_job else None,
         int(spec.visible_to_owner),
+        spec.step_id or None,
         job.kept_arguments(),
         JobOptions.of(job).to_text(),
         job.state.value if job.state.is_final else JobState.QUEUED.value,
@@ -342,6 +422,8 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.attempts,
         job.failures,
         int(job.is_dead),
+        job.flow.status_text() if job.flow is not None else None,
+        job.suspend_until_ms,
     )
 
 
@@ -360,7 +442,7 @@ def _record(row: sqlite3.Row) -> JobRecord:
         key, workspace, kind, status, path, script_hash, language, raw_code, created_by, email, permissioned_as,
         created_at, scheduled_for, started_at, completed_at, duration_ms, arguments, result, canceled_by, canceled_reason,
         tag, priority, timeout_s, parent_job, root_job, labels, visible_to_owner, options, deleted, ended_by, cpu_ms,
-        peak_kib, attempts, failures, dead,
+        peak_kib, attempts, failures, dead, step_id, flow_status, suspend_until,
     ) = row  # fmt: skip
     return JobRecord(
         UUID(bytes=key),
@@ -398,6 +480,9 @@ def _record(row: sqlite3.Row) -> JobRecord:
         attempts,
         failures,
         bool(dead),
+        step_id or "",
+        flow_status,
+        suspend_until,
     )
 
 

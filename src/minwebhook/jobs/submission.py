@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 
 from minwebhook.auth.principal import Principal
-from minwebhook.jobs.model import DEPENDENCIES, Concurrency, JobSpec
+from minwebhook.jobs.model import DEPENDENCIES, DRIVEN_KINDS, Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.sandbox.plan import Surroundings
 from minwebhook.scripts.model import Language, first_lock
@@ -146,11 +146,11 @@ def preview_spec(
 
 
 def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
-    """The spec of a job that outlived the server; None if its code is gone.
+    """The spec of a job that outlived the server; None if its code is gone. Flows look for theirs.
 
     Texts that thousands of jobs have in common are there once.
     """
-    if script is None and record.raw_code is None:
+    if script is None and record.raw_code is None and record.kind not in DRIVEN_KINDS:
         return None
     return JobSpec(
         workspace=intern(record.workspace),
@@ -181,6 +181,8 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         retry=record.options.retry,
         crash_attempts=script.crash_attempts if script is not None else None,
         owner=intern(record.email),
+        step_id=record.step_id,
+        part=record.options.part,
         lock=_restored_lock(record, script),
         modules=script.imported_modules if script is not None and script.packages_lock != "" else (),
     )
@@ -189,4 +191,6 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
 def _restored_lock(record: JobRecord, script: Script | None) -> str | None:
     if record.kind == DEPENDENCIES:
         return None
+    if record.kind in DRIVEN_KINDS:
+        return ""
     return script.packages_lock if script is not None else first_lock(Language(record.language), record.raw_code or "")

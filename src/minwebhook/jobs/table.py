@@ -12,8 +12,9 @@ import sqlite3
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 from uuid import UUID
 
 import trio
@@ -60,6 +61,16 @@ _MAX_ASIDE = 16
 SERVER_STOPS = Cancellation("minwebhook", "the server stops")
 #: Why jobs end whose callers did not want to wait any longer for their turn.
 QUEUE_TOO_LONG = Cancellation("minwebhook", "no worker was free in time")
+
+
+class Driver(Protocol):
+    """Whoever runs the jobs that need no worker."""
+
+    def start(self, job: Job) -> None:
+        """The job is running."""
+
+    def ended(self, job: Job) -> bool:
+        """A job has ended. True if the driver stores it, and then calls :meth:`JobTable.let_go`."""
 
 
 class _Wait:
@@ -116,6 +127,8 @@ class JobTable:
         self._is_stopping = False
         self._nothing_runs = trio.Event()
         self._being_stored: set[UUID] = set()
+        #: Runs the jobs that need no worker, and learns of the ends of their steps.
+        self.driver: Driver | None = None
         self.watchers = Watchers()
         self.figures = JobFigures()
         self.queued_count = 0
@@ -131,6 +144,10 @@ class JobTable:
         job = self._make(spec, job_id, now, None)
         self._pressure.check(spec, now)
         self._add(job)
+        if spec.is_driven:
+            job.is_awaited = True
+            self._start_driven(job, now)
+            return job
         if self._free_slots > 0 and self._queue.is_next(job, now):  # nearly always: it need not be put in line first
             self._start(job, now)
             return job
@@ -191,23 +208,62 @@ class JobTable:
 
         None if it was begun as often as it may be, and the server died each time.
         """
-        if attempts - failures >= (spec.crash_attempts or self._crash_attempts):
+        allowed = spec.crash_attempts or self._crash_attempts
+        if spec.step_id and not spec.is_driven and not attempts and allowed > 1:
+            attempts = 1  # the first run of a step is not noted
+        if attempts - failures >= allowed:
             return None
         job = Job(job_id, spec, created_at_ms, scheduled_for_ms, is_stored=True, attempts=attempts, failures=failures)
         self._pressure.enter_anyway(spec)
         self._add(job)
         self.queued_count += 1
-        self._queue.push(job, self._clock())
+        if not spec.is_driven:
+            self._queue.push(job, self._clock())
         return job
 
     def restore_ended(self, limit: Concurrency, ended_at_ms: int) -> None:
         """A run of an earlier server, whose end still counts for its concurrency key; to be told oldest first."""
         self._queue.count_ended(limit, ended_at_ms, self._clock())
 
+    def new_step(self, spec: JobSpec, job_id: UUID, delay_ms: int) -> Job:
+        """A job of a flow, which its driver stores and then has started by :meth:`adopt`."""
+        now = self._clock()
+        return Job(job_id, spec, now, now + delay_ms, submitted_s=time.perf_counter())
+
+    def ended_step(self, spec: JobSpec, job_id: UUID, outcome: Outcome) -> Job:
+        """A job of a flow that has nothing to run; its driver stores it."""
+        job = self.new_step(spec, job_id, 0)
+        job.state = JobState.RUNNING
+        job.state = next_state(job.state, ENDING_EVENT[outcome.state])
+        job.outcome, job.duration_ms = outcome, 0
+        job.started_at_ms = job.completed_at_ms = job.created_at_ms
+        self._jobs[job.id] = job
+        self.figures.ended(job.state.value)
+        return job
+
+    def adopt(self, jobs: Sequence[Job]) -> None:
+        """Jobs of flows that are on disk now: their turn comes."""
+        now = self._clock()
+        for job in jobs:
+            self._pressure.enter_anyway(job.spec)
+            self._add(job)
+            self._enqueue(job, now)
+
+    def let_go(self, jobs: Sequence[Job]) -> None:
+        """Ended jobs that their driver has stored."""
+        for job in jobs:
+            self._remove(job)
+            job.spec.arguments = job.spec.source = b""
+
     def start_restored(self) -> None:
-        """All are restored: the first of them start."""
+        """All are restored: the first of them start, flows before their jobs."""
         self._alarm.set()
-        self._dispatch(self._clock())
+        now = self._clock()
+        for job in [job for job in self._jobs.values() if job.spec.is_driven]:
+            self.queued_count -= 1
+            self._pressure.leave(job.spec)
+            self._enqueue(job, now)
+        self._dispatch(now)
 
     def new_id(self) -> UUID:
         """An id for a job that is submitted later."""
@@ -237,6 +293,10 @@ class JobTable:
                 del self._children[parent]
 
     def _enqueue(self, job: Job, now: int) -> None:
+        if job.spec.is_driven and job.scheduled_for_ms <= now and not self._is_stopping:
+            self._pressure.leave(job.spec)
+            self._start_driven(job, now)
+            return
         self.queued_count += 1
         self._queue.push(job, now)
         if now < job.scheduled_for_ms < self._alarm_ms:
@@ -250,6 +310,9 @@ class JobTable:
         while self._free_slots > 0 and (job := self._queue.pop(now)) is not None:
             self.queued_count -= 1
             self._pressure.leave(job.spec)
+            if job.spec.is_driven:
+                self._start_driven(job, now)
+                continue
             self._start(job, now)
             if job.turn is not None:
                 job.turn.set()
@@ -265,6 +328,14 @@ class JobTable:
         self.running_count += 1
         self._free_slots -= 1
         self.watchers.tell(job.id)
+
+    def _start_driven(self, job: Job, now: int) -> None:
+        """A job that takes no slot: it waits for others most of its time."""
+        assert self.driver is not None  # noqa: S101 - whoever submits such jobs has one
+        job.state = next_state(job.state, JobEvent.START)
+        job.started_at_ms = now
+        self.watchers.tell(job.id)
+        self.driver.start(job)
 
     # --- running: for the executor ------------------------------------------------------------------------------------
 
@@ -310,7 +381,7 @@ class JobTable:
             return
         if job.attempts - job.failures >= (job.spec.crash_attempts or self._crash_attempts):
             await self._store.note_last_attempt(job)
-        else:
+        elif not (job.spec.step_id and job.attempts == 1):  # a step is stored when it starts: see restore
             self._store.note_attempt(job)
 
     def begin_unstored(self, job: Job) -> None:
@@ -346,7 +417,9 @@ class JobTable:
         """The job has ended; everyone who waits is told. Closes its log."""
         was_running = job.state is JobState.RUNNING
         job.state = next_state(job.state, ENDING_EVENT[outcome.state])
-        if was_running:
+        if was_running and job.spec.is_driven:
+            pass  # it had no slot
+        elif was_running:
             now = self._clock()
             self._free_slot(job, now)
             if self.queued_count:
@@ -365,8 +438,9 @@ class JobTable:
         if (done := self._done.pop(job.id, None)) is not None:
             done.set()
         self.watchers.tell(job.id)
-        self._ended.append(job)
-        self._saver.set()
+        if self.driver is None or not self.driver.ended(job):
+            self._ended.append(job)
+            self._saver.set()
         self._tell_if_nothing_runs()
 
     def _count(self, job: Job) -> None:
@@ -416,6 +490,8 @@ class JobTable:
                 self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
             elif (done := self._done.pop(job.id, None)) is not None:
                 done.set()
+        for job in [job for job in self._jobs.values() if job.is_awaited and not job.state.is_final]:
+            self.cancel(job, SERVER_STOPS)  # flows that somebody waits for: their next steps will not start
         self.watchers.tell_all()
         self._tell_if_nothing_runs()
 
@@ -512,12 +588,19 @@ class JobTable:
         return True
 
     async def wait(self, job: Job) -> None:
-        """Until the job has ended, or will not start any more because the server stops."""
-        if job.outcome is None and not (self._is_stopping and job.state is JobState.QUEUED):
+        """Until the job has an answer, or will not start any more because the server stops."""
+        if job.answer is None and not (self._is_stopping and job.state is JobState.QUEUED):
             done = self._done.get(job.id)
             if done is None:
                 done = self._done[job.id] = trio.Event()
             await done.wait()
+
+    def answer_early(self, job: Job, outcome: Outcome) -> None:
+        """Whoever waits for the job gets this; it goes on."""
+        if job.early is None and not job.state.is_final:
+            job.early = outcome
+            if (done := self._done.pop(job.id, None)) is not None:
+                done.set()
 
     def get(self, job_id: UUID) -> Job | None:
         """The live job, or one that has just ended."""

@@ -16,10 +16,15 @@ from tests.server import Answer, Client, Server, serving
 W = "/api/w/{workspace}"
 SCRIPT = "def main(**arguments): return arguments"
 NEW_SCRIPT = {"summary": "", "description": "", "language": "python3", "content": SCRIPT, "auto_parent": True}
+FLOW: dict[str, Any] = {"summary": "", "value": {"modules": []}}
 #: Bodies of calls; an empty object for the others.
 BODIES: dict[str, Any] = {
     "/api/users/tokens/update_scopes/{prefix}": {"scopes": None},
     f"{W}/scripts/create": {**NEW_SCRIPT, "path": "f/team/new"},
+    f"{W}/flows/create": {**FLOW, "path": "f/team/new"},
+    f"{W}/flows/update/{{path...}}": {**FLOW, "path": "f/team/echo"},
+    f"{W}/jobs/run/preview_flow": FLOW,
+    f"{W}/jobs/run_wait_result/preview_flow": FLOW,
     f"{W}/users/exists": {"username": "dev"},
     f"{W}/folders/create": {"name": "team"},
     f"{W}/folders/addowner/{{name}}": {"owner": "u/dev"},
@@ -45,6 +50,9 @@ RESTORE: dict[tuple[str, str], tuple[str, str, Any]] = {
         "/folders/create",
         {"name": "team", "owners": ["u/dev"], "extra_perms": {"u/op": False}},
     ),
+    ("POST", f"{W}/flows/create"): ("DELETE", "/flows/delete/f/team/new", None),
+    ("POST", f"{W}/flows/archive/{{path...}}"): ("POST", "/flows/archive/f/team/echo", {"archived": False}),
+    ("DELETE", f"{W}/flows/delete/{{path...}}"): ("POST", "/flows/create", {**FLOW, "path": "f/team/echo"}),
     ("POST", f"{W}/variables/create"): ("DELETE", "/variables/delete/f/team/new", None),
     ("DELETE", f"{W}/variables/delete/{{path...}}"): (
         "POST",
@@ -97,6 +105,7 @@ MAY: dict[str, int] = {
     f"{W}/jobs/dead_letters/redrive/{{id}}": 404,
     f"{W}/jobs/dead_letters/discard/{{id}}": 404,
     f"{W}/jobs/ws": 426,
+    f"{W}/jobs/result_by_id/{{id}}/{{node}}": 404,
     f"{W}/resources/type/create": 400,
     f"{W}/resources/type/get/{{name}}": 404,
     f"{W}/resources/type/update/{{name}}": 404,
@@ -121,6 +130,9 @@ class Scene:
     def call(self, kind: str, method: str, pattern: str) -> Answer:
         path = pattern.replace("/delete/{id}", f"/delete/{self.values['wiped']}")
         path = path.replace("/audit/get/{id}", f"/audit/get/{self.values['record']}")
+        if "{version}" in pattern:  # flows were deleted and made again
+            newest = self.callers["super"].get("/flows/get_latest_version/f/team/echo").json()
+            path = path.replace("{version}", str(newest["id"]))
         for name, value in self.values.items():
             path = path.replace(f"{{{name}}}", value)
         if "/raw/p/" in path:
@@ -157,7 +169,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         for each in (job, wiped):
             owner.ended(each)
         for undo, path, data in RESTORE.values():
-            if undo == "POST" and path != "/folders/create":
+            if undo == "POST" and path.endswith("/create") and path != "/folders/create":
                 assert owner.post(path, data).status == 201
         callers = {
             "none": admin.with_token(""),
@@ -165,8 +177,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "expired": token(owner, expiration="2020-01-01T00:00:00Z"),
             "elsewhere": token(admin, workspace_id="admins"),
             "read-only": token(owner, read_only=True),
-            "hook": token(owner, workspace_id="demo", scopes=["jobs:run:scripts:f/team/echo"]),
-            "other hook": token(owner, workspace_id="demo", scopes=["jobs:run:scripts:f/team/other"]),
+            "hook": token(
+                owner, workspace_id="demo", scopes=[f"jobs:run:{kind}:f/team/echo" for kind in ("scripts", "flows")]
+            ),
+            "other hook": token(
+                owner, workspace_id="demo", scopes=[f"jobs:run:{kind}:f/team/other" for kind in ("scripts", "flows")]
+            ),
             "operator": operator,
             "other": other,
             "owner": owner,
@@ -187,6 +203,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "workspace_id": "none",
             "storage": "_default_",
             "key...": "a",
+            "node": "a",
         }
         yield Scene(server, callers, values)
 

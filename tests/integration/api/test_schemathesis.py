@@ -43,6 +43,15 @@ def write_settings(client: Client, path: Path) -> None:
         "JOB": client.submit("u/demo/hello", {"name": "Ada"}, job_id=uuid.UUID(int=7)),
         "WAITING": client.submit("u/demo/retired", scheduled_for="2999-12-31T23:59:59Z"),
     }
+    for flow in ("flow", "doomed_flow", "archived_flow", "moved_flow"):
+        new = {
+            "path": f"u/demo/{flow}",
+            "summary": "",
+            "value": {"modules": [{"id": "a", "value": {"type": "identity"}}]},
+        }
+        assert client.post("/flows/create", new).status == 201
+    names["FLOW_JOB"] = client.post("/jobs/run/f/u/demo/flow").text
+    client.ended(names["FLOW_JOB"])
     names["PREFIX"] = client.post("/api/users/tokens/create", {"label": "to be changed"}).text[:10]
     for name in ("ada", "grace", "doomed"):
         user = {"email": f"{name}@localhost", "password": "correct horse battery"}  # the example of the document

@@ -61,7 +61,11 @@ FULL_JOB: Final = JobRecord(
     attempts=2,
     failures=1,
     is_dead=True,
+    step_id="a",
+    flow_status=b"{}",
+    suspend_until_ms=1,
 )
+FULL_FLOW: Final = dataclasses.replace(FULL_JOB, kind="flowpreview", raw_code="{}")
 EMPTY_JOB: Final = dataclasses.replace(
     FULL_JOB,
     path=None,
@@ -83,6 +87,9 @@ EMPTY_JOB: Final = dataclasses.replace(
     attempts=1,
     failures=0,
     is_dead=False,
+    step_id="",
+    flow_status=None,
+    suspend_until_ms=None,
 )
 SCRIPT: Final = Script(
     workspace_id="demo",
@@ -133,12 +140,13 @@ def members(name: str) -> tuple[set[str], set[str]]:
         (
             "QueuedJob",
             dataclasses.replace(EMPTY_JOB, state=JobState.QUEUED).to_json(with_data=False),
-            dataclasses.replace(FULL_JOB, state=JobState.RUNNING).to_json(log="x"),
+            dataclasses.replace(FULL_JOB, state=JobState.RUNNING).to_json(log="x")
+            | dataclasses.replace(FULL_FLOW, state=JobState.RUNNING).to_json(),
         ),
         (
             "CompletedJob",
             EMPTY_JOB.to_json(with_data=False) | {"type": None},
-            FULL_JOB.to_json(log="x"),
+            FULL_JOB.to_json(log="x") | FULL_FLOW.to_json(),
         ),
         ("QueueRow", *[FULL_JOB.to_queue_row()] * 2),
         ("Script", BARE_SCRIPT.to_json(), SCRIPT.to_json()),

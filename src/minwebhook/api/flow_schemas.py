@@ -1,0 +1,108 @@
+"""JSON Schemas of flows. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from minwebhook.api.parameters import BOOLEAN, SCRIPT_PATH, TEXT, TIME, Schema
+from minwebhook.api.records import described, nullable, record
+
+_OBJECT: Final[Schema] = {"type": "object"}
+_INTEGER: Final[Schema] = {"type": "integer"}
+_FLAG: Final[Schema] = {"type": ["boolean", "null"]}
+_STORED: Final[Schema] = {"type": ["string", "null"], "pattern": "^[^\\u0000]*$"}
+_SMALL: Final[Schema] = {"type": ["integer", "null"], "minimum": 0, "maximum": 2**31 - 1}
+#: A flow that does something, for those who try it.
+_EXAMPLE: Final = {
+    "modules": [
+        {"id": "a", "value": {"type": "identity"}},
+        {
+            "id": "b",
+            "value": {
+                "type": "rawscript",
+                "language": "python3",
+                "content": "def main(n): return n",
+                "input_transforms": {"n": {"type": "static", "value": 1}},
+            },
+        },
+    ]
+}
+_VALUE: Final = described(
+    record(
+        {"modules": {"type": "array", "items": record({"value": record({"type": {"enum": ["identity"]}})})}},
+        optional={"same_worker": _FLAG, "skip_expr": nullable(TEXT), "flow_env": nullable(_OBJECT)},
+    ),
+    "OpenFlow's `value`; docs/flows.md has its members.",
+)
+_SETTINGS: Final[Mapping[str, Schema]] = {
+    "draft_only": _FLAG,
+    "tag": _STORED,
+    "dedicated_worker": _FLAG,
+    "timeout": described(_SMALL, "Seconds that a run may take."),
+    "visible_to_runner_only": _FLAG,
+    "on_behalf_of_email": _STORED,
+    "ws_error_handler_muted": _FLAG,
+}
+
+#: By name.
+FLOWS: Final[Mapping[str, Schema]] = {
+    "NewFlow": {
+        **record(
+            {"path": SCRIPT_PATH, "summary": {"type": "string", "pattern": "^[^\\u0000]*$"}, "value": _VALUE},
+            optional={
+                "description": _STORED,
+                "schema": nullable(_OBJECT),
+                "deployment_message": _STORED,
+                **_SETTINGS,
+            },
+        ),
+        "examples": [{"path": "u/demo/flow", "summary": "", "value": _EXAMPLE}],
+    },
+    "Flow": record(
+        {
+            "workspace_id": TEXT,
+            "path": TEXT,
+            "summary": TEXT,
+            "description": TEXT,
+            "value": described(_OBJECT, "As it was sent."),
+            "edited_by": TEXT,
+            "edited_at": TIME,
+            "archived": BOOLEAN,
+            "schema": nullable(_OBJECT),
+            "extra_perms": _OBJECT,
+            "version_id": _INTEGER,
+        },
+        optional=_SETTINGS,
+    ),
+    "FlowListItem": record(
+        {
+            "workspace_id": TEXT,
+            "path": TEXT,
+            "summary": TEXT,
+            "edited_by": TEXT,
+            "edited_at": TIME,
+            "archived": BOOLEAN,
+            "extra_perms": _OBJECT,
+            "starred": BOOLEAN,
+            "has_draft": BOOLEAN,
+        },
+        optional={
+            "description": TEXT,
+            "draft_only": BOOLEAN,
+            "ws_error_handler_muted": BOOLEAN,
+            "deployment_msg": TEXT,
+        },
+    ),
+    "FlowHistoryItem": record({"id": _INTEGER, "created_at": TIME}, optional={"deployment_msg": TEXT}),
+    "FlowDeploymentStatus": record({"lock_error_logs": nullable(TEXT), "job_id": nullable(TEXT)}),
+    "DeploymentMessage": record({}, optional={"deployment_msg": _STORED}),
+    "ArchiveFlow": record({}, optional={"archived": _FLAG}),
+    "FlowPreview": {
+        **record(
+            {"value": _VALUE},
+            optional={"args": nullable(_OBJECT), "path": _STORED, "tag": _STORED, "restarted_from": {"type": "null"}},
+        ),
+        "examples": [{"value": _EXAMPLE, "args": {"a": 1}}],
+    },
+}

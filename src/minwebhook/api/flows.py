@@ -1,0 +1,134 @@
+"""``/api/w/{workspace}/flows``: flows and their versions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from minwebhook.api.context import Context, parse_number
+from minwebhook.api.permissions import check_path, visible_paths
+from minwebhook.errors import BadRequest, NotFound
+from minwebhook.flows.store import FlowQuery, FlowVersion, NewFlow
+from minwebhook.http.messages import Response
+from minwebhook.scripts.fields import boolean, text
+from minwebhook.times import now_ms
+
+#: Items of one page, at most.
+MAX_PER_PAGE: Final = 1000
+
+
+async def create(context: Context) -> Response:
+    """Deploys a new flow: 201 and its path as bare text."""
+    new = NewFlow.parse(await context.json())
+    check_path(context.principal, context.endpoint, new.path)
+    context.audited_resource = new.path
+    await context.services.flows.create(context.workspace, new, context.principal.username, now_ms())
+    return Response.text(new.path, 201)
+
+
+async def update(context: Context) -> Response:
+    """Deploys a further version, at another path if its body says so; the path as bare text."""
+    new = NewFlow.parse(await context.json())
+    check_path(context.principal, context.endpoint, new.path)
+    path = context.params["path"]
+    await context.services.flows.update(context.workspace, path, new, context.principal.username, now_ms())
+    return Response.text(new.path)
+
+
+async def get(context: Context) -> Response:
+    """The newest version, even of an archived flow."""
+    return Response.json(orjson.dumps(context.services.flows.get(context.workspace, context.params["path"]).to_json()))
+
+
+async def get_version(context: Context) -> Response:
+    """One version."""
+    return Response.json(orjson.dumps(find_version(context).to_json()))
+
+
+def find_version(context: Context) -> FlowVersion:
+    """The version of the route. Raises :class:`NotFound`, and 400 if it is no number."""
+    number = parse_number(context.params["version"], "version")
+    version = context.services.flows.version(context.workspace, number)
+    if version is None:
+        raise NotFound(f"flow version {number} not found")
+    check_path(context.principal, context.endpoint, version.path)
+    return version
+
+
+async def list_flows(context: Context) -> Response:
+    """One page of flows."""
+    query = context.query
+    wanted = FlowQuery(
+        page=context.number("page", 1),
+        per_page=min(max(context.number("per_page", 30), 1), MAX_PER_PAGE),
+        path_start=query.get("path_start") or None,
+        path_exact=query.get("path_exact") or None,
+        edited_by=query.get("edited_by") or None,
+        show_archived=query.flag("show_archived"),
+        order_desc=query.get("order_desc") != "false",
+        include_draft_only=query.flag("include_draft_only"),
+        starred_only=query.flag("starred_only"),
+        within=visible_paths(context.principal, "flows"),
+    )
+    with_message, without = query.flag("with_deployment_msg"), query.flag("without_description")
+    found = await context.services.flows.list(context.workspace, wanted)
+    return Response.json(
+        orjson.dumps(
+            [each.to_list_item(with_deployment_msg=with_message, without_description=without) for each in found]
+        )
+    )
+
+
+async def exists(context: Context) -> Response:
+    """Whether there is a flow, archived or not."""
+    return Response.json(orjson.dumps(context.services.flows.exists(context.workspace, context.params["path"])))
+
+
+async def history(context: Context) -> Response:
+    """Its versions, newest first."""
+    versions = await context.services.flows.history(context.workspace, context.params["path"])
+    return Response.json(orjson.dumps([version.to_history_item() for version in versions]))
+
+
+async def get_latest_version(context: Context) -> Response:
+    """The newest item of the history; null if there is no such flow."""
+    versions = await context.services.flows.history(context.workspace, context.params["path"])
+    return Response.json(orjson.dumps(versions[0].to_history_item() if versions else None))
+
+
+async def update_history(context: Context) -> Response:
+    """Gives a version another deployment message."""
+    version = find_version(context)
+    context.audited_resource = version.path
+    body = await context.json()
+    if not isinstance(body, dict):
+        raise BadRequest("send an object with deployment_msg")
+    message = body.get("deployment_msg")
+    await context.services.flows.set_message(version, text("deployment_msg", "" if message is None else message))
+    return Response.text("history updated")
+
+
+async def archive(context: Context) -> Response:
+    """Takes a flow out of service, or with ``archived: false`` back into it."""
+    body = await context.json()
+    if not isinstance(body, dict):
+        raise BadRequest("send an object, with archived or empty")
+    archived = body.get("archived")
+    wanted = True if archived is None else boolean("archived", archived)
+    path = context.params["path"]
+    await context.services.flows.archive(context.workspace, path, archived=wanted)
+    return Response.text(f"Flow {path} {'archived' if wanted else 'unarchived'}")
+
+
+async def delete(context: Context) -> Response:
+    """Removes a flow with all its versions."""
+    path = context.params["path"]
+    await context.services.flows.delete(context.workspace, path)
+    return Response.text(f"Flow {path} deleted")
+
+
+async def deployment_status(context: Context) -> Response:
+    """A flow is ready when it is stored: its steps find their packages when they run."""
+    context.services.flows.get(context.workspace, context.params["path"])
+    return Response.json(orjson.dumps({"lock_error_logs": None, "job_id": None}))

@@ -1,0 +1,55 @@
+"""What expressions look up: variables, resources and the state that users keep in a flow, with the rights of its user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from minwebhook.audit.log import AuditLog
+from minwebhook.audit.record import EXECUTED, Event
+from minwebhook.auth.rights import may_read
+from minwebhook.auth.store import AuthStore
+from minwebhook.flows.javascript import LookUp
+from minwebhook.jobs.model import Job
+from minwebhook.jobs.table import JobTable
+from minwebhook.times import now_ms
+from minwebhook.variables.references import Reader, References
+
+
+class LookUps:
+    """Makes them for jobs."""
+
+    def __init__(self, references: References, auth: AuthStore, audit: AuditLog, table: JobTable) -> None:
+        self._references = references
+        self._auth = auth
+        self._audit = audit
+        self._table = table
+
+    def of(self, job: Job) -> LookUp:
+        """Those of a flow job."""
+
+        async def look_up(function: str, name: str) -> Any:
+            """Raises :class:`NotFound` for what is not there, or not for this user."""
+            if function == "flow_user_state":
+                return self._user_state(job, name)
+            spec = job.spec
+            principal = self._auth.principal_of(spec.email, spec.workspace)
+            reader = Reader(spec.workspace, lambda path: may_read(principal, path))
+            prefix = "$var:" if function == "variable" else "$res:"
+            value = self._references.resolve(prefix + name, reader)
+            known = {"job_id": str(job.id)}
+            for path in sorted(reader.secrets_read):
+                self._audit.post(
+                    Event(
+                        "variables.decrypt_secret", EXECUTED, principal.username, spec.workspace, path, now_ms(), known
+                    )
+                )
+            return value
+
+        return look_up
+
+    def _user_state(self, job: Job, key: str) -> Any:
+        root = self._table.get(job.spec.root_job) if job.spec.root_job is not None else job
+        flow = (root or job).flow
+        return None if flow is None else orjson.loads(flow.status_text()).get("user_states", {}).get(key)

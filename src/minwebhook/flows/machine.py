@@ -1,0 +1,341 @@
+"""What one level of a flow holds, and the single things it does: starting jobs, asking for values, ending. Pure.
+
+:mod:`minwebhook.flows.engine` puts them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from minwebhook.flows import events
+from minwebhook.flows.events import Command, Evaluate, Finish, ReturnEarly, Run, StartJob, WaitForEvents
+from minwebhook.flows.level import Level
+from minwebhook.flows.model import (
+    FlowModule,
+    FlowStep,
+    InputTransform,
+    Javascript,
+    Static,
+    StopAfterIf,
+)
+from minwebhook.flows.results import IterationArguments, error_result, joined, with_step_id
+from minwebhook.flows.status import NO_JOB, FlowStatus, ModuleStatus, State
+
+#: Is given the values of expressions by their keys, or the one value of a transform.
+Values = Callable[[Mapping[str, Any]], None]
+Then = Callable[[Any], None]
+
+
+class Machine:
+    """One level and where it is. ``status`` is changed in place."""
+
+    __slots__ = (
+        "_asked",
+        "_canceled",
+        "_commands",
+        "_delay_s",
+        "_failed",
+        "_is_entering",
+        "_iterations",
+        "_messages",
+        "_new_id",
+        "_random",
+        "_then",
+        "approvals",
+        "arguments",
+        "id",
+        "items",
+        "level",
+        "outputs",
+        "results",
+        "status",
+        "step_arguments",
+    )
+
+    def __init__(
+        self,
+        id: UUID,
+        level: Level,
+        status: FlowStatus,
+        arguments: bytes,
+        *,
+        new_id: Callable[[], UUID],
+        random: Callable[[], float],
+    ) -> None:
+        """``id`` is that of the flow job, ``arguments`` JSON text of an object."""
+        self.id = id
+        self.level = level
+        self.status = status
+        self.arguments = arguments
+        #: Results of modules that have ended, by id; of the error handler's step, too.
+        self.outputs: dict[str, bytes] = {}
+        #: Results of iterations and branches of the module that runs.
+        self.results: dict[UUID, bytes] = {}
+        #: What the loop that runs goes through, as JSON texts.
+        self.items: list[bytes] = []
+        #: The arguments that the module runs with: a retry has the same.
+        self.step_arguments: bytes | None = None
+        #: Payloads and names of those who resumed the flow before this step: ``(payload, name)``.
+        self.approvals: list[tuple[Any, str]] = []
+        self._new_id = new_id
+        self._random = random
+        self._delay_s = 0.0
+        self._asked: Evaluate | None = None
+        self._then: tuple[Values, Callable[[bytes], None]] | None = None
+        self._messages: set[int] = set()
+        self._iterations: IterationArguments | None = None
+        self._canceled: bytes | None = None
+        #: The result of the step that the error handler is about.
+        self._failed: bytes | None = None
+        self._commands: list[Command] = []
+        #: The next module is to be entered.
+        self._is_entering = False
+
+    @property
+    def is_evaluating(self) -> bool:
+        """Whether the value of an expression is waited for, so that the status is not to be stored."""
+        return self._then is not None
+
+    def awaits(self, command: Evaluate) -> bool:
+        """Whether the values of these expressions are still waited for."""
+        return self._then is not None and self._asked is command
+
+    @property
+    def suspended(self) -> ModuleStatus | None:
+        """The module that waits for approvals."""
+        step = self.status.step
+        if 0 <= step < len(self.status.modules) and self.status.modules[step].state is State.SUSPENDED:
+            return self.status.modules[step]
+        return None
+
+    def open_jobs(self) -> list[UUID]:
+        """Jobs whose end is waited for."""
+        current = self._current()
+        if current is None:
+            return []
+        status = current[1]
+        if status.flow_jobs is not None:
+            return [job for job, ok in zip(status.flow_jobs, status.flow_jobs_success, strict=True) if ok is None]
+        is_open = status.state is State.QUEUED or status.state is State.RUNNING
+        return [status.job] if is_open and status.job is not None else []
+
+    def previous_result(self) -> bytes:
+        """That of the step before; of the first step the arguments of the flow, of the error handler what went wrong."""
+        if self._failed is not None:
+            return self._failed
+        step = min(self.status.step, len(self.level.modules))
+        return self.outputs.get(self.level.modules[step - 1].id, b"null") if step > 0 else self.arguments
+
+    def ended_jobs(self) -> list[UUID]:
+        """Jobs that have ended and whose results :meth:`restore` needs."""
+        pairs = [*self._pairs()]
+        if (current := self._current()) is not None:
+            pairs.append(current)
+        found = list[UUID]()
+        for _, status in pairs:
+            if status.flow_jobs is not None:
+                found += [
+                    job for job, ok in zip(status.flow_jobs, status.flow_jobs_success, strict=True) if ok is not None
+                ]
+            elif status.state.is_final and status.job is not None and status.job != NO_JOB:
+                found.append(status.job)
+        return found
+
+    def restore(self, results: Mapping[UUID, bytes], items: list[bytes], step_arguments: bytes | None) -> None:
+        """After a restart: what the status does not hold. A result that is not known any more is null."""
+        self.items, self.step_arguments = items, step_arguments
+        for module, status in self._pairs():
+            if status.flow_jobs is not None:
+                output = joined(results.get(job, b"null") for job in status.flow_jobs)
+            elif status.job is None or status.job == NO_JOB:
+                output = self._last_output(module)
+            else:
+                output = results.get(status.job, b"null")
+                if status.state is State.FAILURE and module.inputs is not None:
+                    output = with_step_id(output, module.id)
+            self.outputs[module.id] = output
+        failed = self.status.failure_module.parent_module
+        if self.status.handled and failed is not None:
+            self._failed = self.outputs.get(failed, b"null")
+        current = self._current()
+        if current is not None and current[1].flow_jobs is not None and not current[1].state.is_final:
+            self.results = {job: results[job] for job in current[1].flow_jobs if job in results}
+
+    def _pairs(self) -> Iterator[tuple[FlowModule, ModuleStatus]]:
+        """Modules that have ended."""
+        for module, status in zip(self.level.modules, self.status.modules, strict=True):
+            if status.state.is_final:
+                yield module, status
+
+    def _last_output(self, module: FlowModule) -> bytes:
+        """What a module passed on that had no job: that of the one before it."""
+        place = self.level.modules.index(module)
+        return self.outputs.get(self.level.modules[place - 1].id, b"null") if place else self.arguments
+
+    def _current(self) -> tuple[FlowModule, ModuleStatus] | None:
+        status, level = self.status, self.level
+        if status.handled and level.failure_module is not None:
+            return level.failure_module, status.failure_module
+        if status.step < 0 and level.preprocessor_module is not None and status.preprocessor_module is not None:
+            return level.preprocessor_module, status.preprocessor_module
+        if 0 <= status.step < len(level.modules):
+            return level.modules[status.step], status.modules[status.step]
+        return None
+
+    def _timed(self, module: FlowModule, status: ModuleStatus, arguments: bytes) -> None:
+        if module.timeout is None:
+            self._start_leaf(module, status, arguments, None)
+            return
+
+        def then(value: Any) -> None:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                self._abort(error_result("BadTimeout", f"module {module.id}: timeout must be a number of seconds"))
+                return
+            self._start_leaf(module, status, arguments, value)
+
+        self._value(module.timeout, "timeout", events.TIMING_NAMES, then)
+
+    def _start_leaf(self, module: FlowModule, status: ModuleStatus, arguments: bytes, timeout_s: float | None) -> None:
+        self.step_arguments = arguments
+        status.state, status.job = State.QUEUED, self._new_id()
+        self._commands.append(
+            StartJob(
+                status.job,
+                Run.FLOW if isinstance(module.value, FlowStep) else Run.SCRIPT,
+                module,
+                arguments,
+                path=status.id,
+                delay_s=self._delay_s,
+                timeout_s=timeout_s,
+                is_preprocessor=module is self.level.preprocessor_module,
+            )
+        )
+
+    def _start_nothing(
+        self, module: FlowModule, status: ModuleStatus, result: bytes, *, is_success: bool = True
+    ) -> None:
+        status.state, status.job = State.QUEUED, self._new_id()
+        self._commands.append(
+            StartJob(
+                status.job,
+                Run.NOTHING,
+                module,
+                b"{}",
+                path=status.id,
+                delay_s=self._delay_s,
+                result=result,
+                is_success=is_success,
+            )
+        )
+
+    def _start_level(
+        self,
+        module: FlowModule,
+        status: ModuleStatus,
+        arguments: bytes,
+        inner: int,
+        index: int | None,
+        ending: str,
+    ) -> None:
+        job = self._new_id()
+        if status.flow_jobs is not None:
+            status.flow_jobs.append(job)
+            status.flow_jobs_success.append(None)
+            status.started_at_ms.append(None)
+            status.durations_ms.append(None)
+        status.job = self.id if status.parallel else job
+        status.state = State.RUNNING
+        self._commands.append(
+            StartJob(job, Run.LEVEL, module, arguments, inner, index, f"{status.id}/{ending}", self._delay_s)
+        )
+
+    def _open(self, status: ModuleStatus, length: int | None, *, parallel: bool = False) -> None:
+        """The module has several jobs from now on."""
+        status.flow_jobs, status.flow_jobs_success = [], []
+        status.started_at_ms, status.durations_ms = [], []
+        status.length, status.parallel, status.job = length, parallel, self.id
+        status.state = State.RUNNING
+        self.results.clear()
+        self._iterations = None
+
+    def _start_iteration(self, module: FlowModule, status: ModuleStatus) -> None:
+        if self._iterations is None:
+            self._iterations = IterationArguments(self.arguments)
+        index = len(status.flow_jobs or ())
+        value = b"%d" % index if status.while_loop else self.items[index]
+        ending = f"forloop-{index}" if status.parallel else f"loop-{index}"
+        self._start_level(module, status, self._iterations.of(index, value), 0, index, ending)
+
+    def _all_results(self, status: ModuleStatus) -> bytes:
+        return joined(self.results[job] for job in status.flow_jobs or () if job in self.results)
+
+    def _start_branch(self, module: FlowModule, status: ModuleStatus) -> None:
+        index = len(status.flow_jobs or ())
+        self._start_level(module, status, self.arguments, index, index, f"branchall-{index}")
+
+    def _return_early(self, module: FlowModule, result: bytes, *, is_success: bool) -> None:
+        if module.id == self.level.early_return:
+            self._commands.append(ReturnEarly(is_success, result))
+
+    def _abort(self, result: bytes) -> None:
+        """Something of the flow itself is wrong: it ends without a job that could be retried."""
+        current = self._current()
+        if current is not None:
+            module, status = current
+            result = with_step_id(result, module.id)
+            status.state = State.FAILURE
+            status.job = status.job or NO_JOB
+        self._finish(False, result)
+
+    def _finish(self, is_success: bool, result: bytes, *, is_canceled: bool = False) -> None:
+        self.results.clear()
+        self._is_entering = False
+        self._commands.append(Finish(is_success, result, is_canceled))
+
+    def _wait(self, before: FlowModule, suspend: Any) -> None:
+        status = self.status.modules[self.status.step]
+        status.count = suspend.required_events
+        assert status.job is not None  # noqa: S101 - the step before has had one
+        self._commands.append(WaitForEvents(status.job, status.count, suspend.timeout_s, before))
+
+    def _value(self, transform: InputTransform, key: str, names: frozenset[str], then: Then) -> None:
+        """The value of a transform; the flow fails if it has none."""
+        if isinstance(transform, Static):
+            then(transform.value)
+        elif isinstance(transform, Javascript):
+            self._evaluate({key: transform.expr}, names, lambda values: then(values[key]))
+        else:
+            then(None)
+
+    def _evaluate_stop(
+        self,
+        stop: StopAfterIf,
+        result: bytes,
+        then: Values,
+        *,
+        all_iters: bytes | None = None,
+    ) -> None:
+        values = {"previous_result": result, "result": result}
+        if all_iters is not None:
+            values["all_iters"] = all_iters
+        self._evaluate({"stop_after_if": stop.expr}, events.STOP_NAMES, then, values=values, predicate=True)
+
+    def _evaluate(
+        self,
+        expressions: Mapping[str, str],
+        names: frozenset[str],
+        then: Values,
+        *,
+        values: Mapping[str, bytes] | None = None,
+        predicate: bool = False,
+        failed: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._then = (then, failed or self._abort)
+        if values is None:
+            previous = self.previous_result()
+            values = {"previous_result": previous, "result": previous}
+        known = {name: value for name, value in values.items() if name in names}
+        self._asked = Evaluate(expressions, names, known, predicate)
+        self._commands.append(self._asked)

@@ -1,0 +1,574 @@
+"""Drives flows: gives their engines what happens, does what they want, and has it on disk before it is done.
+
+::
+
+    a job of a flow ends ──► its flow is ready ──► its engine says what is next ──► one write: the ends, the new status,
+                                                                                     the new jobs ──► the new jobs start
+
+All flows that are ready share a write, which the database puts into one transaction with whatever else waits. No flow has
+a task: one that waits for an approval is its status and nothing more. Whatever moment the server dies in, the status on disk
+says which jobs are waited for; those that have ended meanwhile are found by their rows (:meth:`FlowRunner.remember`).
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import logging
+import math
+import random
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+import trio
+
+from minwebhook.errors import ApiError, NotFound, Unavailable
+from minwebhook.flows.context import context_of
+from minwebhook.flows.engine import Engine
+from minwebhook.flows.events import (
+    Canceled,
+    ChildEnded,
+    Command,
+    Disapproved,
+    Evaluate,
+    Evaluated,
+    EvaluationFailed,
+    Event,
+    Finish,
+    ReplaceArguments,
+    Resumed,
+    ReturnEarly,
+    Run,
+    Started,
+    StartJob,
+    TimedOut,
+    Timing,
+    WaitForEvents,
+)
+from minwebhook.flows.expressions import NOT_PLAIN, ExpressionError, is_truthy, resolve
+from minwebhook.flows.javascript import Evaluator, LookUp
+from minwebhook.flows.level import Level
+from minwebhook.flows.reading import read_value
+from minwebhook.flows.specs import StepSpecs
+from minwebhook.flows.status import FlowStatus
+from minwebhook.flows.store import FlowStore
+from minwebhook.jobs import outcomes
+from minwebhook.jobs.log import JobLog
+from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, Cancellation, Job, JobState, Outcome
+from minwebhook.jobs.record import JobRecord
+from minwebhook.jobs.store import FlowStep, JobStore
+from minwebhook.jobs.table import JobTable
+from minwebhook.times import now_ms
+
+logger = logging.getLogger(__name__)
+
+#: Flows that share a write: the loop is not held for longer than some ten milliseconds.
+_MAX_TOGETHER: Final = 64
+_DISK_PAUSE_S: Final = 1.0
+_LOG_BYTES: Final = 64 * 1024
+
+#: The messages for a suspended step that came before it was suspended.
+Messages = Callable[[Job, UUID], Sequence[Resumed | Disapproved]]
+
+
+class LiveFlow:
+    """A level that runs."""
+
+    __slots__ = (
+        "_table", "effects", "ended", "engine", "events", "is_ready", "is_restored", "items", "job", "new", "parent",
+        "timers",
+    )  # fmt: skip
+
+    def __init__(self, job: Job, engine: Engine, parent: LiveFlow | None, table: JobTable) -> None:
+        self.job = job
+        self.engine = engine
+        self.parent = parent
+        self._table = table
+        #: What its engine has not been told yet.
+        self.events: deque[Event] = deque()
+        self.is_ready = False
+        #: For the next write: jobs that start, jobs that have ended.
+        self.new: list[Job] = []
+        self.ended: list[Job] = []
+        #: What is done after it.
+        self.effects: list[Callable[[], None]] = []
+        #: The items of its loop, as they are on disk.
+        self.items: list[bytes] = engine.items
+        #: Its arguments are not those on disk.
+        self.is_restored = False
+
+    @property
+    def outer(self) -> LiveFlow | None:
+        """The level around it."""
+        return self.parent
+
+    @property
+    def started_at_ms(self) -> int:
+        """When it began."""
+        return self.job.started_at_ms or self.job.created_at_ms
+
+    @property
+    def scheduled_for_ms(self) -> int:
+        """When it was due."""
+        return self.job.scheduled_for_ms
+
+    @property
+    def flow_id(self) -> UUID:
+        """The id of its job."""
+        return self.job.id
+
+    def status_text(self) -> bytes:
+        """See :class:`~minwebhook.jobs.model.Flow`."""
+        return self.engine.status.to_json()
+
+    def shown_status(self) -> bytes:
+        """See :class:`~minwebhook.jobs.model.Flow`."""
+        running = set()
+        for job_id in self.engine.open_jobs():
+            job = self._table.get(job_id)
+            if job is not None and job.state is not JobState.QUEUED:
+                running.add(job_id)
+        return self.engine.status.to_json(running)
+
+
+class FlowRunner:
+    """All flows that run."""
+
+    def __init__(
+        self,
+        table: JobTable,
+        store: JobStore,
+        flows: FlowStore,
+        specs: StepSpecs,
+        evaluator: Evaluator,
+        *,
+        look_up: Callable[[Job], LookUp],
+        messages: Messages = lambda flow, job_id: (),
+    ) -> None:
+        """``look_up`` gives what ``variable`` and the like find for the expressions of a flow."""
+        self._table = table
+        self._store = store
+        self._flows = flows
+        self._specs = specs
+        self._evaluator = evaluator
+        self._look_up = look_up
+        self._messages = messages
+        self._live: dict[UUID, LiveFlow] = {}
+        self._stored: dict[UUID, JobRecord] = {}
+        self._ready: deque[LiveFlow] = deque()
+        #: Outermost flows that have ended, for the next write.
+        self._ended: list[Job] = []
+        self._wake = trio.Event()
+        #: (time, a number, flow job, whether it is the timeout of the flow and not of a wait for approvals).
+        self._timers: list[tuple[int, int, UUID, bool]] = []
+        self._timer_count = 0
+        self._alarm = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    # --- for the job table ----------------------------------------------------------------------------------------------
+
+    def start(self, job: Job) -> None:
+        """A flow job, or one that runs nothing, is running now."""
+        if job.spec.kind == IDENTITY:
+            state = JobState.SUCCESS if job.spec.source[:1] == b"1" else JobState.FAILURE
+            self._table.finish(job, Outcome(state, job.spec.source[1:]), 0)
+            return
+        try:
+            self._open(job)
+        except ApiError as error:  # its definition is gone
+            self._table.finish(job, outcomes.execution_error(error.text), 0)
+        except Exception:
+            logger.exception("a flow could not begin", extra={"job_id": str(job.id)})
+            self._table.finish(job, outcomes.execution_error("internal error; the server's log says more"), 0)
+
+    def ended(self, job: Job) -> bool:
+        """A job has ended: if it is of a flow, that goes on, and stores it."""
+        spec = job.spec
+        own = self._live.pop(job.id, None) if spec.is_driven else None
+        parent = self._live.get(spec.parent_job) if spec.step_id and spec.parent_job is not None else None
+        if parent is not None:
+            parent.ended.append(job)
+            self._tell(parent, _child_ended(job, own))
+        elif own is not None or spec.is_driven:
+            self._ended.append(job)
+            self._wake.set()
+        else:
+            return False
+        return True
+
+    def remember(self, record: JobRecord) -> None:
+        """A flow of an earlier run of the server, before its job starts."""
+        self._stored[record.id] = record
+
+    # --- for approvals --------------------------------------------------------------------------------------------------
+
+    def tell(self, flow_id: UUID, message: Resumed | Disapproved) -> bool:
+        """A message for what a flow waits for, which is on disk already. False if no such flow runs."""
+        flow = self._live.get(flow_id)
+        if flow is not None:
+            self._tell(flow, message)
+        return flow is not None
+
+    def find(self, flow_id: UUID) -> LiveFlow | None:
+        """A level that runs."""
+        return self._live.get(flow_id)
+
+    # --- the loop -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled. What is on disk then goes on with the next start."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._run_timers)
+                await self._run()
+        finally:
+            # The ends of jobs that no flow has made anything of: the next start does.
+            ended = [job for flow in self._live.values() for job in flow.ended]
+            with trio.move_on_after(5, shield=True):
+                await self._save(FlowStep(ended=ended + self._ended))
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            touched: dict[UUID, LiveFlow] = {}
+            while self._ready and len(touched) < _MAX_TOGETHER:
+                flow = self._ready.popleft()
+                flow.is_ready = False
+                touched[flow.job.id] = flow
+                self._advance(flow)
+            if not self._ready:
+                self._wake = trio.Event()
+            await self._write(touched.values())
+            if self._ended:
+                self._wake.set()
+
+    def _tell(self, flow: LiveFlow, event: Event) -> None:
+        flow.events.append(event)
+        if not flow.is_ready:
+            flow.is_ready = True
+            self._ready.append(flow)
+            self._wake.set()
+
+    def _advance(self, flow: LiveFlow) -> None:
+        while flow.events:
+            event = flow.events.popleft()
+            try:
+                commands = flow.engine.advance(event)
+                for command in commands:
+                    self._do(flow, command)
+            except Exception:
+                logger.exception("a flow could not go on", extra={"job_id": str(flow.job.id)})
+                if not flow.job.state.is_final:
+                    text = "internal error; the server's log says more"
+                    self._finish(flow, Finish(False, outcomes.execution_error(text).result))
+        if flow.engine.suspended is None:
+            flow.job.suspend_until_ms = None
+        self._table.watchers.tell(flow.job.id)
+
+    def _do(self, flow: LiveFlow, command: Command) -> None:
+        match command:
+            case Evaluate():
+                self._evaluate(flow, command)
+            case StartJob():
+                self._make_job(flow, command)
+            case Finish():
+                self._finish(flow, command)
+            case WaitForEvents():
+                self._suspend(flow, command)
+            case ReplaceArguments():
+                flow.job.spec.arguments, flow.job.is_preprocessed, flow.is_restored = command.arguments, True, True
+            case ReturnEarly():
+                state = JobState.SUCCESS if command.is_success else JobState.FAILURE
+                self._table.answer_early(flow.job, Outcome(state, command.result))
+
+    def _make_job(self, flow: LiveFlow, command: StartJob) -> None:
+        delay_ms = round(1000 * min(command.delay_s, 10**10))
+        try:
+            spec = self._specs.make(flow.job.spec, flow.job.id, command)
+        except ApiError as error:
+            failed = outcomes.execution_error(error.text)
+            command = StartJob(
+                command.job, Run.NOTHING, command.module, command.arguments, path=command.path, delay_s=command.delay_s,
+                result=failed.result, is_success=False,
+            )  # fmt: skip
+            spec = self._specs.make(flow.job.spec, flow.job.id, command)
+        if command.run is Run.NOTHING and not delay_ms:
+            state = JobState.SUCCESS if command.is_success else JobState.FAILURE
+            job = self._table.ended_step(spec, command.job, Outcome(state, command.result))
+            flow.ended.append(job)
+            flow.events.append(_child_ended(job, None))
+            return
+        flow.new.append(self._table.new_step(spec, command.job, delay_ms))
+
+    def _finish(self, flow: LiveFlow, command: Finish) -> None:
+        job, status = flow.job, flow.engine.status
+        job.is_skipped = status.skipped
+        if command.is_canceled and job.is_overdue:
+            outcome = outcomes.timed_out(job.spec.timeout_s or 0, is_own_limit=True)
+        elif command.is_canceled and job.cancellation is not None:
+            outcome = outcomes.canceled(job.cancellation)
+        else:
+            labels = outcomes.labels_of(command.result) if command.is_success else ()
+            state = JobState.SUCCESS if command.is_success else JobState.FAILURE
+            outcome = Outcome(state, command.result, labels)
+        job.log = JobLog("", _LOG_BYTES)
+        job.log.write(_last_words(flow, outcome).encode())
+        job.stop = None
+        self._table.finish(job, outcome, now_ms() - flow.started_at_ms)
+
+    # --- writing --------------------------------------------------------------------------------------------------------
+
+    async def _write(self, flows: Iterable[LiveFlow]) -> None:
+        """What the flows have come to, and then what follows from it."""
+        step = FlowStep(ended=self._ended)
+        self._ended = []
+        written: list[tuple[LiveFlow, list[Job], list[Callable[[], None]]]] = []
+        for flow in flows:
+            if flow.engine.is_evaluating and not flow.job.state.is_final:
+                continue  # what is on disk is a state in which something is waited for
+            step.ended += flow.ended
+            flow.ended = []
+            if flow.job.state.is_final:
+                continue
+            self._put(flow, step)
+            written.append((flow, flow.new, flow.effects))
+            flow.new, flow.effects = [], []
+        await self._save(step)
+        self._table.let_go(step.ended)
+        for flow, new, effects in written:
+            self._table.adopt(new)
+            if flow.job.cancellation is not None:
+                for job in new:
+                    self._table.cancel(job, flow.job.cancellation)
+            for effect in effects:
+                effect()
+
+    def _put(self, flow: LiveFlow, step: FlowStep) -> None:
+        if not flow.job.is_stored:
+            step.new.append(flow.job)
+        elif flow.is_restored:
+            step.changed.append(flow.job)
+            flow.is_restored = False
+        else:
+            step.moved.append(flow.job)
+        step.new += flow.new
+        if flow.engine.items is not flow.items:
+            flow.items = flow.engine.items
+            step.items.append((flow.job, b"[" + b",".join(flow.items) + b"]"))
+
+    async def _save(self, step: FlowStep) -> None:
+        """Until it is on disk: nothing may start before."""
+        while True:
+            try:
+                await self._store.save_step(step)
+                return
+            except Unavailable as error:
+                logger.warning("flows wait for the disk: %s", error.detail)
+            except sqlite3.Error:
+                logger.exception("the state of flows could not be written")
+            await trio.sleep(_DISK_PAUSE_S)
+
+    # --- expressions ----------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, flow: LiveFlow, command: Evaluate) -> None:
+        """Plain expressions at once, others in a task of their own."""
+        context = context_of(flow, command)
+        values: dict[str, Any] = {}
+        for key, expression in command.expressions.items():
+            value = resolve(expression, context)
+            if value is NOT_PLAIN:
+                assert self._nursery is not None  # noqa: S101 - this is called by run
+                self._nursery.start_soon(self._evaluate_slowly, flow, command, context)
+                return
+            values[key] = is_truthy(value) if command.is_predicate else value
+        flow.events.append(Evaluated(values))
+
+    async def _evaluate_slowly(self, flow: LiveFlow, command: Evaluate, context: dict[str, Any]) -> None:
+        look_up = self._look_up(flow.job)
+        values: dict[str, Any] = {}
+        event: Event = Evaluated(values)
+        try:
+            for key, expression in command.expressions.items():
+                values[key] = await self._evaluator.evaluate(
+                    expression, context, is_predicate=command.is_predicate, look_up=look_up
+                )
+        except ExpressionError as error:
+            text = f"Error during isolated evaluation of expression `{expression}`: {error.message}"
+            event = EvaluationFailed(error.name, text)
+        except ApiError as error:
+            event = EvaluationFailed("Error", error.text)
+        if flow.engine.awaits(command):
+            self._tell(flow, event)
+
+    # --- time -----------------------------------------------------------------------------------------------------------
+
+    def _suspend(self, flow: LiveFlow, command: WaitForEvents) -> None:
+        if flow.job.suspend_until_ms is None:  # else it goes on being suspended after a restart
+            flow.job.suspend_until_ms = now_ms() + round(1000 * command.timeout_s)
+        until_ms = flow.job.suspend_until_ms
+
+        def wait() -> None:
+            self._set_timer(until_ms, flow.job.id, is_flow=False)
+            for message in self._messages(flow.job, command.job):
+                self._tell(flow, message)
+
+        flow.effects.append(wait)
+
+    def _set_timer(self, at_ms: int, flow_id: UUID, *, is_flow: bool) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (at_ms, self._timer_count, flow_id, is_flow))
+        self._alarm.set()
+
+    async def _run_timers(self) -> None:
+        while True:
+            self._alarm = trio.Event()
+            next_ms = self._timers[0][0] if self._timers else math.inf
+            with trio.move_on_after(min(max(next_ms - now_ms(), 0) / 1000, 30)):
+                await self._alarm.wait()
+            while self._timers and self._timers[0][0] <= now_ms():
+                at_ms, _, flow_id, is_flow = heapq.heappop(self._timers)
+                flow = self._live.get(flow_id)
+                if flow is None:
+                    continue
+                if not is_flow:
+                    if flow.job.suspend_until_ms == at_ms:
+                        self._tell(flow, TimedOut())
+                elif flow.job.cancellation is None:
+                    flow.job.is_overdue = True
+                    self._table.cancel(
+                        flow.job, Cancellation("timeout", f"duration > {flow.job.spec.timeout_s or 0:g}")
+                    )
+
+    # --- beginning ------------------------------------------------------------------------------------------------------
+
+    def _open(self, job: Job) -> LiveFlow:
+        """The level of a flow job. Raises :class:`ApiError` if what it runs is gone."""
+        known = self._live.get(job.id)
+        if known is not None:
+            return known
+        parent, level = self._level(job)
+        record = self._stored.pop(job.id, None)
+        is_new = record is None or record.flow_status is None
+        status = level.new_status() if is_new or record is None else FlowStatus.parse(record.flow_status or b"")
+        engine = Engine(job.id, level, status, job.spec.arguments, new_id=self._table.new_id, random=random.random)
+        flow = LiveFlow(job, engine, parent, self._table)
+        self._live[job.id] = flow
+        job.flow = flow
+        job.stop = functools.partial(self._cancel, flow)
+        if job.spec.timeout_s:
+            started_ms = record.started_at_ms if record is not None else None
+            at_ms = (started_ms or now_ms()) + round(1000 * job.spec.timeout_s)
+            self._set_timer(at_ms, job.id, is_flow=True)
+        if is_new or record is None:
+            self._tell(flow, Started())
+        else:
+            self._go_on(flow, record)
+        return flow
+
+    def _level(self, job: Job) -> tuple[LiveFlow | None, Level]:
+        spec = job.spec
+        parent: LiveFlow | None = None
+        if spec.step_id and spec.parent_job is not None:
+            outer = self._table.get(spec.parent_job)
+            if outer is not None and not outer.state.is_final:
+                parent = self._open(outer)  # after a restart it may come later
+        if spec.part is not None:
+            if parent is None:
+                raise NotFound("the flow around this step is gone")
+            name, inner, index = spec.part
+            level = parent.engine.level
+            modules = [*level.modules, *([level.failure_module] if level.failure_module is not None else [])]
+            module = next(each for each in modules if each.id == name)
+            return parent, level.inner(module, inner, index)
+        if spec.kind == FLOW:
+            version = self._flows.version(spec.workspace, spec.script_hash or 0)
+            if version is None:
+                raise NotFound("the definition of the flow is gone")
+            return parent, Level.of(version.flow, preprocess=spec.preprocess)
+        assert spec.kind == FLOW_PREVIEW  # noqa: S101 - there are no other kinds
+        return parent, Level.of(read_value(orjson.loads(spec.source)))
+
+    def _go_on(self, flow: LiveFlow, record: JobRecord) -> None:
+        """After a restart: jobs that have ended meanwhile are told, the others will be."""
+        engine = flow.engine
+        open_jobs = engine.open_jobs()
+        ended = {job_id: row for job_id in open_jobs if (row := self._row_if_ended(flow.job, job_id)) is not None}
+        items = [orjson.dumps(item) for item in orjson.loads(self._store.flow_items(flow.job.id))]
+        first = self._table.get(open_jobs[0]) if len(open_jobs) == 1 else None
+        arguments = first.spec.arguments if first is not None else None
+        if arguments is None and len(ended) == 1:
+            arguments = next(iter(ended.values())).arguments
+        engine.restore(self._store.results(engine.ended_jobs()), items, arguments)
+        flow.items = engine.items
+        flow.job.suspend_until_ms = record.suspend_until_ms
+        flow.job.is_preprocessed = record.options.is_preprocessed
+        flow.job.started_at_ms = record.started_at_ms or flow.job.started_at_ms
+        for command in engine.resume():
+            self._do(flow, command)
+        for row in ended.values():
+            flow.events.append(_stored_end(row))
+        flow.is_ready = True
+        self._ready.append(flow)
+        self._wake.set()
+
+    def _row_if_ended(self, flow: Job, job_id: UUID) -> JobRecord | None:
+        if self._table.get(job_id) is not None:
+            return None
+        record = self._store.get(flow.spec.workspace, job_id)
+        return record if record is not None and record.state.is_final else None
+
+    def _cancel(self, flow: LiveFlow) -> None:
+        cancellation = flow.job.cancellation
+        if cancellation is not None:
+            self._tell(flow, Canceled(outcomes.canceled(cancellation).result))
+
+
+def _child_ended(job: Job, own: LiveFlow | None) -> ChildEnded:
+    outcome, timing = job.outcome, job.timing
+    assert outcome is not None  # noqa: S101 - it has ended
+    if timing is not None:
+        times = Timing(
+            job.started_at_ms or 0, round(1000 * timing.queue_s, 3), round(1000 * timing.start_s, 3),
+            round(1000 * timing.run_s, 3),
+        )  # fmt: skip
+    else:
+        times = Timing(job.started_at_ms or job.created_at_ms, run_ms=job.duration_ms or 0)
+    status = own.engine.status if own is not None else None
+    return ChildEnded(
+        job.id,
+        outcome.is_success,
+        outcome.result,
+        times,
+        stopped=status is not None and status.stopped,
+        skipped=status is not None and status.skipped,
+        handled=status is not None and status.handled,
+    )
+
+
+def _stored_end(record: JobRecord) -> ChildEnded:
+    status = FlowStatus.parse(record.flow_status) if record.flow_status is not None else None
+    return ChildEnded(
+        record.id,
+        record.is_success,
+        record.result or b"null",
+        Timing(record.started_at_ms or record.created_at_ms, run_ms=record.duration_ms or 0),
+        stopped=status is not None and status.stopped,
+        skipped=status is not None and status.skipped,
+        handled=status is not None and status.handled,
+    )
+
+
+def _last_words(flow: LiveFlow, outcome: Outcome) -> str:
+    """The log of a flow."""
+    status, job_id = flow.engine.status, flow.job.id
+    if status.stopped:
+        return f"job {job_id}: flow stopped early, because a predicate says so\n"
+    if status.handled:
+        return (
+            f"job {job_id}: flow failed, its error handler was triggered (recover: {str(outcome.is_success).lower()})\n"
+        )
+    return f"job {job_id}: flow completed with {'success' if outcome.is_success else 'error'}\n"

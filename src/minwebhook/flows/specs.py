@@ -1,0 +1,183 @@
+"""From a run of a flow, and from what its engine wants started, to the specs of jobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from minwebhook.auth.principal import Principal
+from minwebhook.auth.rights import may_read
+from minwebhook.auth.store import AuthStore
+from minwebhook.errors import NotFound
+from minwebhook.flows.events import Run, StartJob
+from minwebhook.flows.model import FlowModule, FlowStep, FlowValue, RawScript, ScriptStep
+from minwebhook.flows.store import FlowStore, FlowVersion
+from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, JobSpec
+from minwebhook.jobs.submission import concurrency_of, surroundings_of
+from minwebhook.scripts.requirements import imported_modules
+from minwebhook.scripts.script import Script
+from minwebhook.scripts.store import ScriptStore
+from minwebhook.webhooks.arguments import Arguments
+from minwebhook.webhooks.query import RunOptions
+
+#: The tag of flows that have none, and whose steps have their own.
+FLOW_TAG: Final = "flow"
+
+
+def flow_spec(
+    version: FlowVersion, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
+) -> JobSpec:
+    """The spec of a run of a deployed flow."""
+    return JobSpec(
+        workspace=version.workspace_id,
+        kind=FLOW,
+        language="",
+        source=b"",
+        arguments=arguments.text,
+        mask=arguments.mask,
+        created_by=principal.display_name,
+        username=principal.username,
+        email=principal.email,
+        permissioned_as=principal.permissioned_as,
+        path=version.path,
+        script_hash=version.id,
+        tag=options.tag or version.tag or FLOW_TAG,
+        priority=version.flow.priority,
+        timeout_s=version.timeout_s,
+        parent_job=options.parent_job,
+        root_job=options.root_job,
+        visible_to_owner=not (version.visible_to_runner_only or options.invisible_to_owner),
+        preprocess=preprocess,
+        cache_ttl_s=version.flow.cache_ttl_s,
+        owner=principal.token_prefix or principal.email,
+    )
+
+
+def flow_preview_spec(
+    workspace: str,
+    principal: Principal,
+    flow: FlowValue,
+    value: bytes,
+    *,
+    path: str,
+    arguments: bytes,
+    tag: str | None,
+) -> JobSpec:
+    """The spec of a run of a flow that came with the request, as JSON text."""
+    return JobSpec(
+        workspace=workspace,
+        kind=FLOW_PREVIEW,
+        language="",
+        source=value,
+        arguments=arguments,
+        created_by=principal.display_name,
+        username=principal.username,
+        email=principal.email,
+        permissioned_as=principal.permissioned_as,
+        path=path,
+        tag=tag or FLOW_TAG,
+        priority=flow.priority,
+        owner=principal.token_prefix or principal.email,
+    )
+
+
+class StepSpecs:
+    """Makes the specs of the jobs of flows: a flow's jobs have the rights of whoever started it."""
+
+    def __init__(self, scripts: ScriptStore, flows: FlowStore, auth: AuthStore) -> None:
+        self._scripts = scripts
+        self._flows = flows
+        self._auth = auth
+
+    def make(self, flow: JobSpec, flow_id: UUID, command: StartJob) -> JobSpec:
+        """The spec of a job of the flow. Raises :class:`NotFound` for a script or flow that is not there."""
+        module = command.module
+        base = replace(
+            flow,
+            kind=FLOW_PREVIEW,
+            language="",
+            source=b"",
+            arguments=command.arguments,
+            path=f"{flow.path}/{command.path}" if flow.path else "",
+            script_hash=None,
+            priority=module.priority if module.priority is not None else flow.priority,
+            timeout_s=command.timeout_s,
+            parent_job=flow_id,
+            root_job=flow.root_job or flow_id,
+            mask=b"",
+            preprocess=False,
+            cache_ttl_s=None,
+            concurrency=None,
+            step_id=module.id,
+            part=None,
+        )
+        if command.run is Run.LEVEL:
+            base.part = (module.id, command.inner, command.index)
+            return base
+        if command.run is Run.NOTHING:
+            base.kind, base.source = IDENTITY, (b"1" if command.is_success else b"0") + command.result
+            return base
+        value = module.value
+        if isinstance(value, FlowStep):
+            return self._flow(base, value, module)
+        if isinstance(value, ScriptStep):
+            return self._script(base, value, module)
+        assert isinstance(value, RawScript)  # noqa: S101 - the others were before
+        return _inline(base, value, module, is_preprocessor=command.is_preprocessor)
+
+    def _check(self, spec: JobSpec, path: str) -> None:
+        principal = self._auth.principal_of(spec.email, spec.workspace)
+        if not principal.is_admin and not may_read(principal, path):
+            raise NotFound(f"no script or flow that {principal.username} may run is at {path}")
+
+    def _flow(self, spec: JobSpec, value: FlowStep, module: FlowModule) -> JobSpec:
+        version = self._flows.deployed(spec.workspace, value.path)
+        self._check(spec, version.path)
+        spec.kind, spec.path, spec.script_hash = FLOW, version.path, version.id
+        spec.tag = _tag(spec, version.tag or FLOW_TAG)
+        spec.timeout_s = spec.timeout_s if spec.timeout_s is not None else version.timeout_s
+        spec.cache_ttl_s = module.cache_ttl_s or version.flow.cache_ttl_s
+        return spec
+
+    def _script(self, spec: JobSpec, value: ScriptStep, module: FlowModule) -> JobSpec:
+        script: Script | None
+        if value.hash is not None:
+            script = self._scripts.find_by_hash(spec.workspace, value.hash)
+            if script is None or script.deleted:
+                raise NotFound(f"script not found at hash {value.hash & (1 << 64) - 1:016x}")
+        else:
+            script = self._scripts.deployed(spec.workspace, value.path)
+        self._check(spec, script.path)
+        spec.kind, spec.language, spec.source = "script", script.language.value, script.source
+        spec.path, spec.script_hash = script.path, script.hash
+        spec.tag = _tag(spec, value.tag_override or script.tag or spec.language)
+        spec.priority = spec.priority if spec.priority is not None else script.priority
+        spec.timeout_s = spec.timeout_s if spec.timeout_s is not None else script.timeout_s
+        spec.dedicated = script.dedicated_worker
+        spec.environment = script.environment
+        spec.cache_ttl_s = module.cache_ttl_s or script.cache_ttl_s
+        spec.limits = script.limits
+        spec.surroundings = surroundings_of(script)
+        spec.concurrency = concurrency_of(script, spec.arguments)
+        spec.crash_attempts = script.crash_attempts
+        spec.lock = script.packages_lock
+        spec.modules = () if script.packages_lock == "" else script.imported_modules
+        return spec
+
+
+def _inline(spec: JobSpec, value: RawScript, module: FlowModule, *, is_preprocessor: bool) -> JobSpec:
+    spec.kind, spec.language = "preview", value.language.value
+    content = f"{value.content}\n\nmain = preprocessor\n" if is_preprocessor else value.content
+    spec.source = content.encode()
+    spec.tag = _tag(spec, value.tag or spec.language)
+    spec.cache_ttl_s = module.cache_ttl_s
+    spec.lock = value.lock
+    spec.modules = () if value.lock == "" else imported_modules(value.content)
+    return spec
+
+
+def _tag(flow: JobSpec, own: str) -> str:
+    """A flow's own tag is that of all its jobs."""
+    is_usual = flow.tag in (FLOW_TAG, f"{FLOW_TAG}-{flow.workspace}")
+    return own if is_usual else flow.tag

@@ -1,0 +1,200 @@
+"""Where a flow is: the ``flow_status`` that jobs show, which is also what is stored and gone on from. Pure.
+
+The shape is upstream's, with more where it says more: ``timing_ms`` (where the time of each step went), ``stopped``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Self
+from uuid import UUID
+
+import orjson
+
+#: The job of a chosen branch that has no modules.
+NO_JOB = UUID(int=0)
+
+
+class State(enum.Enum):
+    """Where a module is. The values are those of upstream's ``type``."""
+
+    WAITING = "WaitingForPriorSteps"
+    SUSPENDED = "WaitingForEvents"
+    QUEUED = "WaitingForExecutor"
+    RUNNING = "InProgress"
+    SUCCESS = "Success"
+    FAILURE = "Failure"
+
+    __hash__ = object.__hash__
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the module has ended."""
+        return self is State.SUCCESS or self is State.FAILURE
+
+
+@dataclass(slots=True)
+class ModuleStatus:
+    """One module. Times are Unix milliseconds, durations milliseconds."""
+
+    id: str
+    state: State = State.WAITING
+    #: Its job; of a parallel step the flow's own.
+    job: UUID | None = None
+    #: How many more approvals it waits for.
+    count: int = 0
+    #: The jobs of iterations or branches, in their order; None for other steps.
+    flow_jobs: list[UUID] | None = None
+    flow_jobs_success: list[bool | None] = field(default_factory=list)
+    started_at_ms: list[int | None] = field(default_factory=list)
+    durations_ms: list[int | None] = field(default_factory=list)
+    #: 0 for the default, else the index of the branch and one.
+    branch_chosen: int | None = None
+    #: How many branches or iterations there are; None if nobody knows.
+    length: int | None = None
+    is_iterator: bool = False
+    is_branchall: bool = False
+    parallel: bool = False
+    while_loop: bool = False
+    #: (resume id, name) of those who approved.
+    approvers: list[tuple[int, str]] = field(default_factory=list)
+    failed_retries: list[UUID] = field(default_factory=list)
+    skipped: bool = False
+    #: In milliseconds: waited for its turn, for a process, and ran.
+    timing: tuple[float, float, float] | None = None
+    #: Of the failure module: the step that failed.
+    parent_module: str | None = None
+
+    def to_json(self, *, is_running: bool = False) -> dict[str, Any]:
+        """The object in ``flow_status.modules``. ``is_running``: its job has been started."""
+        state = State.RUNNING if is_running and self.state is State.QUEUED else self.state
+        shown: dict[str, Any] = {"type": state.value, "id": self.id}
+        if state is State.WAITING:
+            return shown
+        shown["job"] = str(self.job) if self.job is not None else None
+        if state is State.SUSPENDED:
+            shown["count"] = self.count
+            return shown
+        if state is State.RUNNING and self.is_iterator:
+            shown["iterator"] = {"index": max(len(self.flow_jobs or ()) - 1, 0), "itered_len": self.length}
+        if state is State.RUNNING and self.is_branchall:
+            shown["branchall"] = {"branch": max(len(self.flow_jobs or ()) - 1, 0), "len": self.length}
+        if self.parallel and not state.is_final:
+            shown["parallel"] = True
+        if self.while_loop and not state.is_final:
+            shown["while_loop"] = True
+        if self.flow_jobs is not None:
+            shown["flow_jobs"] = [str(job) for job in self.flow_jobs]
+            shown["flow_jobs_success"] = self.flow_jobs_success
+            shown["flow_jobs_duration"] = {"started_at": self.started_at_ms, "duration_ms": self.durations_ms}
+        if self.branch_chosen is not None:
+            chosen = {"type": "branch", "branch": self.branch_chosen - 1} if self.branch_chosen else {"type": "default"}
+            shown["branch_chosen"] = chosen
+        if self.approvers:
+            shown["approvers"] = [{"resume_id": number, "approver": name} for number, name in self.approvers]
+        if self.failed_retries:
+            shown["failed_retries"] = [str(job) for job in self.failed_retries]
+        if state is State.SUCCESS:
+            shown["skipped"] = self.skipped
+        if self.timing is not None:
+            shown["timing_ms"] = dict(zip(("queue", "start", "run"), self.timing, strict=True))
+        if self.parent_module is not None:
+            shown["parent_module"] = self.parent_module
+        return shown
+
+    @classmethod
+    def parse(cls, stored: dict[str, Any]) -> Self:
+        """What :meth:`to_json` made."""
+        jobs = stored.get("flow_jobs")
+        durations = stored.get("flow_jobs_duration") or {}
+        chosen, timing = stored.get("branch_chosen"), stored.get("timing_ms")
+        iterator, branchall = stored.get("iterator"), stored.get("branchall")
+        return cls(
+            id=stored["id"],
+            state=State(stored["type"]),
+            job=UUID(stored["job"]) if stored.get("job") else None,
+            count=stored.get("count", 0),
+            flow_jobs=[UUID(job) for job in jobs] if jobs is not None else None,
+            flow_jobs_success=list(stored.get("flow_jobs_success") or ()),
+            started_at_ms=list(durations.get("started_at") or ()),
+            durations_ms=list(durations.get("duration_ms") or ()),
+            branch_chosen=None if chosen is None else chosen.get("branch", -1) + 1,
+            length=iterator["itered_len"] if iterator else branchall["len"] if branchall else None,
+            is_iterator=iterator is not None,
+            is_branchall=branchall is not None,
+            parallel=stored.get("parallel", False),
+            while_loop=stored.get("while_loop", False),
+            approvers=[(each["resume_id"], each["approver"]) for each in stored.get("approvers", ())],
+            failed_retries=[UUID(job) for job in stored.get("failed_retries", ())],
+            skipped=stored.get("skipped", False),
+            timing=(timing["queue"], timing["start"], timing["run"]) if timing else None,
+            parent_module=stored.get("parent_module"),
+        )
+
+
+@dataclass(slots=True)
+class FlowStatus:
+    """One level."""
+
+    #: Of the module that runs or comes next; -1 in the preprocessor, the number of modules after the end and in the handler.
+    step: int
+    modules: list[ModuleStatus]
+    failure_module: ModuleStatus
+    preprocessor_module: ModuleStatus | None = None
+    #: Runs of the module that failed and were repeated.
+    failed_jobs: list[UUID] = field(default_factory=list)
+    user_states: dict[str, Any] = field(default_factory=dict)
+    #: ``{user_auth_required, user_groups_required, self_approval_disabled}`` while a step waits for approvals.
+    approval_conditions: dict[str, Any] | None = None
+    #: A ``stop_after_if`` has ended it.
+    stopped: bool = False
+    #: And that counts as skipped.
+    skipped: bool = False
+    #: Its error handler has begun.
+    handled: bool = False
+
+    def to_json(self, running: frozenset[UUID] | set[UUID] = frozenset()) -> bytes:
+        """JSON text of ``flow_status``. ``running``: which of its jobs have been started."""
+
+        def module(status: ModuleStatus) -> dict[str, Any]:
+            return status.to_json(is_running=status.job in running)
+
+        shown: dict[str, Any] = {
+            "step": self.step,
+            "modules": [module(status) for status in self.modules],
+            "failure_module": module(self.failure_module),
+            "preprocessor_module": module(self.preprocessor_module) if self.preprocessor_module is not None else None,
+            "cleanup_module": {},
+        }
+        if self.failed_jobs:
+            shown["retry"] = {
+                "fail_count": len(self.failed_jobs),
+                "failed_jobs": [str(job) for job in self.failed_jobs],
+            }
+        if self.user_states:
+            shown["user_states"] = self.user_states
+        if self.approval_conditions is not None:
+            shown["approval_conditions"] = self.approval_conditions
+        for name in ("stopped", "skipped", "handled"):
+            if getattr(self, name):
+                shown[name] = True
+        return orjson.dumps(shown)
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """What :meth:`to_json` made."""
+        stored = orjson.loads(text)
+        preprocessor = stored.get("preprocessor_module")
+        return cls(
+            step=stored["step"],
+            modules=[ModuleStatus.parse(each) for each in stored["modules"]],
+            failure_module=ModuleStatus.parse(stored["failure_module"]),
+            preprocessor_module=ModuleStatus.parse(preprocessor) if preprocessor else None,
+            failed_jobs=[UUID(job) for job in stored.get("retry", {}).get("failed_jobs", ())],
+            user_states=stored.get("user_states", {}),
+            approval_conditions=stored.get("approval_conditions"),
+            stopped=stored.get("stopped", False),
+            skipped=stored.get("skipped", False),
+            handled=stored.get("handled", False),
+        )

@@ -1,0 +1,312 @@
+"""Deployed flows: their versions, every way to run them, what is seen of them meanwhile, and how they are ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.flows import IDENTITY, JSON, forloop, js, py, step, stop, whileloop
+from tests.server import Client, Server, eventually, serving
+
+SLEEP = "import time\ndef main(): time.sleep(60)"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all."""
+    with serving(tmp_path_factory.mktemp("flows") / "data", "--workers", "3") as (server, _):
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    """A client with the admin's token."""
+    return server.client()
+
+
+def deploy(client: Client, path: str, *modules: JSON, **more: Any) -> int:
+    """A flow, new or changed; the number of the version."""
+    settings: JSON = {
+        name: more.pop(name) for name in ("timeout", "tag", "deployment_message", "summary") if name in more
+    }
+    new = {"path": path, "summary": "", "value": {"modules": list(modules), **more}, **settings}
+    exists = client.get(f"/flows/exists/{path}").json()
+    answer = client.post(f"/flows/update/{path}" if exists else "/flows/create", new)
+    assert answer.status == (200 if exists else 201), answer.text
+    return int(client.get(f"/flows/get/{path}").json()["version_id"])
+
+
+def test_versions(client: Client) -> None:
+    path = "u/admin/versions"
+    value = {"modules": [step("a", IDENTITY, nobody_knows=1)], "notes": [{"x": 1}]}
+    new = {"path": path, "summary": "s", "value": value, "schema": {"type": "object"}, "deployment_message": "first"}
+    assert client.get(f"/flows/exists/{path}").json() is False
+    assert client.get(f"/flows/get/{path}").status == 404
+    assert client.get(f"/flows/get_latest_version/{path}").json() is None
+    answer = client.post("/flows/create", new)
+    assert (answer.status, answer.text) == (201, path)
+    assert client.post("/flows/create", new).status == 400
+    first = client.get(f"/flows/get/{path}").json()
+    assert (first["value"], first["summary"], first["schema"]) == (value, "s", {"type": "object"})
+    assert [item["path"] for item in client.get("/flows/list", path_start=path).json()] == [path]
+    changed = {**new, "summary": "t", "deployment_message": "second"}
+    assert client.post(f"/flows/update/{path}", changed).text == path
+    history = client.get(f"/flows/history/p/{path}").json()
+    assert [item["deployment_msg"] for item in history] == ["second", "first"]
+    assert history[1]["id"] == first["version_id"]
+    assert client.get(f"/flows/get/v/{first['version_id']}").json()["summary"] == "s"
+    assert client.post(f"/flows/history_update/v/{history[0]['id']}", {"deployment_msg": "new"}).status == 200
+    assert client.get(f"/flows/get_latest_version/{path}").json()["deployment_msg"] == "new"
+    assert client.get(f"/flows/deployment_status/p/{path}").json() == {"lock_error_logs": None, "job_id": None}
+    moved = "u/admin/moved"
+    assert client.post(f"/flows/update/{path}", {**new, "path": moved}).text == moved
+    assert client.get(f"/flows/exists/{path}").json() is False
+    assert len(client.get(f"/flows/history/p/{moved}").json()) == 3
+    assert client.post(f"/flows/archive/{moved}", {}).status == 200
+    assert client.get(f"/flows/get/{moved}").json()["archived"] is True
+    assert client.post(f"/jobs/run/f/{moved}").status == 404
+    assert client.post(f"/flows/archive/{moved}", {"archived": False}).status == 200
+    assert client.call("DELETE", f"/flows/delete/{moved}").status == 200
+    assert client.get(f"/flows/exists/{moved}").json() is False
+    assert client.get(f"/flows/get/v/{first['version_id']}").status == 404
+
+
+def test_a_wrong_definition_is_refused_by_module_and_field(client: Client) -> None:
+    bad = step("a", {**py("def main(): pass"), "content": 3})
+    answer = client.post("/flows/create", {"path": "u/admin/bad", "summary": "", "value": {"modules": [bad]}})
+    assert answer.status == 400
+    assert "module a: value.modules[0].value.content" in answer.text
+
+
+def test_every_way_to_run(client: Client) -> None:
+    path = "u/admin/ways"
+    version = deploy(client, path, step("a", py("def main(x): return [x]", x="flow_input.x")))
+    payload = base64.b64encode(json.dumps({"x": 2}).encode()).decode()
+    for name in (f"f/{path}", f"fv/{version}"):
+        job = client.post(f"/jobs/run/{name}", {"x": 1})
+        assert job.status == 201
+        assert client.ended(job.text)["result"] == [1]
+        assert client.post(f"/jobs/run_wait_result/{name}", {"x": 1}).json() == [1]
+        assert client.get(f"/jobs/run_wait_result/{name}", payload=payload).json() == [2]
+        assert '"only_result":[1]' in client.post(f"/jobs/run_and_stream/{name}", {"x": 1}).text
+        assert '"only_result":[2]' in client.get(f"/jobs/run_and_stream/{name}", payload=payload).text
+        for way in ("run", "run_wait_result", "run_and_stream"):
+            assert client.call("HEAD", f"/jobs/{way}/{name}").status == 200
+    assert client.post("/jobs/run/fv/999999").status == 404
+    assert client.post("/jobs/run/fv/x").status == 400
+
+
+def test_an_old_version_is_run_as_it_was(client: Client) -> None:
+    path = "u/admin/pinned"
+    first = deploy(client, path, step("a", py("def main(): return 1")))
+    deploy(client, path, step("a", py("def main(): return 2")))
+    assert client.post(f"/jobs/run_wait_result/fv/{first}").json() == 1
+    assert client.post(f"/jobs/run_wait_result/f/{path}").json() == 2
+
+
+def test_idempotency_keys_are_of_a_flow(client: Client) -> None:
+    path = "u/admin/keyed"
+    version = deploy(client, path, step("a", py("import random\ndef main(): return random.random()")))
+    key = {"Idempotency-Key": '"once"'}
+    answers = {client.post(f"/jobs/run_wait_result/f/{path}", {}, key).text for _ in range(3)}
+    assert len(answers) == 1
+    assert client.post(f"/jobs/run_wait_result/fv/{version}", {}, key).text not in answers
+
+
+def test_scripts_and_flows_as_steps(client: Client) -> None:
+    client.deploy("u/admin/plus", "def main(n): return n + 1")
+    client.deploy("u/admin/stays", "def main(n): return n * 10", dedicated_worker=True)
+    deploy(client, "u/admin/inner", step("x", {"type": "script", "path": "u/admin/plus", "input_transforms": {"n": js("flow_input.n")}}, stop_after_if=stop("true")), step("y", py("def main(): raise ValueError")))  # fmt: skip  # noqa: E501
+    deploy(
+        client,
+        "u/admin/outer",
+        step("a", {"type": "flow", "path": "u/admin/inner", "input_transforms": {"n": js("flow_input.n")}}),
+        step("b", {"type": "script", "path": "u/admin/stays", "input_transforms": {"n": js("results.a")}}),
+    )
+    job = client.ended(client.post("/jobs/run/f/u/admin/outer", {"n": 4}).text)
+    assert job["result"] == 50  # a stop inside a flow ends that flow only
+    inner = client.job(job["flow_status"]["modules"][0]["job"])
+    assert (inner["job_kind"], inner["script_path"], inner["parent_job"]) == ("flow", "u/admin/inner", job["id"])
+    last = client.job(job["flow_status"]["modules"][1]["job"])
+    assert (last["job_kind"], last["is_flow_step"], last["flow_step_id"]) == ("script", True, "b")
+    assert client.get(f"/jobs_u/get_root_job_id/{inner['flow_status']['modules'][0]['job']}").json() == job["id"]
+
+
+def test_the_steps_know_their_flow(client: Client) -> None:
+    code = "import os\ndef main(): return [os.environ[n] for n in ('WM_FLOW_JOB_ID', 'WM_ROOT_FLOW_JOB_ID', 'WM_FLOW_STEP_ID')]"
+    path = "u/admin/knows"
+    deploy(client, path, step("l", forloop([1], step("i", py(code)))))
+    job = client.ended(client.post(f"/jobs/run/f/{path}").text)
+    inner = job["flow_status"]["modules"][0]["flow_jobs"][0]
+    assert job["result"] == [[inner, job["id"], "i"]]
+
+
+def test_a_retried_loop_runs_whole_again(client: Client) -> None:
+    # Each iteration tells how often it was begun by what it left in the state of the flow's resource.
+    counts = "u/admin/counts"
+    client.post("/resources/create", {"path": counts, "value": {"n": 0}, "resource_type": "any"})
+    code = f"""
+import json, os, urllib.request
+def call(path, data=None):
+    url = os.environ["BASE_INTERNAL_URL"] + "/api/w/demo" + path
+    head = {{"Authorization": "Bearer " + os.environ["WM_TOKEN"], "Content-Type": "application/json"}}
+    body = None if data is None else json.dumps(data).encode()
+    return urllib.request.urlopen(urllib.request.Request(url, body, head)).read()
+def main(v):
+    n = json.loads(call("/resources/get_value/{counts}"))["n"]
+    call("/resources/update_value/{counts}", {{"value": {{"n": n + 1}}}})
+    if n in (1, 3): raise ValueError(n)
+    return v
+"""
+    path = "u/admin/again"
+    retry = {"constant": {"attempts": 2, "seconds": 0}}
+    deploy(client, path, step("l", forloop([5, 7, 9], step("i", py(code, v="flow_input.iter.value"))), retry=retry))
+    job = client.ended(client.post(f"/jobs/run/f/{path}").text)
+    assert job["result"] == [5, 7, 9]
+    assert client.get(f"/resources/get_value/{counts}").json() == {"n": 7}
+    assert len(job["flow_status"]["modules"][0]["failed_retries"]) == 2
+
+
+def test_pauses_of_retries_are_waited_for(client: Client) -> None:
+    retry = {"constant": {"attempts": 1, "seconds": 1}}
+    value = {"modules": [step("a", py("def main(): raise ValueError"), retry=retry)]}
+    job = client.ended(client.post("/jobs/run/preview_flow", {"value": value}).text)
+    assert 1000 <= job["duration_ms"] < 10_000
+
+
+def test_a_preprocessor_makes_the_arguments(client: Client) -> None:
+    path = "u/admin/prepared"
+    code = "def preprocessor(event): return {'foo': event['body']['a'] + '-baz', 'kind': event['kind']}"
+    deploy(
+        client,
+        path,
+        step(
+            "a", py("def main(foo, kind): return f'Hello {foo} {kind}'", foo="flow_input.foo", kind="flow_input.kind")
+        ),
+        preprocessor_module={"id": "preprocessor", "value": py(code)},
+    )
+    job = client.ended(client.post(f"/jobs/run/f/{path}", {"a": "bar"}).text)
+    assert job["result"] == "Hello bar-baz webhook"
+    assert job["preprocessed"] is True
+    assert job["args"] == {"foo": "bar-baz", "kind": "webhook"}
+    assert job["flow_status"]["preprocessor_module"]["type"] == "Success"
+    plain = client.post(f"/jobs/run_wait_result/f/{path}", {"foo": 1, "kind": 2}, skip_preprocessor="true")
+    assert plain.json() == "Hello 1 2"
+
+
+def test_an_early_answer(client: Client) -> None:
+    path = "u/admin/early"
+    deploy(client, path, step("a", py("def main(): return 'early'")), step("b", py(SLEEP)), early_return="a")
+    assert client.post(f"/jobs/run_wait_result/f/{path}").json() == "early"
+    (running,) = [each for each in client.get("/jobs/queue/list").json() if each["script_path"] == path]
+    assert client.post(f"/jobs_u/queue/cancel/{running['id']}", {"reason": "enough"}).status == 200
+    job = client.ended(running["id"])
+    assert (job["success"], job["result"]["error"]["name"]) == (False, "Canceled")
+    failing = step("a", py("def main(): raise ValueError('early')"))
+    deploy(client, path, failing, early_return="a")
+    assert client.post(f"/jobs/run_wait_result/f/{path}").json()["error"]["message"] == "early"
+    handler = {"id": "failure", "value": py("def main(): return 'handled'")}
+    deploy(client, path, failing, early_return="a", failure_module=handler)
+    assert client.post(f"/jobs/run_wait_result/f/{path}").json() == "handled"
+
+
+def test_what_is_seen_of_a_flow_that_runs(client: Client) -> None:
+    path = "u/admin/seen"
+    deploy(client, path, step("a", py("def main(): return {'x': [1, 2]}")), step("b", py(SLEEP)), step("c", IDENTITY))
+    job_id = client.post(f"/jobs/run/f/{path}").text
+    shown = client.job(job_id)
+    assert shown["running"] is True
+    assert [module["id"] for module in shown["flow_status"]["modules"]] == ["a", "b", "c"]
+
+    def second_runs() -> bool:
+        return bool(client.job(job_id)["flow_status"]["modules"][1]["type"] == "InProgress")
+
+    eventually(second_runs, "the second step")
+    modules = client.job(job_id)["flow_status"]["modules"]
+    assert [module["type"] for module in modules] == ["Success", "InProgress", "WaitingForPriorSteps"]
+    assert set(modules[0]["timing_ms"]) == {"queue", "start", "run"}
+    assert client.get(f"/jobs/result_by_id/{job_id}/a").json() == {"x": [1, 2]}
+    assert client.get(f"/jobs/result_by_id/{job_id}/a", json_path="x.1").json() == 2
+    assert client.get(f"/jobs/result_by_id/{job_id}/b").status == 404
+    assert client.post(f"/jobs_u/queue/cancel/{job_id}", {"reason": "enough"}).status == 200
+    job = client.ended(job_id)
+    assert (job["canceled"], job["canceled_reason"]) == (True, "enough")
+    assert client.job(modules[1]["job"])["canceled"] is True
+    assert client.get(f"/jobs/result_by_id/{job_id}/a").json() == {"x": [1, 2]}
+    assert "flow completed with error" in client.get(f"/jobs_u/get_logs/{job_id}").text
+
+
+def test_cancel_reaches_every_child(client: Client) -> None:
+    path = "u/admin/deep"
+    inner = step("m", forloop([1, 2], step("i", py(SLEEP)), parallel=True))
+    deploy(client, path, step("l", forloop([1, 2], inner, parallel=True)))
+    job_id = client.post(f"/jobs/run/f/{path}").text
+
+    def count() -> bool:
+        queue = client.get("/jobs/queue/list", per_page=100).json()
+        steps = [each for each in queue if each["job_kind"] == "preview" and each["script_path"].startswith(path)]
+        return len(steps) == 4
+
+    eventually(count, "four jobs")
+    assert client.post(f"/jobs_u/queue/cancel/{job_id}", {"reason": "all of it"}).status == 200
+    assert client.ended(job_id)["canceled"] is True
+    left = [each for each in client.get("/jobs/queue/list").json() if (each["script_path"] or "").startswith(path)]
+    assert left == []
+
+
+def test_a_while_loop_without_an_end_ends_with_the_time_of_its_flow(client: Client) -> None:
+    path = "u/admin/endless"
+    deploy(client, path, step("w", whileloop(step("i", py("def main(): return 1")))), timeout=1)
+    job = client.ended(client.post(f"/jobs/run/f/{path}").text)
+    assert job["success"] is False
+    assert "timeout" in job["result"]["error"]["message"]
+
+
+def test_a_cache_answers_a_step(client: Client) -> None:
+    module = step("a", py("import random\ndef main(): return random.random()"), cache_ttl=60)
+    path = "u/admin/cached"
+    deploy(client, path, module)
+    assert len({client.post(f"/jobs/run_wait_result/f/{path}").text for _ in range(3)}) == 1
+
+
+def test_tags_and_priorities(client: Client) -> None:
+    path = "u/admin/tagged"
+    steps = [step("a", {**py("def main(): pass"), "tag": "mine"}, priority=7), step("b", py("def main(): pass"))]
+    deploy(client, path, *steps, priority=3)
+    job = client.ended(client.post(f"/jobs/run/f/{path}").text)
+    jobs = [client.job(module["job"]) for module in job["flow_status"]["modules"]]
+    assert [(each["tag"], each["priority"]) for each in jobs] == [("mine", 7), ("python3", 3)]
+    deploy(client, path, *steps, tag="all")
+    job = client.ended(client.post(f"/jobs/run/f/{path}").text)
+    assert {client.job(module["job"])["tag"] for module in job["flow_status"]["modules"]} == {"all"}
+
+
+def test_flows_are_run_again_whole(client: Client) -> None:
+    path = "u/admin/replayed"
+    version = deploy(client, path, step("a", py("def main(x): return [x]", x="flow_input.x")))
+    job = client.ended(client.post(f"/jobs/run/fv/{version}", {"x": 1}).text)
+    again = client.ended(client.post(f"/jobs/replay/{job['id']}").text)
+    assert (again["result"], again["job_kind"], again["script_path"]) == ([1], "flow", path)
+    answer = client.post(f"/jobs/replay/{job['flow_status']['modules'][0]['job']}")
+    assert answer.status == 201  # a step is a job like any other
+    assert client.ended(answer.text)["is_flow_step"] is False
+    preview = client.post(
+        "/jobs/run/preview_flow", {"value": {"modules": [step("l", forloop([1], step("i", IDENTITY)))]}}
+    )
+    job = client.ended(preview.text)
+    assert client.ended(client.post(f"/jobs/replay/{preview.text}").text)["result"] == job["result"]
+    assert client.post(f"/jobs/replay/{job['flow_status']['modules'][0]['flow_jobs'][0]}").status == 400
+
+
+def test_previews_that_are_wrong(client: Client) -> None:
+    for body, words in (
+        ({"value": {}}, "value.modules is missing"),
+        ({"value": {"modules": []}, "args": 3}, "args"),
+        ({"value": {"modules": []}, "restarted_from": {"step_id": "a"}}, "restarted_from"),
+    ):
+        answer = client.post("/jobs/run_wait_result/preview_flow", body)
+        assert (answer.status, words in answer.text) == (400, True)

@@ -1,0 +1,480 @@
+"""The engine against a naive interpreter of the same definitions, which recurses where the engine waits for events.
+
+Steps are made up: a step's *kind* of result is written in its content. Whatever the order in which parallel jobs end, both
+must give the same result and the same success, and run the same steps in an order that fits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random as randoms
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minwebhook.flows.engine import Engine
+from minwebhook.flows.events import (
+    ChildEnded,
+    Command,
+    Disapproved,
+    Evaluate,
+    Evaluated,
+    Event,
+    Finish,
+    Resumed,
+    Run,
+    Started,
+    StartJob,
+    TimedOut,
+    WaitForEvents,
+)
+from minwebhook.flows.level import Level
+from minwebhook.flows.model import FlowModule, FlowValue, ForloopFlow, RawScript
+from minwebhook.flows.reading import read_value
+from minwebhook.flows.status import FlowStatus, State
+from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, step, stop, whileloop
+
+# --- what steps and expressions mean here ------------------------------------------------------------------------------
+#
+# A script's content is "ok" (its result is its id), "fail" (it fails), "count" (how often it was run, over all), "flaky" (it
+# fails when run for an odd time) or "iter" (the index of the iteration around it). Expressions are Python over
+# ``previous`` and ``result``.
+
+
+@dataclass
+class World:
+    """What steps have done."""
+
+    ran: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def run(self, module: FlowModule, arguments: JSON) -> tuple[bool, Any]:
+        """Success and result of a script."""
+        value = module.value
+        assert isinstance(value, RawScript)
+        id = module.id.partition("-")[0]  # the error handler has another name in each level
+        self.ran.append(id)
+        number = self.counts[id] = self.counts.get(id, 0) + 1
+        if value.content == "fail" or (value.content == "flaky" and number % 2):
+            return False, {"error": {"name": "E", "message": id, "step_id": id}}
+        if value.content == "count":
+            return True, number
+        if value.content == "iter":
+            return True, arguments.get("iter", {}).get("index", -1)
+        return True, id
+
+
+def evaluate(expr: str, names: JSON) -> Any:
+    """An expression of these tests."""
+    return eval(expr, {"__builtins__": {"isinstance": isinstance, "int": int, "len": len, "list": list}}, names)  # noqa: S307
+
+
+# --- the naive interpreter -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ended:
+    """How a level ended."""
+
+    ok: bool
+    result: Any
+    stopped: bool = False
+    handled: bool = False
+
+
+class Naive:
+    """Runs a definition by recursion."""
+
+    def __init__(self, flow: FlowValue, world: World) -> None:
+        self._flow = flow
+        self._world = world
+
+    def level(self, modules: tuple[FlowModule, ...], arguments: JSON) -> Ended:
+        """One list of modules."""
+        previous: Any = arguments
+        for number, module in enumerate(modules):
+            is_last = number == len(modules) - 1
+            if module.mock is not None and module.mock.enabled:
+                ended = Ended(True, module.mock.return_value)
+            elif module.skip_if is not None and evaluate(module.skip_if, {"previous": previous}):
+                continue
+            else:
+                ended = self._tries(module, arguments, previous)
+            if not ended.ok:
+                if module.continue_on_error:
+                    if is_last:
+                        return Ended(False, ended.result)
+                    previous = ended.result
+                    continue
+                return self._failed(ended, module)
+            previous = ended.result
+            if ended.stopped and module.children and not module.is_loop:
+                return Ended(True, previous, stopped=True)
+            condition = module.stop_after_all_iters_if if module.is_loop else module.stop_after_if
+            if condition is not None and evaluate(condition.expr, {"previous": previous, "result": previous}):
+                if condition.error_message is None:
+                    return Ended(True, previous, stopped=True)
+                text = condition.error_message or f"stop after if: {condition.expr}"
+                return Ended(
+                    condition.skip_if_stopped, {"error": {"name": "EarlyStopError", "message": text}}, stopped=True
+                )
+        return Ended(True, previous)
+
+    def _failed(self, ended: Ended, module: FlowModule) -> Ended:
+        handler = self._flow.failure_module
+        if handler is None or ended.handled:
+            return Ended(False, ended.result, handled=ended.handled)
+        last = self._tries(handler, {}, ended.result)
+        recovered = last.ok and isinstance(last.result, dict) and last.result.get("recover") is True
+        return Ended(recovered, last.result, handled=True)
+
+    def _tries(self, module: FlowModule, arguments: JSON, previous: Any) -> Ended:
+        attempts = 1 + (module.retry.constant_attempts if module.retry is not None else 0)
+        for _ in range(attempts):
+            ended = self._once(module, arguments, previous)
+            if ended.ok:
+                break
+        return ended
+
+    def _once(self, module: FlowModule, arguments: JSON, previous: Any) -> Ended:
+        kind = type(module.value).__name__
+        if kind == "RawScript":
+            return Ended(*self._world.run(module, arguments))
+        if kind == "Identity":
+            return Ended(True, previous)
+        if kind == "BranchOne":
+            return self._branchone(module, arguments, previous)
+        if kind == "BranchAll":
+            return self._branchall(module, arguments)
+        return self._loop(module, arguments)
+
+    def _branchone(self, module: FlowModule, arguments: JSON, previous: Any) -> Ended:
+        value: Any = module.value
+        for branch in value.branches:
+            if evaluate(branch.expr, {"previous": previous}):
+                chosen = branch.modules
+                break
+        else:
+            chosen = value.default
+        return self.level(chosen, arguments) if chosen else Ended(True, previous)
+
+    def _branchall(self, module: FlowModule, arguments: JSON) -> Ended:
+        value: Any = module.value
+        results = []
+        is_failed = False
+        for branch in value.branches:
+            ended = self.level(branch.modules, arguments)
+            results.append(ended.result)
+            is_failed |= not ended.ok and not branch.skip_failure
+            if not value.parallel:
+                if is_failed:
+                    return Ended(False, results, handled=ended.handled)
+                if ended.ok and ended.stopped:
+                    return Ended(True, results, stopped=True)
+        return Ended(not is_failed, results)
+
+    def _loop(self, module: FlowModule, arguments: JSON) -> Ended:
+        value: Any = module.value
+        is_for = isinstance(module.value, ForloopFlow)
+        items: Any = value.iterator.value if is_for else itertools.count()
+        is_parallel = is_for and value.parallel
+        results = []
+        is_failed = False
+        for index, item in enumerate(items):
+            outer = {f"{name}_parent" if name.startswith("iter") else name: each for name, each in arguments.items()}
+            ended = self.level(value.modules, {**outer, "iter": {"index": index, "value": item}})
+            results.append(ended.result)
+            is_failed |= not ended.ok and not value.skip_failures
+            if is_parallel:
+                continue
+            if is_failed:
+                shown = results if is_for else ended.result
+                return Ended(False, shown, handled=ended.handled)
+            if ended.ok and ended.stopped:
+                break
+            condition = module.stop_after_if
+            if condition is not None and evaluate(condition.expr, {"previous": ended.result, "result": ended.result}):
+                break
+        return Ended(not is_failed, results)
+
+
+# --- a driver for the engine ---------------------------------------------------------------------------------------------
+
+
+class Driver:
+    """Runs an engine in memory: jobs end in a random order, and now and then everything is forgotten but the status."""
+
+    def __init__(self, flow: FlowValue, arguments: JSON, world: World, seed: int) -> None:
+        self._world = world
+        self._random = randoms.Random(seed)
+        self._ids = (UUID(int=number) for number in itertools.count(1))
+        self._levels: dict[UUID, Engine] = {}
+        self._parents: dict[UUID, UUID] = {}
+        #: Jobs that have not ended, in the order in which they were started.
+        self._jobs: dict[UUID, tuple[UUID, StartJob]] = {}
+        #: Results of jobs that have ended, as rows would have them.
+        self._rows: dict[UUID, bytes] = {}
+        self._finished: dict[UUID, Finish] = {}
+        self.root = next(self._ids)
+        self._open(self.root, Level.of(flow), orjson.dumps(arguments))
+
+    def _open(self, id: UUID, level: Level, arguments: bytes) -> None:
+        engine = Engine(
+            id, level, level.new_status(), arguments, new_id=lambda: next(self._ids), random=self._random.random
+        )
+        self._levels[id] = engine
+        self._tell(id, Started())
+
+    def _tell(self, id: UUID, event: Event) -> None:
+        waiting = [event]
+        while waiting:
+            engine = self._levels[id]
+            for command in engine.advance(waiting.pop(0)):
+                if isinstance(command, Evaluate):
+                    waiting.append(self._evaluated(command))
+                else:
+                    self._do(id, command)
+
+    def _evaluated(self, command: Evaluate) -> Evaluated:
+        names = {name: orjson.loads(value) for name, value in command.values.items()}
+        names["previous"] = names.get("previous_result")
+        found = {key: evaluate(expr, names) for key, expr in command.expressions.items()}
+        return Evaluated({key: bool(value) for key, value in found.items()} if command.is_predicate else found)
+
+    def _do(self, id: UUID, command: Command) -> None:
+        if isinstance(command, StartJob):
+            self._jobs[command.job] = (id, command)
+        elif isinstance(command, Finish):
+            self._finished[id] = command
+            self._rows[id] = command.result
+        else:
+            raise AssertionError(command)
+
+    def run(self) -> Finish:
+        """Until the flow has ended."""
+        while self.root not in self._finished:
+            ready = [job for job in self._jobs if job not in self._levels or job in self._finished]
+            job = self._random.choice(ready)
+            owner, command = self._jobs[job]
+            self._step(job, owner, command)
+            if self._random.random() < 0.1:
+                self._restart()
+        return self._finished[self.root]
+
+    def _step(self, job: UUID, owner: UUID, command: StartJob) -> None:
+        if command.run is Run.LEVEL and job not in self._levels:
+            level = self._levels[owner].level.inner(command.module, command.inner, command.index)
+            self._open(job, level, command.arguments)
+            return
+        del self._jobs[job]
+        if command.run is Run.LEVEL:
+            finish, status = self._finished[job], self._levels.pop(job).status
+            ended = ChildEnded(
+                job, finish.is_success, finish.result,
+                stopped=status.stopped, skipped=status.skipped, handled=status.handled,
+            )  # fmt: skip
+        elif command.run is Run.NOTHING:
+            ended = ChildEnded(job, command.is_success, command.result)
+        else:
+            ok, result = self._world.run(command.module, orjson.loads(self._levels[owner].arguments))
+            ended = ChildEnded(job, ok, orjson.dumps(result))
+        self._rows[job] = ended.result
+        self._tell(owner, ended)
+
+    def _restart(self) -> None:
+        """Every engine is made anew from its stored status."""
+        for id, engine in list(self._levels.items()):
+            if id in self._finished:
+                continue
+            status = FlowStatus.parse(engine.status.to_json())
+            assert status.to_json() == engine.status.to_json()
+            again = Engine(
+                id, engine.level, status, engine.arguments, new_id=lambda: next(self._ids), random=self._random.random
+            )
+            open_jobs = engine.open_jobs()
+            arguments = self._jobs[open_jobs[0]][1].arguments if len(open_jobs) == 1 else None
+            again.restore({job: self._rows[job] for job in again.ended_jobs()}, list(engine.items), arguments)
+            assert again.open_jobs() == open_jobs
+            assert again.outputs == engine.outputs
+            assert again.resume() == []
+            self._levels[id] = again
+
+
+# --- definitions -----------------------------------------------------------------------------------------------------------
+
+
+def _script(content: str) -> JSON:
+    return {"type": "rawscript", "language": "bash", "content": content}
+
+
+_CONDITIONS = st.sampled_from(["True", "False", "isinstance(previous, int)", "isinstance(previous, list)"])
+_LEAVES = st.sampled_from(["ok", "ok", "count", "iter", "fail", "flaky"]).map(_script) | st.just(IDENTITY)
+
+
+@st.composite
+def _modules(draw: st.DrawFn, depth: int = 2) -> list[JSON]:
+    return [draw(_module(depth)) for _ in range(draw(st.integers(0, 3 if depth == 2 else 2)))]
+
+
+@st.composite
+def _module(draw: st.DrawFn, depth: int) -> JSON:
+    kinds = ["leaf", "leaf", "leaf"] + (["for", "while", "one", "all"] if depth else [])
+    kind = draw(st.sampled_from(kinds))
+    more: JSON = {}
+    inner = _modules(depth - 1)
+    if kind == "leaf":
+        value = draw(_LEAVES)
+    elif kind == "for":
+        value = forloop(
+            draw(st.lists(st.integers(0, 9), max_size=2)), *draw(inner),
+            parallel=draw(st.booleans()), skip_failures=draw(st.booleans()),
+        )  # fmt: skip
+        if value["parallel"] and draw(st.booleans()):
+            value["parallelism"] = draw(st.integers(1, 3))
+    elif kind == "while":
+        value = whileloop(*draw(inner), step("last", _script("iter")), skip_failures=draw(st.booleans()))
+        more["stop_after_if"] = stop("not isinstance(result, int) or result >= 2")
+    elif kind == "one":
+        value = branchone((draw(_CONDITIONS), draw(inner)), (draw(_CONDITIONS), draw(inner)), default=draw(inner))
+    else:
+        branches = [draw(inner) for _ in range(draw(st.integers(0, 2)))]
+        value = branchall(*branches, parallel=draw(st.booleans()), skip_failure=draw(st.booleans()))
+    if draw(st.booleans()):
+        extra = draw(st.sampled_from(["stop", "all", "skip", "mock", "retry", "continue"]))
+        if extra == "stop" and kind not in ("for", "while"):
+            more["stop_after_if"] = _draw_stop(draw)
+        elif extra == "all" and kind == "for":
+            more["stop_after_all_iters_if"] = _draw_stop(draw)
+        elif extra == "skip":
+            more["skip_if"] = {"expr": draw(_CONDITIONS)}
+        elif extra == "mock":
+            more["mock"] = {"enabled": draw(st.booleans()), "return_value": 7}
+        elif extra == "retry":
+            more["retry"] = {"constant": {"attempts": draw(st.integers(1, 2)), "seconds": 0}}
+        elif extra == "continue":
+            more["continue_on_error"] = True
+    return {"value": value, **more}
+
+
+def _draw_stop(draw: st.DrawFn) -> JSON:
+    message = draw(st.sampled_from([None, "", "enough"]))
+    return stop(draw(_CONDITIONS), skip=draw(st.booleans()), message=message)
+
+
+@st.composite
+def _flows(draw: st.DrawFn) -> JSON:
+    flow: JSON = {"modules": draw(_modules())}
+    if draw(st.booleans()):
+        flow["failure_module"] = {"value": _script(draw(st.sampled_from(["ok", "fail", "flaky"])))}
+    numbers = itertools.count()
+
+    def name(modules: list[JSON]) -> None:
+        for module in modules:
+            module["id"] = f"m{next(numbers)}"
+            value = module["value"]
+            for branch in value.get("branches", ()):
+                name(branch["modules"])
+            name(value.get("default", []))
+            name(value.get("modules", []))
+
+    name(flow["modules"])
+    return flow
+
+
+@settings(max_examples=150, deadline=None)
+@given(_flows(), st.integers(0, 2**32))
+def test_the_engine_does_what_a_naive_interpreter_does(definition: JSON, seed: int) -> None:
+    flow = read_value(definition)
+    is_ordered = "parallel': True" not in str(definition)
+    arguments = {"x": 1}
+    naive, real = World(), World()
+    expected = Naive(flow, naive).level(flow.modules, arguments)
+    driver = Driver(flow, arguments, real, seed)
+    finish = driver.run()
+    if not is_ordered and any(word in str(definition) for word in ("'count'", "'flaky'")):
+        return  # which of the jobs beside each other is the first is nobody's promise
+    assert (finish.is_success, orjson.loads(finish.result)) == (expected.ok, expected.result)
+    assert sorted(real.ran) == sorted(naive.ran)
+    if is_ordered:
+        assert real.ran == naive.ran
+
+
+# --- what the naive one does not do ----------------------------------------------------------------------------------------
+
+
+def _engine(*modules: JSON, **more: Any) -> Engine:
+    level = Level.of(read_value({"modules": list(modules), **more}))
+    ids = (UUID(int=number) for number in itertools.count(1))
+    return Engine(UUID(int=999), level, level.new_status(), b'{"x":1}', new_id=lambda: next(ids), random=lambda: 0.5)
+
+
+def _ended(engine: Engine, command: Command, result: bytes = b"1") -> list[Command]:
+    assert isinstance(command, StartJob)
+    return engine.advance(ChildEnded(command.job, True, result))
+
+
+def _suspended(**members: Any) -> Engine:
+    engine = _engine(step("a", _script("ok"), suspend={"required_events": 2, **members}), step("b", _script("ok")))
+    (job,) = engine.advance(Started())
+    (wait,) = _ended(engine, job)
+    assert isinstance(wait, WaitForEvents)
+    assert (wait.count, wait.timeout_s) == (2, 1800)
+    assert engine.status.modules[1].state is State.SUSPENDED
+    return engine
+
+
+def test_two_approvals_go_on_and_the_same_one_twice_does_not() -> None:
+    engine = _suspended()
+    assert engine.advance(Resumed(1, {"a": 1}, "ada")) == []
+    assert engine.advance(Resumed(1, {"a": 1}, "ada")) == []
+    (job,) = engine.advance(Resumed(2, None, None))
+    assert isinstance(job, StartJob)
+    assert engine.approvals == [({"a": 1}, "ada"), (None, "anonymous")]
+    assert engine.status.modules[0].approvers == [(1, "ada"), (2, "anonymous")]
+    assert engine.advance(Resumed(3)) == []
+
+
+def test_a_refusal_and_a_timeout_end_the_flow() -> None:
+    (finish,) = _suspended().advance(Disapproved(1, None, "ruben"))
+    assert finish == Finish(False, b'{"error":{"name":"SuspendedDisapproved","message":"Disapproved by ruben"}}')
+    (finish,) = _suspended().advance(TimedOut())
+    assert isinstance(finish, Finish)
+    assert b"Timed out waiting to be resumed" in finish.result
+
+
+def test_a_refusal_may_be_gone_on_from() -> None:
+    engine = _suspended(continue_on_disapprove_timeout=True)
+    (job,) = engine.advance(Disapproved(1, None, None))
+    assert isinstance(job, StartJob)
+    assert engine.approvals[0][0]["error"]["message"] == "Disapproved by unknown"
+
+
+def test_a_restart_asks_for_the_messages_again() -> None:
+    engine = _suspended()
+    engine.advance(Resumed(1, {"a": 1}, "ada"))
+    status = FlowStatus.parse(engine.status.to_json())
+    again = Engine(engine.id, engine.level, status, b"{}", new_id=lambda: UUID(int=77), random=lambda: 0.5)
+    again.restore({}, [], None)
+    (wait,) = again.resume()
+    assert isinstance(wait, WaitForEvents)
+    assert wait.count == 2
+    assert again.advance(Resumed(1, {"a": 1}, "ada")) == []
+    (job,) = again.advance(Resumed(2))
+    assert isinstance(job, StartJob)
+    assert again.status.modules[0].approvers == [(1, "ada"), (2, "anonymous")]
+
+
+def test_events_about_what_is_over_change_nothing() -> None:
+    engine = _engine(step("a", _script("ok")))
+    (job,) = engine.advance(Started())
+    assert engine.advance(TimedOut()) == []
+    assert engine.advance(Evaluated({})) == []
+    assert engine.advance(Resumed(1)) == []
+    assert engine.advance(ChildEnded(UUID(int=12345), True, b"1")) == []
+    (finish,) = _ended(engine, job)
+    assert finish == Finish(True, b"1")
+    assert _ended(engine, job) == []
