@@ -18,7 +18,6 @@ import logging
 import math
 import os
 import resource
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -82,6 +81,7 @@ from minwebhook.runtimes.demand import Room
 from minwebhook.runtimes.descriptors import MAX_PROBES, connection_room
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
+from minwebhook.runtimes.ladder import clear as clear_sandboxes
 from minwebhook.runtimes.pool import ReusePool
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
@@ -149,13 +149,13 @@ async def run(
     try:
         database = Database.open(data / FILE_NAME)  # refused while another server uses it
         try:
-            shutil.rmtree(data / "sandbox", ignore_errors=True)  # what a killed server left
+            clear_sandboxes(data / "sandbox")  # what a killed server left
             keys = KeyRing.load(data, settings.secrets.secret_key)
             database.inspect(lambda connection: refuse_missing_keys(connection, keys))
             await _Program(settings, data, database, keys, sockets, read_settings, Notifier(supervision)).run()
         finally:
             database.close()
-            shutil.rmtree(data / "sandbox", ignore_errors=True)
+            clear_sandboxes(data / "sandbox")
     finally:
         sockets.close()
 

@@ -175,6 +175,15 @@ def test_what_all_processes_used(client: Client, features: frozenset[str]) -> No
     assert "memory" not in features or again["mem_peak"] < 30 << 10
 
 
+def peaks_can_be_set_back() -> bool:
+    """Of version 2 from Linux 6.12 on."""
+    branch = Groups.open().branch()
+    try:
+        return branch.take(64 * MIB, 8).restart_peak()
+    finally:
+        branch.close()
+
+
 def test_each_job_of_a_process_that_stays_is_counted_by_itself(client: Client, features: frozenset[str]) -> None:
     code = (
         "import time\n"
@@ -191,7 +200,7 @@ def test_each_job_of_a_process_that_stays_is_counted_by_itself(client: Client, f
     assert small["cpu_s"] < 0.2
     if "memory" in features:
         assert big["mem_peak"] >= 60 << 10
-        assert small["mem_peak"] < 40 << 10
+        assert not peaks_can_be_set_back() or small["mem_peak"] < 40 << 10
 
 
 def test_groups_are_used_again_and_removed(features: frozenset[str], rung: str, tmp_path: Path) -> None:

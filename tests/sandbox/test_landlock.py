@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,56 @@ def tried(client: Client, *statements: str) -> list[Any]:
     answer = client.preview(code + "    return out\n").json()
     assert isinstance(answer, list), answer
     return answer
+
+
+def test_queues_semaphores_and_memory_of_the_machine(client: Client) -> None:
+    """System V IPC that everybody may use, by its number: there is no IPC namespace here."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if (queue := libc.msgget(0, 0o1666)) < 0:
+        missing("System V message queues")
+    try:
+        calls: tuple[str, ...] = (
+            f"msgctl({queue}, 2, room)",
+            f"msgsnd({queue}, room, 8, 0o4000)",
+            f"msgrcv({queue}, room, 8, 0, 0o4000)",
+        )
+        calls += ("semctl(0, 0, 2, room)", "semop(0, room, 1)", "shmctl(0, 2, room)", "shmat(0, None, 0)")
+        code = "import ctypes\ndef main():\n    libc = ctypes.CDLL(None, use_errno=True)\n    out = []\n"
+        code += "    room = ctypes.create_string_buffer(1024)\n"
+        for call in calls:
+            code += f"    libc.{call}\n    out.append(ctypes.get_errno())\n    ctypes.set_errno(0)\n"
+        assert client.preview(code + "    return out\n").json() == [1] * len(calls)
+    finally:
+        libc.msgctl(queue, 0, None)
+
+
+def test_nothing_is_left_in_the_directory_of_all() -> None:
+    """Of root's server the jobs' directories are below one in /tmp: gone after it, and after the next start of a killed one."""
+    if os.geteuid() != 0 or not (interpreter := ordinary_interpreter()):
+        missing("root, and an interpreter that ordinary users may read")
+    before = set(Path(tempfile.gettempdir()).glob(".minwebhook-*"))
+
+    def made() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob(".minwebhook-*")) - before
+
+    with folder_of(None) as folder:
+        server = start("landlock", folder / "data", "--python", interpreter)
+        try:
+            server.client().preview("def main():\n    open('left', 'w').write('x')")
+            (scratch,) = made()
+            server.kill()
+            assert scratch.exists()
+            server.flags = ("--insecure", "--sandbox", "none")  # whatever the next one has
+            server.start()
+            assert not made()
+            server.kill()
+            server.flags = ("--sandbox", "landlock", "--python", interpreter)
+            server.start()
+            assert made() == {scratch}
+            server.stop()
+            assert not made()
+        finally:
+            server.close()
 
 
 def test_files(client: Client, place: tuple[Server, Path]) -> None:

@@ -67,33 +67,41 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def guard(parent: int) -> None:
+def guard(parent: int, kill_fd: int | None = None) -> None:
     """Forks, and returns in the new process. The old one stays, and ends all its descendants when ``parent`` ends.
 
     It does so, too, when the new process ends, or when it is told to by SIGTERM; and the new one, when the old one ends.
+    ``kill_fd`` is cgroup.kill of a control group that most of them are in: what it ends cannot run away.
     """
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
     ward = os.fork()
     if ward:
-        _stay(ward, parent)
+        _stay(ward, parent, kill_fd)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, lambda *_: _leave(kill_fd))
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave(*_: object) -> NoReturn:
+def _leave(kill_fd: int | None) -> NoReturn:
+    if kill_fd is not None:
+        with contextlib.suppress(OSError):
+            os.write(kill_fd, b"1")
     end_all()
     os._exit(0)
 
 
-def _stay(ward: int, parent: int) -> NoReturn:
-    os.closerange(3, 1 << 20)
+def _stay(ward: int, parent: int, kill_fd: int | None) -> NoReturn:
+    if kill_fd is None:
+        os.closerange(3, 1 << 20)
+    else:
+        os.closerange(3, kill_fd)
+        os.closerange(kill_fd + 1, 1 << 20)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
     is_needed = os.getppid() == parent
     while is_needed and signal.sigwait({signal.SIGTERM, signal.SIGCHLD}) == signal.SIGCHLD:
         with contextlib.suppress(ChildProcessError):
             while is_needed and (ended := os.waitpid(-1, os.WNOHANG)[0]):
                 is_needed = ended != ward
-    _leave()
+    _leave(kill_fd)

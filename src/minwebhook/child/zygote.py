@@ -5,7 +5,8 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
 
 ::
 
-    server -> zygote   the sandbox plan, once; then {"spawn": ID, "language": NAME} for each child wanted, with the
+    server -> zygote   the sandbox plan, once, without namespaces with a descriptor that ends all jobs by ``1``, if there are
+                       control groups; then {"spawn": ID, "language": NAME} for each child wanted, with the
                        descriptors by which it enters its control group, if there is one, and
                        {"resize": ID, "tmp_bytes": N} for one that needs another size of /tmp than usual
     zygote -> server   {"ready": true, "host_rights": bool, "own_uids": bool, "python": "3.11.7"} or {"failed": TEXT}, once
@@ -51,7 +52,9 @@ _LAST_PLACE = 2
 def main(module_path: str, control_fd: int) -> None:
     """Runs the fork server until the server goes away."""
     control = socket.socket(fileno=control_fd)
-    plan: dict[str, Any] = json.loads(control.recv(_MAX_MESSAGE))
+    message, received, _, _ = socket.recv_fds(control, _MAX_MESSAGE, 1)
+    plan: dict[str, Any] = json.loads(message)
+    kill_fd = received[0] if received else None
     confine.die_with_parent()
     if os.getppid() != plan["server_pid"]:
         return  # the server died before the line above
@@ -62,7 +65,7 @@ def main(module_path: str, control_fd: int) -> None:
     try:
         if not plan["namespaces"]:
             confine.prepare_without_namespaces(plan)
-            descendants.guard(plan["server_pid"])
+            descendants.guard(plan["server_pid"], kill_fd)
             fork_server = ForkServer(control, plan, namespace=None, proc=None, has_proc=False)
         else:
             host_proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -15,7 +15,7 @@ import trio
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.reasons import one_reason
 from minwebhook.runtimes import bait
-from minwebhook.runtimes.ladder import find_interpreter, start_best
+from minwebhook.runtimes.ladder import clear, find_interpreter, start_best
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.probing import Prober
 from minwebhook.sandbox.probes.corpus import PROBES, Finding
@@ -116,4 +116,5 @@ async def _probe(settings: Settings, tell: Any) -> str:
                 await Prober(zygote, facts, settings.jobs).run(PROBES, list(RUNTIMES), tell)
             zygote.stop()
             nursery.cancel_scope.cancel(reason="all probes were run")
+        clear(directory / "sandbox")
     return reached.rung

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import shutil
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import Final, cast
 
 import trio
 
+from minwebhook.child import landlock
 from minwebhook.errors import SandboxError
 from minwebhook.http.listeners import Listener
 from minwebhook.runtimes.child import Child
@@ -27,6 +29,7 @@ from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.cgroups import Groups
 from minwebhook.sandbox.plan import (
     DESCRIPTIONS,
+    LANDLOCK_SCOPE,
     LIMITS_OF_GROUPS,
     RUNGS,
     USER_NAMESPACE,
@@ -84,13 +87,11 @@ class Workshop:
         """Where jobs without a private /tmp have their directories: below one that their users may pass."""
         if self._rung != "landlock" or os.geteuid() != 0:
             return self._directory
-        name = hashlib.sha256(bytes(self._directory)).hexdigest()[:16]
-        path = Path(tempfile.gettempdir()) / f".minwebhook-{name}"
+        path = _public_scratch(self._directory)
         # Whoever made it before: in a directory like /tmp only its owner can remove it again.
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o711)
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+        if not _is_ours(path):
             raise SandboxError(f"{path} is not ours; remove it")
         return path
 
@@ -112,6 +113,25 @@ class Workshop:
             groups=self.group_limits,
         )
         return Zygote(plan, self.interpreter.binary, groups=self._groups, on_listening=self._on_listening)
+
+
+def _public_scratch(directory: Path) -> Path:
+    name = hashlib.sha256(bytes(directory)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f".minwebhook-{name}"
+
+
+def _is_ours(path: Path) -> bool:
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def clear(directory: Path) -> None:
+    """Removes all that sandboxes made below ``directory``, and for it elsewhere. None of them may run."""
+    shutil.rmtree(directory, ignore_errors=True)
+    path = _public_scratch(directory)
+    with contextlib.suppress(OSError):
+        if _is_ours(path):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +189,22 @@ async def start_best(
                 # A user id of its own has a limit of its own, too.
                 if feature != "processes" or not zygote.has_own_uids
             ]
+            if rung != "none":
+                missing += missing_scope(landlock.version())
             return zygote, Reached(rung, tuple(missing), workshop)
     tried = "; ".join(f"{each.name}: {each.reason}; {each.cure}" for each in missing)
     raise SandboxError(
         f"scripts cannot be isolated here ({tried or 'nothing may be tried'}). "
         "Make one of these work, or accept running scripts without isolation with --insecure"
     )
+
+
+def missing_scope(version: int) -> list[Missing]:
+    """What this version of Landlock (0: none) lacks, on every rung that wants it."""
+    if version >= landlock.SCOPE_VERSION:
+        return []
+    has = f"version {version} of Landlock" if version else "no Landlock, or it is switched off"
+    return [Missing(LANDLOCK_SCOPE, f"the kernel has {has}; version {landlock.SCOPE_VERSION} is needed")]
 
 
 def _open_groups() -> tuple[Groups | None, Mapping[str, str]]:

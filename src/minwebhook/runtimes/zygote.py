@@ -15,7 +15,7 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -202,7 +202,9 @@ class Zygote:
         reply: dict[str, Any] = {"failed": "the process ended without a word"}
         with trio.move_on_after(_START_TIMEOUT_S) as waiting:
             try:
-                ours.send(orjson.dumps({**self._plan.to_json(), "server_pid": os.getpid()}))
+                with self._kill_descriptor() as fds:
+                    plan = orjson.dumps({**self._plan.to_json(), "server_pid": os.getpid()})
+                    socket.send_fds(ours, [plan], fds)
                 await trio.lowlevel.wait_readable(ours)
                 if data := ours.recv(_MAX_MESSAGE):
                     reply = dict(orjson.loads(data))
@@ -218,6 +220,19 @@ class Zygote:
         self.has_own_uids = reply["own_uids"]
         self._control = ours
         return ours
+
+    @contextlib.contextmanager
+    def _kill_descriptor(self) -> Iterator[list[int]]:
+        """What ends all jobs at once, for the process that does so where no PID namespace does; nothing if there is none."""
+        fds: list[int] = []
+        if self._groups is not None and self._plan.rung not in NAMESPACED:
+            if self._branch is None:
+                self._branch = self._groups.branch()
+            fds = [fd for fd in [self._branch.open_kill()] if fd is not None]
+        try:
+            yield fds
+        finally:
+            close_all(fds)
 
     async def _serve(self, control: socket.socket) -> None:
         """Reads messages until the fork server dies."""

@@ -35,6 +35,8 @@ _PREFIX: Final = "minwebhook-"
 _LEAF: Final = "minwebhook.server"
 #: Memory that an earlier job may leave charged to a group (files that the kernel keeps) for it to be used again.
 _MAX_LEFT_BYTES: Final = 4 << 20
+#: Where a peak cannot be set back: up to this one a group is used again, and the next job's may be shown so much too high.
+_MAX_OLD_PEAK_BYTES: Final = 16 << 20
 _READ_BYTES: Final = 4096
 _REMOVE_TIMEOUT_S: Final = 2.0
 _REMOVE_PAUSE_S: Final = 0.005
@@ -185,7 +187,9 @@ class Group:
     def is_reusable(self) -> bool:
         """Whether the next job finds it as if it were new."""
         try:
-            if not self.is_empty or not self.restart_peak():
+            if not self.is_empty:
+                return False
+            if not self.restart_peak() and self.used().peak_kib > _MAX_OLD_PEAK_BYTES >> 10:
                 return False
             if "memory" in self._places:
                 version, folder = self._places["memory"]

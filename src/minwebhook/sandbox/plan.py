@@ -36,6 +36,8 @@ LIMITS_OF_GROUPS: Final = {
     "memory": "limit of memory of all processes of a job",
     "processes": "limit of processes of a job",
 }
+#: What Landlock can do from a later version on.
+LANDLOCK_SCOPE: Final = "Landlock scope: abstract unix sockets and signals"
 _DELEGATE: Final = (
     "give the server a control group of its own, in which it starts alone: Delegate=yes of systemd, or in a container"
     " a /sys/fs/cgroup that can be written"
@@ -48,6 +50,7 @@ CURES: Final = {
     "userns": "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone,"
     " kernel.apparmor_restrict_unprivileged_userns); in a container also allow mount, unshare, setns and pivot_root",
     "landlock": "a kernel with Landlock: Linux 6.12, or 5.13 if the server is root; with the landlock module switched on (lsm=)",
+    LANDLOCK_SCOPE: "Linux 6.12 or newer, with the landlock module switched on (lsm=)",
     LIMITS_OF_GROUPS["memory"]: _DELEGATE,
     LIMITS_OF_GROUPS["processes"]: f"{_DELEGATE}; or start it as root, then each job has a user id of its own",
     "none": "--insecure accepts running scripts without isolation",

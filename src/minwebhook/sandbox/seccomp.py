@@ -79,7 +79,7 @@ DENIED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "vmsplice": (278, 75),
 }
 #: Denied as well where there are no namespaces: what Landlock does not know, and could be done to files and processes of
-#: the same user, and what the fork server does not need there.
+#: the same user, and to queues, semaphores and memory of the machine; and what the fork server does not need there.
 DENIED_WITHOUT_NAMESPACES: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "chmod": (90, None),
     "chown": (92, None),
@@ -91,8 +91,14 @@ DENIED_WITHOUT_NAMESPACES: Final[Mapping[str, tuple[int | None, int | None]]] = 
     "lremovexattr": (198, 15),
     "lsetxattr": (189, 6),
     "mount": (165, 40),
+    "msgctl": (71, 187),
+    "msgrcv": (70, 188),
+    "msgsnd": (69, 189),
     "removexattr": (197, 14),
     "removexattrat": (466, 466),
+    "semctl": (66, 191),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
     "sched_setparam": (142, 118),
@@ -101,6 +107,7 @@ DENIED_WITHOUT_NAMESPACES: Final[Mapping[str, tuple[int | None, int | None]]] = 
     "setpriority": (141, 140),
     "setxattr": (188, 5),
     "setxattrat": (463, 463),
+    "shmctl": (31, 195),
     "umount2": (166, 39),
     "unshare": (272, 97),
 }

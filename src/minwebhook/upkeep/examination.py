@@ -29,7 +29,7 @@ from minwebhook.http.listeners import open_listeners
 from minwebhook.http.tls import ServerTls, make_context
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.descriptors import connection_room
-from minwebhook.runtimes.ladder import start_best
+from minwebhook.runtimes.ladder import clear, start_best
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.settings import MIB, Settings, load_hook_secrets
@@ -113,6 +113,7 @@ async def _sandbox(settings: Settings) -> list[Item]:
             for language in RUNTIMES:
                 items.append(await _try_language(zygote, language, settings))
             zygote.stop()
+        clear(Path(name))
     return items
 
 

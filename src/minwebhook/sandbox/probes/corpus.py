@@ -68,16 +68,17 @@ STARTERS: Final[dict[str, str]] = {
 
 #: A job that runs beside the probes and has what they look for: a file, a listener, a secret in memory and environment.
 NEIGHBOR: Final = """
-import os, socket, time
+import contextlib, os, socket, time
 
 def main(name, canary):
     secret = canary[::-1]
     os.environ["NEIGHBOR"] = secret
-    with open("/tmp/" + name, "w") as file:
+    with open(os.environ.get("TMPDIR", "/tmp") + "/" + name, "w") as file:
         file.write(secret)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind("\\0" + name)
-    listener.listen()
+    with contextlib.suppress(PermissionError):  # on the rung landlock there are no local sockets
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("\\0" + name)
+        listener.listen()
     print("ready", flush=True)
     while True:
         time.sleep(1)
