@@ -8,7 +8,8 @@ Rules of this file:
 3. ``await write()`` returns after COMMIT with ``synchronous=FULL``: the row survives a crash of the machine.
 4. A waiter that is cancelled stops waiting; its write **still happens**.
 5. When the world fails (disk full, I/O error, locked by another program), everyone in that transaction gets
-   :class:`~minwebhook.errors.Unavailable`, nothing of it is stored, and the next transaction is tried afresh.
+   :class:`~minwebhook.errors.Unavailable`, nothing of it is stored, and the next transaction is tried afresh. A lock of
+   another program is waited for first, while the loop goes on.
 6. The queue is bounded (``MAX_PENDING``). A writer that finds it full commits the oldest transaction itself before it
    queues its own: nothing is lost or refused, the one who writes too fast pays.
 """
@@ -29,7 +30,7 @@ from typing import Any, Final, TypeVar, overload
 
 import trio
 
-from minwebhook.db import copies, functions
+from minwebhook.db import connections, copies, failures
 from minwebhook.db.migrations import MIGRATIONS, Migration, migrate
 from minwebhook.errors import SettingsError, Unavailable
 from minwebhook.observability.figures import CommitFigures
@@ -44,8 +45,8 @@ MAX_BATCH: Final = 512
 #: Writes that may wait at once; see rule 6.
 MAX_PENDING: Final = 32 * MAX_BATCH
 
-#: How long a lock of another program is waited for. Short, because the loop waits too.
-BUSY_TIMEOUT_S: Final = 0.25
+#: The pause between two tries of the flusher while another program has locked the database.
+_BUSY_PAUSE_S: Final = 0.01
 
 #: How long the flusher goes on committing after it was cancelled; what is left then fails with ``Unavailable``.
 DRAIN_S: Final = 5.0
@@ -56,21 +57,6 @@ READ_TIMEOUT_S: Final = 10.0
 
 #: Called with the SQL text (never the values) and the error of a ``post`` that failed.
 OnError = Callable[[str, Exception], None]
-
-#: Primary result codes that are the world's fault, with the public text (https://sqlite.org/rescode.html).
-_WORLD: Final = {
-    sqlite3.SQLITE_FULL: "the server's disk is full",
-    sqlite3.SQLITE_BUSY: "the database is locked by another program",
-    sqlite3.SQLITE_LOCKED: "the database is locked",
-    sqlite3.SQLITE_IOERR: "the server's disk reports an error",
-    sqlite3.SQLITE_NOMEM: "the server is out of memory",
-    sqlite3.SQLITE_READONLY: "the database is read-only",
-    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
-    sqlite3.SQLITE_CORRUPT: "the database is damaged",
-    sqlite3.SQLITE_NOTADB: "the database is damaged",
-    sqlite3.SQLITE_PROTOCOL: "the database is locked",
-    sqlite3.SQLITE_INTERRUPT: "the query took too long; ask for less",
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +122,7 @@ class Database:
         self._writer = writer
         self._lock_fd = lock_fd
         self._on_error = on_error
-        self._reader = _open_reader(path)
+        self._reader = connections.open_reader(path)
         self._idle_readers: deque[sqlite3.Connection] = deque()
         self._reader_limiter = trio.CapacityLimiter(READER_THREADS)
         self._batches: deque[_Batch] = deque()
@@ -169,7 +155,7 @@ class Database:
                 os.fchmod(fd, 0o600)
             finally:
                 os.close(fd)
-            writer = _open_writer(path)
+            writer = connections.open_writer(path)
             migrate(writer, migrations, keep_copy=lambda version: _keep_copy(writer, path, version))
             return cls(path, writer, lock_fd, on_error)
         except BaseException as error:
@@ -191,15 +177,36 @@ class Database:
         """
         task_status.started()
         try:
+            self._writer.execute("PRAGMA busy_timeout = 0")
             while True:
                 await self._wake.wait()
                 if self._batches:
-                    self._commit_oldest()
+                    await self._commit_when_free()
                 if not self._batches:
                     self._wake = trio.Event()
         finally:
+            if not self._is_closed:
+                self._writer.execute(f"PRAGMA busy_timeout = {round(1000 * connections.BUSY_TIMEOUT_S)}")
             self._has_ended = True
             self._drain()
+
+    async def _commit_when_free(self) -> None:
+        """Commit the oldest batch; the lock of another program is waited for without holding the loop."""
+        deadline = time.monotonic() + connections.BUSY_TIMEOUT_S
+        # A writer who finds the queue full may take the batch meanwhile.
+        # Nobody tells of the end of another program's lock.
+        while self._batches and self._is_locked() and time.monotonic() < deadline:  # noqa: ASYNC110
+            await trio.sleep(_BUSY_PAUSE_S)
+        if self._batches:
+            self._commit_oldest()
+
+    def _is_locked(self) -> bool:
+        """Whether another program keeps a transaction from beginning. If not it has begun, or will say why it cannot."""
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            return failures.is_lock(error)
+        return False
 
     def post(self, sql: str, params: Sequence[Any] = ()) -> None:
         """Queue one statement that nobody waits for. A failure is told to ``on_error``."""
@@ -258,7 +265,7 @@ class Database:
             await batch.done.wait()
         for batch in batches:
             if batch.error is not None:
-                raise _unavailable(batch.error)
+                raise failures.unavailable(batch.error)
 
     async def probe(self) -> None:
         """Return when something small that changes nothing was written to the disk; raises :class:`Unavailable`."""
@@ -292,7 +299,7 @@ class Database:
         try:
             return self._reader.execute(sql, params).fetchall()
         except sqlite3.Error as error:
-            raise _translate(error) from error
+            raise failures.translate(error) from error
 
     def inspect(self, look: Callable[[sqlite3.Connection], T]) -> T:
         """What ``look`` finds with a reading connection; for the start, when nobody waits."""
@@ -311,9 +318,9 @@ class Database:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # "no such rowid"
                 return b""
-            raise _translate(error) from error
+            raise failures.translate(error) from error
         except sqlite3.Error as error:
-            raise _translate(error) from error
+            raise failures.translate(error) from error
 
     @overload
     async def read_in_thread(self, sql: str, params: Sequence[Any] = ()) -> list[sqlite3.Row]: ...
@@ -373,13 +380,14 @@ class Database:
                 self._finish(self._batches.popleft(), TimeoutError("the store was not flushed in time"))
 
     def _commit_oldest(self) -> None:
-        """Run the oldest batch as one transaction and tell its waiters."""
+        """Run the oldest batch as one transaction, which may have begun, and tell its waiters."""
         batch = self._batches.popleft()
         started = time.perf_counter()
         lost: Exception | None = _TransactionLost("interrupted")
         self._is_committing = True
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
+            if not self._writer.in_transaction:
+                self._writer.execute("BEGIN IMMEDIATE")
             for write in batch.writes:
                 self._apply(write)
             self._writer.execute("COMMIT")
@@ -409,7 +417,7 @@ class Database:
             # Disk full and I/O errors may end the whole transaction (https://sqlite.org/lang_transaction.html).
             if not self._writer.in_transaction:
                 raise _TransactionLost from error
-            write.error = _translate(error)
+            write.error = failures.translate(error)
 
     def _apply_work(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         """Call ``work`` inside a savepoint."""
@@ -437,7 +445,7 @@ class Database:
         batch.error = lost
         for write in batch.writes:
             if lost is not None and write.error is None:
-                write.error = _unavailable(lost)
+                write.error = failures.unavailable(lost)
             if write.error is not None and not write.is_waited_for:
                 self._on_error(write.sql, write.error)
         batch.done.set()
@@ -449,14 +457,14 @@ class Database:
         try:
             connection = self._idle_readers.pop()
         except IndexError:
-            connection = _open_reader(self._path)
+            connection = connections.open_reader(self._path)
         deadline = time.monotonic() + READ_TIMEOUT_S
         connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
         try:
             rows = connection.execute(sql, params).fetchall()
             return rows if make is None else [make(row) for row in rows]
         except sqlite3.Error as error:
-            raise _translate(error) from error
+            raise failures.translate(error) from error
         finally:
             if self._is_closed:
                 connection.close()
@@ -478,57 +486,3 @@ def _keep_copy(writer: sqlite3.Connection, path: Path, version: int) -> None:
     for old in path.parent.glob(f"{path.name}.schema-*"):
         if old != target:
             old.unlink(missing_ok=True)
-
-
-def _open_writer(path: Path) -> sqlite3.Connection:
-    """The writing connection: WAL, an fsync per commit, transactions begun by us alone."""
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
-    try:
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is still empty
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if mode != "wal":
-            raise SettingsError("the data directory cannot hold a WAL database; use a local file system")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        # Without it the -wal file keeps the size of the busiest moment.
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _open_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection that may move between threads, used by one at a time."""
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=ro",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA query_only = ON")
-    functions.register(connection)
-    return connection
-
-
-def _translate(error: Exception) -> Exception:
-    """The world's failures as :class:`Unavailable`; anything else as it is."""
-    if isinstance(error, sqlite3.Error) and _world_text(error) is not None:
-        return _unavailable(error)
-    return error
-
-
-def _unavailable(error: Exception) -> Unavailable:
-    """A new ``Unavailable`` chained from ``error``; each waiter gets its own, tracebacks must not mix."""
-    public = Unavailable(_world_text(error) or "the database cannot take this now")
-    public.__cause__ = error
-    return public
-
-
-def _world_text(error: Exception) -> str | None:
-    """The public text for an error that is the world's fault."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return _WORLD.get(code & 0xFF) if isinstance(code, int) else None

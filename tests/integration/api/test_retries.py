@@ -121,6 +121,20 @@ def test_what_failed_for_good_is_listed_driven_again_and_discarded(client: Clien
     client.deploy("u/admin/flaky", FLAKY, retry=TWICE)
 
 
+def test_who_drives_all_again_hears_of_the_letters_that_he_may_see(make_server: MakeServer) -> None:
+    server = make_server("--workers", "2")
+    client = server.start()
+    bob = server.user("bob")
+    for who, path in ((client, "u/admin/flaky"), (bob, "u/bob/flaky")):
+        who.deploy(path, "def main():\n    raise ValueError\n", retry=TWICE)
+        who.ended(who.submit(path))
+    eventually(lambda: len(dead(client)) == 2, "the rows")
+    assert len(dead(bob)) == 1
+    bob.deploy("u/bob/flaky", "def main():\n    return 'fixed'\n")
+    done = bob.post("/jobs/dead_letters/redrive_all", use_latest_version="true").json()
+    assert (len(done["jobs"]), done["failed"], done["left"]) == (1, {}, 0)
+
+
 def test_only_one_of_many_drives_a_letter_again(client: Client) -> None:
     job_id = client.submit("u/admin/flaky", {"fail_times": 9})
     client.ended(job_id)

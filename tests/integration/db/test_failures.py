@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from minwebhook.db.database import Database
 from minwebhook.db.migrations import APPLICATION_ID, MIGRATIONS, Migration
@@ -107,6 +108,21 @@ async def test_a_lock_of_another_program_is_unavailable_and_passes(db: Database,
         await process.stdout.aclose()
     await db.write(INSERT, (2, "taken"))
     assert [row["key"] for row in db.read("SELECT key FROM pair")] == [2]
+
+
+async def test_the_loop_goes_on_while_a_lock_is_waited_for(db: Database, tmp_path: Path) -> None:
+    """The lock is held by this very thread, which can only let it go if nobody holds the loop."""
+    other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(db.write, INSERT, (1, "waits"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert db.pending_count == 1
+        nursery.start_soon(db.write, INSERT, (2, "comes while it waits"))
+        await trio.testing.wait_all_tasks_blocked()
+        other.execute("ROLLBACK")
+    other.close()
+    assert [row["key"] for row in db.read("SELECT key FROM pair")] == [1, 2]
 
 
 def test_files_are_private(tmp_path: Path) -> None:

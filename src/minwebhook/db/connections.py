@@ -1,0 +1,47 @@
+"""Opening the database file: one connection that writes, and others that read."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from minwebhook.db import functions
+from minwebhook.errors import SettingsError
+
+#: How long a lock of another program is waited for. Short, because whoever commits outside of the flusher makes the loop wait.
+BUSY_TIMEOUT_S: Final = 0.25
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The writing connection: WAL, an fsync per commit, transactions begun by us alone."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is still empty
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise SettingsError("the data directory cannot hold a WAL database; use a local file system")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # Without it the -wal file keeps the size of the busiest moment.
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A read-only connection that may move between threads, used by one at a time."""
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=ro",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA query_only = ON")
+    functions.register(connection)
+    return connection
