@@ -53,6 +53,7 @@ from minwebhook.flows.runner import FlowRunner
 from minwebhook.flows.specs import StepSpecs
 from minwebhook.flows.store import FlowStore
 from minwebhook.http.deadlines import DeadlineQueue
+from minwebhook.http.forwarded import TrustedProxies
 from minwebhook.http.listeners import Listener, adopt_listeners, open_listeners
 from minwebhook.http.server import serve
 from minwebhook.http.tls import ServerTls, make_context
@@ -172,6 +173,8 @@ def _open_sockets(settings: Settings, supervision: Supervision) -> _Sockets:
             logger.info("sockets were passed: listen does not count")
         else:
             sockets.api.extend(open_listeners(server.listen, tls))
+        if server.proxy_listen:
+            sockets.api.extend(open_listeners(server.proxy_listen, tls, setting="proxy_listen", is_proxied=True))
         if server.metrics_listen and not sockets.probes:
             sockets.probes.extend(open_listeners(server.metrics_listen, setting="metrics_listen"))
     except BaseException:
@@ -378,6 +381,9 @@ class _Program:
                         report_error=_report_error,
                         figures=services.traffic,
                         later=self._inner_later,
+                        proxies=TrustedProxies.of(
+                            self._settings.server.trusted_proxies, self._settings.server.forwarded_field
+                        ),
                         task_status=task_status,
                     )
                 )

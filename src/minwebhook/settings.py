@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
+from minwebhook.addresses import UNIX, parse_network
 from minwebhook.errors import SettingsError
 
 ENVIRONMENT_PREFIX: Final = "MINWEBHOOK_"
@@ -47,6 +48,18 @@ class ServerSettings:
 
     listen: tuple[str, ...] = _setting(
         ("127.0.0.1:8000",), "Addresses to listen on, host:port (port 0 = any free one) or unix:PATH."
+    )
+    proxy_listen: tuple[str, ...] = _setting(
+        (), "Further addresses, whose connections begin with a header of the PROXY protocol (version 1 or 2)."
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "Networks whose word on who the client is counts, and unix for those that come by unix sockets; empty = none.",
+    )
+    forwarded_field: str = _setting(
+        "x-forwarded-for",
+        "What trusted proxies write: X-Forwarded-For, -Proto and -Host, or Forwarded; the other kind does not count.",
+        choices=("x-forwarded-for", "forwarded"),
     )
     data: str = _setting("./minwebhook-data", "Directory of the database and of objects; created with mode 0700.")
     hook_secrets: str = _setting(
@@ -577,7 +590,18 @@ def load_settings(
     settings = Settings(**groups, origins=origins)
     if bool(settings.server.tls_cert) != bool(settings.server.tls_key):
         raise SettingsError("tls_cert and tls_key go together: give both or none")
+    _check_proxies(settings.server)
     return settings
+
+
+def _check_proxies(server: ServerSettings) -> None:
+    for word in server.trusted_proxies:
+        try:
+            word == UNIX or parse_network(word)
+        except ValueError as error:
+            raise SettingsError(f"trusted_proxies: {error}; or write {UNIX}") from None
+    if server.proxy_listen and not server.trusted_proxies:
+        raise SettingsError("proxy_listen: nobody may connect there but trusted_proxies, and there are none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,9 +144,10 @@ class Context:
         return self.caller
 
     def audited_parameters(self) -> dict[str, str]:
-        """What else the audit log says of the request: the token that it came with, by its public beginning."""
+        """What else the audit log says of the request: where it is from, and the public beginning of its token."""
         prefix = None if self.caller is None else self.caller.token_prefix
-        return {} if prefix is None else {"token": prefix}
+        said = {"client": self.request.client}
+        return said if prefix is None else {**said, "token": prefix}
 
     def note_secret(self, path: str) -> None:
         """The audit log says that the caller has read the secret variable at ``path``."""
@@ -272,11 +273,11 @@ def _principal(
         return services.auth.principal_of(identity.email, workspace)
     guesses = services.failed_tokens
     if guesses.is_watching and not services.auth.knows(token):
-        guesses.check(request.peer, token, time.monotonic())
+        guesses.check(request.client, token, time.monotonic())
     try:
         return services.auth.authenticate(token, workspace, now_ms())
     except NotAuthorized:
-        guesses.note(request.peer, token, time.monotonic())
+        guesses.note(request.client, token, time.monotonic())
         raise
 
 

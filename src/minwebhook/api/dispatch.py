@@ -127,6 +127,6 @@ def _log(request: Request, response: Response, took_s: float, job_id: UUID | Non
             "path": f"{request.path}?{request.query}" if request.query else request.path,
             "status": response.status,
             "duration_ms": round(took_s * 1000, 2),
-            "peer": request.peer,
+            "client": request.client,
         },
     )

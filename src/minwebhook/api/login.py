@@ -6,9 +6,9 @@ import time
 from email.utils import formatdate
 from typing import Final
 
+from minwebhook.addresses import address_key
 from minwebhook.api.context import Context, find_token
 from minwebhook.api.fields import Fields
-from minwebhook.auth.failures import address_key
 from minwebhook.errors import BadRequest, TooManyRequests
 from minwebhook.http.messages import Response
 from minwebhook.times import now_ms
@@ -26,7 +26,7 @@ async def login(context: Context) -> Response:
     context.audited_resource = email
     services = context.services
     by_account, by_address = services.failed_logins
-    address, now_s = address_key(context.request.peer), time.monotonic()
+    address, now_s = address_key(context.request.client), time.monotonic()
     wait_s = max(by_account.wait_s(email, now_s), by_address.wait_s(address, now_s))
     if wait_s:
         raise TooManyRequests("too many failed log-ins; try again later", retry_after_s=wait_s)

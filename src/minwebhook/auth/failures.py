@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from typing import Final
 
+from minwebhook.addresses import address_key
 from minwebhook.auth.tokens import token_prefix
 from minwebhook.errors import TooManyRequests
 
@@ -65,28 +65,15 @@ class FailedTokens:
         """Whether there was any failure that still counts, or did lately."""
         return len(self._by_address) > 0 or len(self._by_prefix) > 0
 
-    def check(self, peer: str, token: str, now_s: float) -> None:
+    def check(self, client: str, token: str, now_s: float) -> None:
         """Raises :class:`TooManyRequests` if the caller, or whoever guesses at this token, has to wait."""
         wait_s = max(
-            self._by_address.wait_s(address_key(peer), now_s), self._by_prefix.wait_s(token_prefix(token), now_s)
+            self._by_address.wait_s(address_key(client), now_s), self._by_prefix.wait_s(token_prefix(token), now_s)
         )
         if wait_s:
             raise TooManyRequests("too many tokens that do not work; try again later", retry_after_s=wait_s)
 
-    def note(self, peer: str, token: str, now_s: float) -> None:
+    def note(self, client: str, token: str, now_s: float) -> None:
         """One more."""
-        self._by_address.note(address_key(peer), now_s)
+        self._by_address.note(address_key(client), now_s)
         self._by_prefix.note(token_prefix(token), now_s)
-
-
-def address_key(peer: str) -> str:
-    """The address of a peer (``host:port``) without its port; of IPv6 the network of 64 bits that one caller may have."""
-    host = peer.rpartition(":")[0].strip("[]")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv6Address):
-        mapped = address.ipv4_mapped
-        return str(mapped) if mapped is not None else str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address)

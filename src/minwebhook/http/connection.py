@@ -17,6 +17,7 @@ from minwebhook.errors import ApiError
 from minwebhook.http.body import NO_BODY, RequestBody
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.disconnects import DisconnectWatcher
+from minwebhook.http.forwarded import TrustedProxies
 from minwebhook.http.head import RequestHead
 from minwebhook.http.messages import Body, Handler, Request, Response, Upgrade
 from minwebhook.http.protocol import ServerProtocol
@@ -51,12 +52,25 @@ class Service:
     idle: DeadlineQueue
     heads: DeadlineQueue
     disconnects: DisconnectWatcher
+    proxies: TrustedProxies | None = None
 
 
 class Connection:
-    """A connection to ``peer``. ``connection_id`` begins the ids of its requests."""
+    """A connection to ``peer``. ``connection_id`` begins the ids of its requests.
 
-    def __init__(self, service: Service, transport: Transport, *, connection_id: str, peer: str, scheme: str) -> None:
+    What requests say of their client counts if the peer is a trusted proxy and not ``is_inner``: a script of ours.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        transport: Transport,
+        *,
+        connection_id: str,
+        peer: str,
+        scheme: str,
+        is_inner: bool = False,
+    ) -> None:
         limits = service.limits
         self._service = service
         self._transport = transport
@@ -69,6 +83,8 @@ class Connection:
         self._id = connection_id
         self._peer = peer
         self._scheme = scheme
+        proxies = service.proxies
+        self._proxies = proxies if proxies is not None and not is_inner and proxies.trusts(peer) else None
         self._request_count = 0
         self._is_draining = False
         self._has_given_up = False
@@ -179,6 +195,9 @@ class Connection:
             self._watch,
             head.is_http_1_0,
         )
+        if self._proxies is not None:
+            client = self._proxies.client(self._peer, self._scheme, head.headers)
+            request.client, request.scheme, request.forwarded_host = client.name, client.scheme, client.host
         try:
             response = await service.handler(request)
         except ApiError as error:

@@ -8,7 +8,7 @@ import socket
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +35,10 @@ class Listener:
     #: File of a unix socket with its device and inode, which tell whether the file is still ours.
     path: Path | None = None
     inode: tuple[int, int] = (0, 0)
+    #: Whether connections begin with a PROXY header.
+    is_proxied: bool = False
+    #: Whether scripts of ours connect here, and nobody else.
+    is_inner: bool = False
 
     def close(self) -> None:
         """Stop listening, and remove the file of a unix socket unless another server has replaced it."""
@@ -49,7 +53,7 @@ class Listener:
 
 
 def open_listeners(
-    addresses: Sequence[str], tls: ServerTls | None = None, *, setting: str = "listen"
+    addresses: Sequence[str], tls: ServerTls | None = None, *, setting: str = "listen", is_proxied: bool = False
 ) -> list[Listener]:
     """Listen on every address, all or none. TCP addresses speak https if ``tls`` is given; unix sockets never do.
 
@@ -69,7 +73,7 @@ def open_listeners(
         raise
     if not listeners:
         raise SettingsError(f"{setting}: give at least one address, host:port or unix:PATH")
-    return listeners
+    return [replace(listener, is_proxied=True) for listener in listeners] if is_proxied else listeners
 
 
 def adopt_listeners(sockets: Sequence[socket.socket], tls: ServerTls | None = None) -> list[Listener]:

@@ -77,14 +77,17 @@ class Request:
     headers: Headers
     #: Identifies the request in logs.
     request_id: str
-    #: ``host:port`` of the peer, or ``unix``.
-    peer: str = ""
+    #: Who sent it, as far as trusted proxies tell; named as in :mod:`minwebhook.addresses`.
+    client: str = ""
+    #: ``https`` also if only a trusted proxy says so.
     scheme: str = "http"
     body: Body = field(default_factory=Body)
     #: Calls back once, from the loop, when the peer closes its side while the request is being handled; the
     #: returned function takes the wish back. The default is for requests without a socket (tests).
     on_disconnect: Callable[[Callable[[], None]], Callable[[], None]] = lambda callback: lambda: None
     is_http_1_0: bool = False
+    #: The host that the client asked for, if a trusted proxy says another than the field ``Host``.
+    forwarded_host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ def may_use_cookie(request: Request, base_url: str = "") -> bool:
 
     Yes if no page made it (there is no ``Origin``), if the page is from the host and port that ``Host`` names, or from
     the origin of the setting ``base_url``. A page may be https and its request not, behind a proxy that ends TLS; the
-    other way round it is a stranger's. No proxy's word (``X-Forwarded-Host``, ``Forwarded``) counts: anyone who reaches
-    this server could have written it.
+    other way round it is a stranger's. The host that a trusted proxy names counts instead of ``Host``; the word of no
+    other does: anyone who reaches this server could have written it.
     """
     values = request.headers.get_all("origin")
     if not values:
@@ -39,7 +39,7 @@ def may_use_cookie(request: Request, base_url: str = "") -> bool:
     base = _BASE_URL.fullmatch(base_url.lower())
     if base is not None and origin == _parse(base[1]):
         return True
-    named = _host_and_port(request.headers.get("host") or "", scheme)
+    named = _host_and_port(request.forwarded_host or request.headers.get("host") or "", scheme)
     return (host, port) == named and scheme in ("https", request.scheme)
 
 

@@ -7,6 +7,7 @@ the outermost the two deadline queues and the disconnect watcher that connection
 from __future__ import annotations
 
 import errno
+import logging
 import secrets
 import socket
 from collections.abc import Callable, Sequence
@@ -15,15 +16,19 @@ from typing import Final
 
 import trio
 
-from minwebhook.http import tls
+from minwebhook.addresses import UNIX, client_name, parse_address
+from minwebhook.http import proxy_protocol, tls
 from minwebhook.http.connection import Connection, ReportError, Service
 from minwebhook.http.deadlines import DeadlineQueue, HttpDate
 from minwebhook.http.disconnects import DisconnectWatcher
+from minwebhook.http.forwarded import TrustedProxies
 from minwebhook.http.listeners import Listener
 from minwebhook.http.messages import Handler
 from minwebhook.http.transport import Disconnected, SocketTransport, Transport
 from minwebhook.observability.figures import TrafficFigures
 from minwebhook.settings import HttpSettings
+
+logger = logging.getLogger(__name__)
 
 #: Pause after the process or the system ran out of descriptors or memory, in seconds (as trio.serve_listeners).
 ACCEPT_PAUSE_S: Final = 0.1
@@ -44,17 +49,18 @@ async def serve(
     report_error: ReportError,
     figures: TrafficFigures | None = None,
     later: trio.MemoryReceiveChannel[Listener] | None = None,
+    proxies: TrustedProxies | None = None,
     task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer requests with ``handler`` until ``shutdown`` is set, then drain; closes ``listeners`` in any case.
 
-    ``later`` brings further listeners, which may be closed at any time by whoever sent them.
-    Started with the printable addresses. Draining: no more accepts, idle connections leave at once, requests under way,
-    and the first one of a new connection, finish and close their connection, and whoever is left after ``grace_s`` seconds
-    (asked for when the drain begins) is cancelled. What a handler raises goes to ``report_error`` with the request's id, and
-    nothing of it ends the server. Connections are counted in ``figures``.
+    ``later`` brings further listeners, which may be closed at any time by whoever sent them. ``proxies`` are those whose
+    word on who the client is counts. Started with the printable addresses. Draining: no more accepts, idle connections leave
+    at once, requests under way, and the first one of a new connection, finish and close their connection, and whoever is left
+    after ``grace_s`` seconds (asked for when the drain begins) is cancelled. What a handler raises goes to ``report_error``
+    with the request's id, and nothing of it ends the server. Connections are counted in ``figures``.
     """
-    server = _Server(handler, limits, report_error, figures or TrafficFigures())
+    server = _Server(handler, limits, report_error, figures or TrafficFigures(), proxies)
     try:
         async with trio.open_nursery() as services:
             service = server.service
@@ -87,7 +93,12 @@ class _Server:
     """The connections of one :func:`serve`."""
 
     def __init__(
-        self, handler: Handler, limits: HttpSettings, report_error: ReportError, figures: TrafficFigures
+        self,
+        handler: Handler,
+        limits: HttpSettings,
+        report_error: ReportError,
+        figures: TrafficFigures,
+        proxies: TrustedProxies | None,
     ) -> None:
         self._figures = figures
         self._limits = limits
@@ -105,6 +116,7 @@ class _Server:
             idle=DeadlineQueue(limits.idle_timeout_s),
             heads=DeadlineQueue(limits.head_timeout_s),
             disconnects=DisconnectWatcher(lambda error: report_error(error, "")),
+            proxies=proxies,
         )
 
     def drain(self) -> None:
@@ -165,9 +177,19 @@ class _Server:
         self._figures.accepted += 1
         self._figures.connections += 1
         try:
-            transport = await self._open_transport(sock, listener)
             scheme = "http" if listener.tls is None else "https"
-            connection = Connection(self.service, transport, connection_id=next(self._ids), peer=peer, scheme=scheme)
+            sock.setblocking(False)
+            if listener.is_proxied:
+                peer, scheme = await self._read_proxy_header(sock, peer, scheme)
+            transport = await self._open_transport(sock, listener)
+            connection = Connection(
+                self.service,
+                transport,
+                connection_id=next(self._ids),
+                peer=peer,
+                scheme=scheme,
+                is_inner=listener.is_inner,
+            )
             if self._is_draining:
                 connection.drain()
             self._connections.add(connection)
@@ -185,8 +207,20 @@ class _Server:
             self._slots.release()
             self._figures.connections -= 1
 
+    async def _read_proxy_header(self, sock: socket.socket, peer: str, scheme: str) -> tuple[str, str]:
+        """Who the client is and how it came, by the word of ``peer``. Raises :class:`Disconnected` for anyone else."""
+        proxies = self.service.proxies
+        if proxies is None or not proxies.trusts(peer):
+            raise Disconnected
+        try:
+            with trio.fail_after(self._limits.head_timeout_s):
+                proxied = proxy_protocol.parse(await _receive_proxy_header(sock))
+        except (proxy_protocol.BadProxyHeader, trio.TooSlowError, OSError) as error:
+            logger.debug("no PROXY header from %s: %r", peer, error)
+            raise Disconnected from error
+        return proxied.client or peer, "https" if proxied.is_tls else scheme
+
     async def _open_transport(self, sock: socket.socket, listener: Listener) -> Transport:
-        sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if listener.tls is not None:
@@ -194,9 +228,24 @@ class _Server:
         return SocketTransport(sock, write_timeout_s=self._limits.write_timeout_s)
 
 
+async def _receive_proxy_header(sock: socket.socket) -> bytes:
+    """The header and no byte more. Raises :class:`BadProxyHeader` and :class:`OSError`."""
+    header = b""
+    while wanted := proxy_protocol.missing(header):
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            received = sock.recv(wanted)
+        except BlockingIOError:
+            continue
+        if not received:
+            raise proxy_protocol.BadProxyHeader("the connection ended")
+        header += received
+    return header
+
+
 def _peer_name(address: object) -> str:
     match address:
         case (str(host), int(port), *_):
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return client_name(parse_address(host.partition("%")[0]), port)
         case _:
-            return "unix"
+            return UNIX

@@ -15,7 +15,7 @@ import orjson
 
 from minwebhook.observability.redaction import redact
 
-_FIELDS: Final = ("request_id", "job_id", "method", "path", "status", "duration_ms", "peer", "workspace")
+_FIELDS: Final = ("request_id", "job_id", "method", "path", "status", "duration_ms", "client", "workspace")
 
 
 class JsonFormatter(logging.Formatter):

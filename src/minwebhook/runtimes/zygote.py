@@ -302,7 +302,7 @@ class Zygote:
             while fds:
                 listening = socket.socket(fileno=fds.pop())
                 listening.setblocking(False)
-                self._listeners.append(Listener(listening, self.api_url))
+                self._listeners.append(Listener(listening, self.api_url, is_inner=True))
                 self._on_listening(self._listeners[-1])
         elif "exited" in message:
             if (gone := self._children.pop(message["exited"], None)) is not None:

@@ -47,7 +47,7 @@ class Site:
             case "/stream":
                 return Response(200, content_type="text/plain", stream=self._stream)
             case "/who":
-                return Response.text(f"{request.scheme} {request.peer} {request.request_id}")
+                return Response.text(f"{request.scheme} {request.client} {request.request_id}")
             case "/wait":
                 request.on_disconnect(self.gone.set)
                 self.running.set()
