@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from minwebhook.errors import BadRequest
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -20,6 +22,9 @@ Network: TypeAlias = IPv4Network | IPv6Network
 UNIX: Final = "unix"
 #: A client whose address a proxy has not told.
 UNKNOWN: Final = "unknown"
+
+#: Networks of one list.
+MAX_NETWORKS: Final = 256
 
 _BRACKETED: Final = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?")
 _IPV4: Final = re.compile(r"([0-9.]{7,15})(?::[0-9]{1,5})?")
@@ -47,6 +52,20 @@ def parse_network(text: str) -> Network:
     if mapped is None or network.prefixlen < _MAPPED_BITS:
         return network
     return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+
+
+def parse_networks(name: str, value: Any) -> tuple[str, ...] | None:
+    """A list of addresses and networks, in their usual form; null is None. Raises :class:`BadRequest`."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BadRequest(f'{name} must be an array of networks such as ["192.0.2.0/24", "2001:db8::1"], or null')
+    if not 0 < len(value) <= MAX_NETWORKS:
+        raise BadRequest(f"{name}: send 1 to {MAX_NETWORKS} networks, or null for no limit")
+    try:
+        return tuple(str(parse_network(each)) for each in value)
+    except ValueError as error:
+        raise BadRequest(f"{name}: {error}") from None
 
 
 @lru_cache(maxsize=1024)  # the same few clients come again and again

@@ -40,9 +40,11 @@ from minwebhook.auth.failures import FailedTokens, FailureLimit
 from minwebhook.auth.folders import FolderStore, GroupStore
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.passwords import Passwords
+from minwebhook.auth.request_limits import RequestLimits
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
 from minwebhook.auth.token_store import TokenStore
 from minwebhook.auth.users import UserStore
+from minwebhook.auth.workspace_keys import WorkspaceKeys
 from minwebhook.auth.workspaces import WorkspaceStore
 from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
@@ -206,7 +208,11 @@ class _Program:
         self._hangup = trio.Event()
         first = next((address for address in self._addresses if address.startswith("http")), "http://localhost")
         self._base_url = settings.server.base_url or first
-        self._auth = AuthStore(database, settings.server.admin_token or None)
+        self._auth = AuthStore(
+            database,
+            settings.server.admin_token or None,
+            requests_per_minute=settings.auth.token_requests_per_minute,
+        )
         self._tokens = TokenStore(database, self._auth, settings.auth.max_token_expiration_days)
         self._job_tokens = JobTokens()
         self._scripts = ScriptStore(database)
@@ -234,6 +240,7 @@ class _Program:
         self._sync_waits = DeadlineQueue(settings.wait_result_s)
         self._heartbeats = DeadlineQueue(settings.heartbeat_s)
         vault = Vault(keys)
+        self._workspace_keys = WorkspaceKeys(database, vault)
         self._variables = VariableStore(database, vault)
         self._resources = ResourceStore(database, vault)
         self._references = References(self._variables, self._resources)
@@ -259,6 +266,7 @@ class _Program:
             services.start_soon(self._listen_for_signals, services.cancel_scope)
             await self._greet()
             await self._storages.seal_plain()
+            await self._workspace_keys.complete()
             await self._deploy(self._settings)
             zygote, reached = await start_best(
                 services, self._settings.sandbox, self._data / "sandbox", on_listening=self._inner.send_nowait
@@ -285,6 +293,7 @@ class _Program:
                 services.start_soon(outbox.run)
             expiry = TokenExpiry(self._database, sends_mail=has_mail, on_deleted=self._auth.evict, on_mail=outbox.wake)
             services.start_soon(expiry.run)
+            services.start_soon(self._remove_old_audits)
             services.start_soon(self._sync_waits.run)
             services.start_soon(self._heartbeats.run)
             left = self._upload_journal.unsettled()  # before the first request can add to it
@@ -326,7 +335,8 @@ class _Program:
             auth=self._auth,
             tokens=self._tokens,
             users=UserStore(self._database, self._auth),
-            workspaces=WorkspaceStore(self._database, self._auth),
+            workspaces=WorkspaceStore(self._database, self._auth, self._workspace_keys),
+            workspace_keys=self._workspace_keys,
             folders=FolderStore(self._database, self._auth),
             groups=GroupStore(self._database, self._auth),
             passwords=Passwords(),
@@ -337,6 +347,7 @@ class _Program:
             failed_tokens=FailedTokens(
                 self._settings.auth.failed_tokens_per_address, self._settings.auth.failed_tokens_per_prefix
             ),
+            request_limits=RequestLimits(),
             job_tokens=self._job_tokens,
             scripts=self._scripts,
             flows=self._flows,
@@ -430,6 +441,15 @@ class _Program:
         self._jobs.stop_starting()
         with trio.move_on_after(self._settings.server.grace_s):
             await self._jobs.wait_until_nothing_runs()
+
+    async def _remove_old_audits(self) -> None:
+        kept_ms = int(self._settings.jobs.keep_audit_s * 1000)
+        while kept_ms:
+            try:
+                await self._audit.remove_before(now_ms() - kept_ms, now_ms())
+            except ApiError as error:
+                logger.warning("old records of the audit log could not be removed: %s", error.detail)
+            await trio.sleep(_SWEEP_EVERY_S)
 
     async def _clean_storages(self, left: list[tuple[str, ObjectKey]]) -> None:
         """What earlier processes did not finish storing is removed, beside the work of this one."""
@@ -530,7 +550,7 @@ class _Program:
 
     def _find_resource(self, workspace: str, path: str) -> object:
         """The value of a resource that the configuration of a storage names: an admin's, who may read all."""
-        reader = Reader(workspace, lambda path: True)
+        reader = Reader(workspace, lambda domain, path: True)
         try:
             return self._references.resolve(f"$res:{path}", reader)
         except NotFound as error:

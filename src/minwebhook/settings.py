@@ -208,6 +208,7 @@ class JobSettings:
         200, "Status of a sync answer whose job failed: 200 or 422.", choices=("200", "422"), live=True
     )
     audit_runs: bool = _setting(True, "Write a record of every job into the audit log.")
+    keep_audit_s: float = _setting(0.0, "Seconds for which records of the audit log are kept; 0 = for good.", low=0)
     max_log_bytes: int = _setting(8 * MIB, "Bytes of log of one job; a job that writes more is ended.", low=KIB)
     max_result_bytes: int = _setting(32 * MIB, "Bytes of one result; a larger one fails the job.", low=KIB)
     spin_s: float = _setting(
@@ -326,6 +327,9 @@ class AuthSettings:
     )
     session_ttl_s: float = _setting(
         259_200.0, "Seconds for which a browser stays logged in.", low=60, alias="MAX_SESSION_VALIDITY_SECONDS"
+    )
+    token_requests_per_minute: int = _setting(
+        0, "Requests that a token may make in a minute, unless it says itself; then 429; 0 = no limit.", low=0
     )
     failed_logins_per_account: int = _setting(
         5,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol
 from uuid import UUID
 
 from minwebhook.api.endpoint import Access, Endpoint, Resource, Role
-from minwebhook.api.permissions import check_path, check_role, check_scopes
+from minwebhook.api.permissions import check_client, check_path, check_role, check_scopes
 from minwebhook.audit.log import AuditLog
 from minwebhook.audit.record import EXECUTED, Event
 from minwebhook.auth.failures import FailedTokens, FailureLimit
@@ -23,9 +23,11 @@ from minwebhook.auth.folders import FolderStore, GroupStore
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.passwords import Passwords
 from minwebhook.auth.principal import Principal
+from minwebhook.auth.request_limits import RequestLimits
 from minwebhook.auth.store import AuthStore
 from minwebhook.auth.token_store import TokenStore
 from minwebhook.auth.users import UserStore
+from minwebhook.auth.workspace_keys import WorkspaceKeys
 from minwebhook.auth.workspaces import WorkspaceStore
 from minwebhook.child import values
 from minwebhook.db.database import Database
@@ -65,12 +67,14 @@ class Services:
     tokens: TokenStore
     users: UserStore
     workspaces: WorkspaceStore
+    workspace_keys: WorkspaceKeys
     folders: FolderStore
     groups: GroupStore
     passwords: Passwords
     #: By account and by address.
     failed_logins: tuple[FailureLimit, FailureLimit]
     failed_tokens: FailedTokens
+    request_limits: RequestLimits
     job_tokens: JobTokens
     scripts: ScriptStore
     flows: FlowStore
@@ -236,6 +240,10 @@ def authorize(endpoint: Endpoint, request: Request, params: Params, services: Se
         if endpoint.action != "read" and request.headers.get("cookie") is not None:
             _check_origin(endpoint, request, services.settings.server.base_url)
         principal = _principal(token, endpoint, request, workspace, services)
+        if principal.networks is not None:
+            check_client(principal, request.client)
+        if principal.requests_per_minute and principal.token_prefix is not None:
+            services.request_limits.take(principal.token_prefix, principal.requests_per_minute, time.monotonic())
         if principal.scopes is not None:
             check_scopes(principal, endpoint)
         if endpoint.role is not Role.MEMBER:
@@ -270,7 +278,8 @@ def _principal(
             raise NotAuthorized("Unauthorized")
         if endpoint.domain == "users" and endpoint.action == "write":
             raise PermissionDenied("the token of a job cannot make or delete tokens: it would outlive its job")
-        return services.auth.principal_of(identity.email, workspace)
+        principal = services.auth.principal_of(identity.email, workspace)
+        return principal if identity.scopes is None else replace(principal, scopes=identity.scopes)
     guesses = services.failed_tokens
     if guesses.is_watching and not services.auth.knows(token):
         guesses.check(request.client, token, time.monotonic())

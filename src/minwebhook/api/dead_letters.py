@@ -13,7 +13,7 @@ import orjson
 
 from minwebhook.api.context import Context
 from minwebhook.api.job_access import readable_ended
-from minwebhook.api.permissions import check_run, check_tag, job_conditions
+from minwebhook.api.permissions import check_run, check_script_client, check_tag, job_conditions
 from minwebhook.api.waiting import is_wiped
 from minwebhook.auth.principal import Principal
 from minwebhook.errors import ApiError, BadRequest, Gone, NotFound, Unavailable
@@ -109,6 +109,8 @@ def _spec(context: Context, record: JobRecord) -> JobSpec:
         raise Gone(f"the arguments of job {record.id} were deleted")
     if script is None:
         check_run(principal, None)
+    else:
+        check_script_client(script, context.request.client)
     spec = restored_spec(record, script)
     if spec is None:
         raise Gone(
@@ -153,6 +155,7 @@ def _again(spec: JobSpec, record: JobRecord, principal: Principal, script_hash: 
         email=principal.email,
         permissioned_as=principal.permissioned_as,
         owner=principal.token_prefix or principal.email,
+        scopes=principal.scopes,
         parent_job=None,
         root_job=None,
     )

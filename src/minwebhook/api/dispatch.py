@@ -11,6 +11,7 @@ import orjson
 from minwebhook.api.auditing import call_audited
 from minwebhook.api.context import Context, Services, authorize
 from minwebhook.api.endpoint import Endpoint
+from minwebhook.auth.principal import Principal
 from minwebhook.errors import ApiError, NotFound, Unavailable
 from minwebhook.http.messages import Request, Response
 from minwebhook.http.routing import Route, Router
@@ -72,12 +73,20 @@ class Api:
                 await context.uploads.discard()  # noqa: ASYNC102 - it bounds itself
         if endpoint.cors if endpoint is not None else self._has_cors(request.path):
             _allow_any_origin(response)
+        if context is not None and context.caller is not None and context.caller.requests_per_minute:
+            self._tell_limit(response, context.caller)
         took_s = time.perf_counter() - started
         self._requests.add((endpoint, response.status), took_s)
         # That there is too much is not the server's fault, and a line for each would make it more.
         if self._logs_access or (response.status >= _SERVER_ERROR and response.status != Unavailable.status):
             _log(request, response, took_s, context.started_job if context else None)
         return response
+
+    def _tell_limit(self, response: Response, caller: Principal) -> None:
+        """How many requests the caller's token may still make, unless the answer tells of another limit."""
+        if caller.token_prefix is not None and not any(name == "RateLimit" for name, _ in response.headers):
+            limits = self._services.request_limits
+            response.headers += limits.fields(caller.token_prefix, caller.requests_per_minute, time.monotonic())
 
     def _has_cors(self, path: str) -> bool:
         """Whether pages of any origin may read why no endpoint was found."""

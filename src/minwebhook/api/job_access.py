@@ -67,7 +67,7 @@ def may_read(context: Context, record: JobRecord) -> bool:
     if _is_free(context, record):
         return True
     token = context.query.get("view_token") or context.request.headers.get("x-view-token")
-    key = context.services.auth.workspace_key(record.workspace) if token else None
+    key = context.services.workspace_keys.find(record.workspace) if token else None
     return bool(token and key) and is_view_token(str(key), str(token), record.id)
 
 

@@ -60,17 +60,19 @@ async def list_queue_ids(context: Context) -> Response:
 
 
 async def queue_count(context: Context) -> Response:
-    """Jobs that are due and wait. None is ever suspended here."""
-    now, tags = now_ms(), context.query.names("tags")
-    waiting = sum(
-        job.state is JobState.QUEUED and job.scheduled_for_ms <= now and (not tags or job.spec.tag in tags)
-        for job in context.services.jobs.live(searched_workspace(context))
+    """Jobs that are due and wait, of those that the caller may see. None is ever suspended here."""
+    waiting = await listing.count_due(
+        context.services.jobs,
+        searched_workspace(context),
+        now_ms(),
+        tags=context.query.names("tags"),
+        visible=job_conditions(context.principal, context.endpoint),
     )
     return Response.json(orjson.dumps({"database_length": waiting, "suspended": 0}))
 
 
 async def completed_count(context: Context) -> Response:
-    """Jobs that have ended."""
+    """Jobs that have ended, of those that the caller may see."""
     number = await _count(context, JobFilter())
     return Response.json(orjson.dumps({"database_length": number, "suspended": None}))
 
@@ -120,6 +122,7 @@ def _filter(context: Context, per_page: int = DEFAULT_PER_PAGE) -> JobFilter:
 
 async def _count(context: Context, wanted: JobFilter) -> int:
     services = context.services
+    wanted = wanted.limited_to(job_conditions(context.principal, context.endpoint))
     return await listing.count_ended(services.jobs, services.job_store, searched_workspace(context), wanted)
 
 

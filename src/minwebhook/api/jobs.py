@@ -141,7 +141,7 @@ async def get_started_at_by_ids(context: Context) -> Response:
 async def job_view_token(context: Context) -> Response:
     """A token that lets anyone look at this job, as text."""
     record = readable(context)
-    key = context.services.auth.workspace_key(context.workspace)
+    key = context.services.workspace_keys.find(context.workspace)
     if key is None:
         raise NotFound(f"workspace {context.workspace} has no key to sign with")
     return Response.text(view_token(key, record.id))

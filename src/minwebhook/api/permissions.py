@@ -2,10 +2,12 @@
 
 ::
 
+    check_client    before anything else: where the token may be used from
     check_scopes    before the endpoint is called: what the token is for, whatever the resource is
     check_role      before the endpoint is called: what the user is in the workspace
     check_path      the path of the route, of a version that was found by its hash, of a body, of a job
     check_run       that a job of a path, or of code that came along, may be started
+    check_script_client   where the script may be run from
     check_tag       the tags that a token is for
     may_see_job     one job; job_conditions is the same for lists of jobs, visible_paths for lists of what has a path
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from minwebhook.addresses import is_within
 from minwebhook.api.endpoint import Endpoint, Resource, Role
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.rights import may_read, may_write, owner_of
@@ -25,12 +28,26 @@ from minwebhook.errors import AdminRequired, BadRequest, NotAuthorized, NotFound
 from minwebhook.jobs.conditions import Condition, OwnOrWithin, Tagged, Within
 from minwebhook.jobs.record import JobRecord
 from minwebhook.paths import Paths
+from minwebhook.scripts.script import Script
 
 _OPERATORS: Final = "operators run and look only; ask an admin of the workspace for more"
 
 
 #: What scopes call what a job runs.
 _KINDS: Final = {"script": "scripts", "flow": "flows"}
+
+
+def check_client(principal: Principal, client: str) -> None:
+    """Whether the token may be used from where the request is from. Raises :class:`PermissionDenied`."""
+    if principal.networks is not None and not is_within(client, principal.networks):
+        raise PermissionDenied(f"this token cannot be used from {client}")
+
+
+def check_script_client(script: Script, client: str) -> None:
+    """Whether the script may be run from where the request is from. Raises :class:`PermissionDenied`."""
+    networks = script.allowed_networks
+    if networks is not None and not is_within(client, networks):
+        raise PermissionDenied(f"{script.path} cannot be run from {client}")
 
 
 def check_scopes(principal: Principal, endpoint: Endpoint) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from minwebhook.api.context import Context
 from minwebhook.api.keys import begin_run, finish_key, submit_once
-from minwebhook.api.permissions import check_run, check_tag
+from minwebhook.api.permissions import check_run, check_script_client, check_tag
 from minwebhook.api.receiving import receive_arguments
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import Internal, NotFound
@@ -94,20 +94,28 @@ def accepted(job_id: UUID) -> Response:
 
 
 def _deployed(context: Context) -> Script:
-    return context.services.scripts.deployed(context.workspace, context.params["path"])
+    return find_deployed(context, context.params["path"])
 
 
 def _version(context: Context) -> Script:
     return find_version(context, context.params["hash"])
 
 
+def find_deployed(context: Context, path: str) -> Script:
+    """The live version at a path that the caller may run. Raises :class:`NotFound`, and 403 for where the request is from."""
+    script = context.services.scripts.deployed(context.workspace, path)
+    check_script_client(script, context.request.client)
+    return script
+
+
 def find_version(context: Context, text: str) -> Script:
-    """The version whose hash is ``text``. Raises :class:`NotFound`, and 400 if it is no hash."""
+    """The version whose hash is ``text``, as :func:`find_deployed`; 400 if it is no hash."""
     script_hash = hash_from_hex(text)
     script = context.services.scripts.find_by_hash(context.workspace, script_hash)
     if script is None or script.deleted:
         raise NotFound(f"script not found at name {script_hash}")
     check_run(context.principal, script.path)
+    check_script_client(script, context.request.client)
     return script
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from minwebhook.addresses import MAX_NETWORKS
 from minwebhook.api.file_previews import PreviewKind
 from minwebhook.api.files import MAX_SIGNED
 from minwebhook.api.flow_schemas import FLOWS
@@ -17,6 +18,7 @@ from minwebhook.api.job_access import MAX_IDS
 from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
 from minwebhook.api.records import ANYTHING, array, described, nullable, record, ref
 from minwebhook.audit.record import ACTION_KINDS
+from minwebhook.auth.request_limits import MAX_PER_MINUTE
 from minwebhook.auth.requests import MAX_LABEL_LENGTH
 from minwebhook.auth.scopes import MAX_SCOPE_LENGTH, MAX_SCOPES
 from minwebhook.scripts.limits import LEAST
@@ -27,6 +29,12 @@ from minwebhook.storage.objects import MAX_SIGNED_S
 from minwebhook.variables.model import MAX_NAME_LENGTH, MAX_PATH_LENGTH
 
 _OBJECT: Final[Schema] = {"type": "object"}
+_NETWORKS: Final[Schema] = {
+    "type": ["array", "null"],
+    "items": {"type": "string", "examples": ["192.0.2.0/24", "2001:db8::1"]},
+    "minItems": 1,
+    "maxItems": MAX_NETWORKS,
+}
 _INTEGER: Final[Schema] = {"type": "integer"}
 _NUMBER: Final[Schema] = {"type": "number"}
 #: Hashes are lower-case where the server writes them.
@@ -284,6 +292,7 @@ _SCRIPT_SETTINGS: Final[Mapping[str, Schema]] = {
     "network": described(
         {"type": "string", "enum": ["host", "none", None]}, "What its jobs may reach; none: only this server."
     ),
+    "allowed_networks": described(_NETWORKS, "Addresses and networks that requests may run it from."),
     "retry": described({"type": "object"}, "When failed runs are tried again; see the documentation."),
     "crash_attempts": described(_INTEGER, "How often a run is begun that ends with the server."),
     "signature": described(
@@ -597,6 +606,11 @@ _REST: Final[Mapping[str, Schema]] = {
                 "workspace_id": described(nullable(TEXT), "The only workspace it is good for."),
                 "scopes": _SCOPES,
                 "read_only": described({"type": ["boolean", "null"]}, "It may run and change nothing."),
+                "allowed_networks": described(_NETWORKS, "Addresses and networks that it may be used from."),
+                "requests_per_minute": described(
+                    {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_PER_MINUTE},
+                    "Requests that it may make in a minute, and at once after a pause.",
+                ),
             },
         ),
         "examples": [{"label": "webhook-door", "workspace_id": "demo"}],
@@ -646,6 +660,8 @@ _REST: Final[Mapping[str, Schema]] = {
                 "scopes": nullable(array(TEXT)),
                 "workspace_id": nullable(TEXT),
                 "read_only": BOOLEAN,
+                "allowed_networks": {"type": ["array", "null"], "items": TEXT},
+                "requests_per_minute": {"type": ["integer", "null"]},
             }
         ),
         "description": "What is shown of a token; the token itself cannot be read again.",

@@ -20,7 +20,7 @@ from minwebhook.api.job_cancel import cancel, make_cancellation
 from minwebhook.api.outbox import Outbox
 from minwebhook.api.permissions import check_run, check_tag
 from minwebhook.api.receiving import MAX_SLOW_IN_LOOP
-from minwebhook.api.runs import check_queue, find_version, run_wait_by_path
+from minwebhook.api.runs import check_queue, find_deployed, find_version, run_wait_by_path
 from minwebhook.api.streams import getupdate_sse
 from minwebhook.api.waiting import CONNECTION_BROKE
 from minwebhook.errors import ApiError, BadRequest, NotAuthorized, NotFound, PermissionDenied, Unavailable, WaitTimeout
@@ -187,7 +187,7 @@ class _Conversation:
         context, services = self._context, self._services
         if asked.path is not None:
             check_run(context.principal, asked.path)
-            script = services.scripts.deployed(context.workspace, asked.path)
+            script = find_deployed(context, asked.path)
         else:
             script = find_version(context, asked.hash or "")
         if script.signature is not None:  # of a request, which this is not

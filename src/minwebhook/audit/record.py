@@ -107,9 +107,14 @@ def chain(events: Iterable[Event], last_id: int, last_hash: bytes) -> Iterator[t
         yield (*row, last_hash)
 
 
-def first_break(records: Iterable[Record]) -> tuple[Break | None, int, bytes]:
-    """The first record that does not fit into the chain, if any; how many fit before it, and the hash of the last of them."""
-    count, previous = 0, NO_HASH
+def first_break(
+    records: Iterable[Record], start_id: int = 0, start_hash: bytes = NO_HASH
+) -> tuple[Break | None, int, bytes]:
+    """The first record that does not fit into the chain, if any; the id of the last that fits, and its hash.
+
+    The chain begins behind the record ``start_id`` with ``start_hash``.
+    """
+    count, previous = start_id, start_hash
     for record in records:
         if record.id != count + 1:
             return Break(record.id, f"the records from {count + 1} on, before this one, are missing"), count, previous

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from minwebhook.auth.scopes import Scopes
 from minwebhook.entropy import Entropy
 
 #: Tells them from stored tokens, which have no prefix.
@@ -22,6 +23,8 @@ class JobIdentity(NamedTuple):
     workspace: str
     #: Told the secrets that the job asks for, so that its log hides them.
     on_secret: Callable[[str], None] = _ignore
+    #: What the token of whoever sent the code is restricted to; None if it was deployed, or that token is not.
+    scopes: Scopes | None = None
 
 
 class JobTokens:

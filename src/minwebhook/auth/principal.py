@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sys import intern
 from typing import Final
 
+from minwebhook.addresses import Network
 from minwebhook.auth.scopes import Scopes
 from minwebhook.paths import Paths
 
@@ -31,6 +32,10 @@ class Principal:
     operator: bool = False
     #: What the token is restricted to; None for a token with all rights of its user.
     scopes: Scopes | None = None
+    #: Where the token may be used from; None for anywhere.
+    networks: tuple[Network, ...] | None = None
+    #: Requests that the token may make in a minute; 0 for any number.
+    requests_per_minute: int = 0
     #: Paths whose content the user may see and run, and change (auth/rights.py asks); None where an admin may all, and
     #: outside of workspaces.
     readable: Paths | None = None

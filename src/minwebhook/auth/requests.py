@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from minwebhook.addresses import parse_networks
+from minwebhook.auth.request_limits import MAX_PER_MINUTE
 from minwebhook.auth.scopes import MAX_SCOPE_LENGTH, MAX_SCOPES
 from minwebhook.auth.tokens import SESSION_LABEL
 from minwebhook.errors import BadRequest
@@ -37,10 +39,15 @@ class NewToken:
     scopes: tuple[str, ...] = ()
     #: Whether it can change and run nothing.
     read_only: bool = False
+    #: Networks that it may be used from; None = anywhere.
+    allowed_networks: tuple[str, ...] | None = None
+    #: Requests that it may make in a minute; None = as many as the instance allows by default.
+    requests_per_minute: int | None = None
 
     @classmethod
     def parse(cls, obj: Any) -> NewToken:
-        """Check a decoded JSON body ``{label?, expiration?, scopes?, workspace_id?, read_only?}``.
+        """Check a decoded JSON body ``{label?, expiration?, scopes?, workspace_id?, read_only?, allowed_networks?,
+        requests_per_minute?}``.
 
         Raises :class:`BadRequest` naming the field.
         """
@@ -55,12 +62,21 @@ class NewToken:
             _text(obj, "workspace_id"),
             parse_scopes(obj),
             bool(read_only),
+            parse_networks("allowed_networks", obj.get("allowed_networks")),
+            _requests_per_minute(obj),
         )
 
     def ending_by(self, latest_ms: int) -> NewToken:
         """The same, with an expiration that is not after ``latest_ms``."""
         ends_ms = latest_ms if self.expiration_ms is None else min(self.expiration_ms, latest_ms)
         return replace(self, expiration_ms=ends_ms)
+
+
+def _requests_per_minute(obj: dict[Any, Any]) -> int | None:
+    value = obj.get("requests_per_minute")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_PER_MINUTE):
+        raise BadRequest(f"requests_per_minute must be a whole number from 1 to {MAX_PER_MINUTE}, or null")
+    return value
 
 
 def is_reserved_label(label: str | None) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 
 import orjson
 
+from minwebhook.addresses import parse_network
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.rights import Folder, Rights
 from minwebhook.auth.scopes import Scopes
@@ -27,7 +28,6 @@ from minwebhook.auth.tokens import (
     token_hash,
     token_prefix,
 )
-from minwebhook.auth.view_tokens import new_workspace_key
 from minwebhook.db.database import Database
 from minwebhook.errors import NotAuthorized
 
@@ -54,10 +54,13 @@ class _Cached:
 
 
 class AuthStore:
-    """Who a token stands for. ``admin_token`` is the one from the settings, if any."""
+    """Who a token stands for. ``admin_token`` is the one from the settings, if any; ``requests_per_minute`` what tokens may
+    make that do not say themselves, 0 for any number."""
 
-    def __init__(self, db: Database, admin_token: str | None = None) -> None:
+    def __init__(self, db: Database, admin_token: str | None = None, *, requests_per_minute: int = 0) -> None:
         self._db = db
+        #: What tokens have that do not say themselves.
+        self.requests_per_minute: Final = requests_per_minute
         self._admin_hash = token_hash(admin_token) if admin_token else None
         self._cache: dict[str, _Cached] = {}
         self._workspaces: set[str] = set()
@@ -74,8 +77,8 @@ class AuthStore:
         def work(connection: sqlite3.Connection) -> bool:
             for workspace, name in FIRST_WORKSPACES:
                 connection.execute(
-                    "INSERT OR IGNORE INTO workspace (id, name, created_at, key) VALUES (?, ?, ?, ?)",
-                    (workspace, name, now_ms, new_workspace_key()),
+                    "INSERT OR IGNORE INTO workspace (id, name, created_at) VALUES (?, ?, ?)",
+                    (workspace, name, now_ms),
                 )
             connection.execute(
                 "INSERT OR IGNORE INTO usr (email, username, super_admin, created_at) VALUES (?, ?, 1, ?)",
@@ -178,11 +181,6 @@ class AuthStore:
         self._workspaces.add(workspace_id)
         return True
 
-    def workspace_key(self, workspace_id: str) -> str | None:
-        """The secret that signs what anonymous callers may see of a workspace; None if it has none."""
-        rows = self._db.read("SELECT key FROM workspace WHERE id = ?", (workspace_id,))
-        return rows[0]["key"] if rows else None
-
     def evict(self, hashes: Iterable[str]) -> None:
         """Forget tokens that change; called inside the transaction that changes them."""
         for digest in hashes:
@@ -212,11 +210,14 @@ class AuthStore:
             raise NotAuthorized("Unauthorized")
         owner = self._member(token["email"], workspace_id, is_super_admin=bool(token["super_admin"]))
         texts = None if token["scopes"] is None else orjson.loads(token["scopes"])
+        networks = None if token["networks"] is None else orjson.loads(token["networks"])
         return replace(
             owner,
             display_name=display_name(token["label"], owner.username),
             token_prefix=token["prefix"],
             scopes=Scopes.of(texts, is_read_only=bool(token["read_only"])),
+            networks=None if networks is None else tuple(map(parse_network, networks)),
+            requests_per_minute=token["requests_per_minute"] or self.requests_per_minute,
         )
 
     def _member(self, email: str, workspace_id: str | None, *, is_super_admin: bool) -> Principal:

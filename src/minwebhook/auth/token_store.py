@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
+from minwebhook.addresses import covers, parse_network
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.requests import NewToken, is_reserved_label
 from minwebhook.auth.scopes import run_scopes
@@ -34,7 +35,10 @@ MAX_PER_PAGE: Final = 100
 MAX_LISTED: Final = 1000
 
 _DAY_MS: Final = 24 * 3600 * 1000
-_SHOWN: Final = "prefix, label, expiration, created_at, last_used_at, workspace_id, scopes, read_only, email"
+_SHOWN: Final = (
+    "prefix, label, expiration, created_at, last_used_at, workspace_id, scopes, read_only, email, networks,"
+    " requests_per_minute"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class TokenInfo:
     scopes: tuple[str, ...]
     read_only: bool
     email: str
+    allowed_networks: tuple[str, ...] | None
+    requests_per_minute: int | None
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> TokenInfo:
@@ -64,11 +70,19 @@ class TokenInfo:
             stored_scopes(row["scopes"]),
             bool(row["read_only"]),
             row["email"],
+            stored_networks(row["networks"]),
+            row["requests_per_minute"],
         )
 
     def to_json(self) -> dict[str, Any]:
         """The item of ``GET /api/users/tokens/list``."""
-        return {**self._common(), "workspace_id": self.workspace_id, "read_only": self.read_only}
+        return {
+            **self._common(),
+            "workspace_id": self.workspace_id,
+            "read_only": self.read_only,
+            "allowed_networks": None if self.allowed_networks is None else list(self.allowed_networks),
+            "requests_per_minute": self.requests_per_minute,
+        }
 
     def to_runnable_json(self) -> dict[str, Any]:
         """The item of ``scripts/list_tokens``, which shows the tokens of everyone."""
@@ -101,6 +115,10 @@ class TokenStore:
         does not exist or is archived, and for too many tokens.
         """
         check_narrowing(principal, request.scopes)
+        check_limits(principal, request)
+        most = principal.requests_per_minute
+        if request.requests_per_minute is None and most != self._auth.requests_per_minute:
+            request = replace(request, requests_per_minute=most or None)
         return await self._create(principal.email, principal.is_super_admin, request, now_ms)
 
     async def impersonate(self, email: str, request: NewToken, now_ms: int) -> str:
@@ -202,13 +220,26 @@ def check_narrowing(principal: Principal, scopes: tuple[str, ...]) -> None:
         )
 
 
+def check_limits(principal: Principal, request: NewToken) -> None:
+    """Raises :class:`PermissionDenied` unless the new token may be used from no other places, and no more often."""
+    wanted = request.allowed_networks
+    if principal.networks is not None and (
+        wanted is None or not covers(principal.networks, map(parse_network, wanted))
+    ):
+        held = ", ".join(map(str, principal.networks))
+        raise PermissionDenied(f"allowed_networks: send networks within those of your own token, {held}")
+    most = principal.requests_per_minute
+    if most and (request.requests_per_minute or most) > most:
+        raise PermissionDenied(f"requests_per_minute: your own token may make {most}; send no more")
+
+
 def insert_token(
     connection: sqlite3.Connection, token: str, request: NewToken, email: str, is_super_admin: bool, now_ms: int
 ) -> None:
     """Write the row of a new token; inside a transaction."""
     connection.execute(
         "INSERT INTO token (hash, prefix, label, expiration, workspace_id, email, super_admin, created_at, scopes,"
-        " read_only) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " read_only, networks, requests_per_minute) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             token_hash(token),
             token_prefix(token),
@@ -220,6 +251,8 @@ def insert_token(
             now_ms,
             scopes_text(request.scopes),
             int(request.read_only),
+            None if request.allowed_networks is None else orjson.dumps(request.allowed_networks).decode(),
+            request.requests_per_minute,
         ),
     )
 
@@ -232,3 +265,8 @@ def scopes_text(scopes: tuple[str, ...]) -> str | None:
 def stored_scopes(text: str | None) -> tuple[str, ...]:
     """The scopes of a row."""
     return () if text is None else tuple(orjson.loads(text))
+
+
+def stored_networks(text: str | None) -> tuple[str, ...] | None:
+    """The networks of a row."""
+    return None if text is None else tuple(orjson.loads(text))

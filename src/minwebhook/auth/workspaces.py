@@ -8,6 +8,7 @@ from typing import Any
 
 from minwebhook.auth.store import AuthStore
 from minwebhook.auth.view_tokens import new_workspace_key
+from minwebhook.auth.workspace_keys import WorkspaceKeys
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.times import rfc3339
@@ -78,8 +79,9 @@ _MEMBER = (
 class WorkspaceStore:
     """All workspaces."""
 
-    def __init__(self, db: Database, auth: AuthStore) -> None:
+    def __init__(self, db: Database, auth: AuthStore, keys: WorkspaceKeys) -> None:
         self._db = db
+        self._keys = keys
         self._auth = auth
 
     async def create(self, id: str, name: str, email: str, username: str, now_ms: int) -> None:
@@ -88,8 +90,8 @@ class WorkspaceStore:
         def work(connection: sqlite3.Connection) -> None:
             if connection.execute("SELECT 1 FROM workspace WHERE id = ?", (id,)).fetchone():
                 raise BadRequest(f"id: there is a workspace {id} already")
-            row = (id, name, now_ms, new_workspace_key())
-            connection.execute("INSERT INTO workspace (id, name, created_at, key) VALUES (?, ?, ?, ?)", row)
+            connection.execute("INSERT INTO workspace (id, name, created_at) VALUES (?, ?, ?)", (id, name, now_ms))
+            self._keys.write(connection, id, new_workspace_key())
             _insert_member(connection, id, email, username, True, False, now_ms)
             self._auth.forget()
 

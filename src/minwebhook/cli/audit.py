@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from minwebhook.audit.log import records
+from minwebhook.audit.log import records, start
 from minwebhook.audit.record import first_break
 from minwebhook.cli.flags import add_data_flags, settings_from
 from minwebhook.db import copies
@@ -40,23 +40,35 @@ def _verify(options: argparse.Namespace) -> int:
     """0 if every record fits; else 1, and which one is the first that does not."""
     expected = _parse(options.expect) if options.expect else None
     with _database(options) as connection:
-        broken, count, last = first_break(records(connection))
+        started, start_hash = start(connection)
+        broken, count, last = first_break(records(connection), started, start_hash)
         reason = None if broken is None else f"record {broken.id} is broken: {broken.reason}"
         if reason is None and expected is not None:
             number, digest = expected
             row = connection.execute("SELECT hash FROM audit WHERE id = ?", (number,)).fetchone()
-            if row is None:
+            if row is None and number == started:
+                row = (start_hash,)
+            if row is None and number < started:
+                reason = f"record {number} cannot be looked at: those up to {started} were removed for their age"
+            elif row is None:
                 reason = f"record {number} is missing: there are {count}"
             elif row[0].hex() != digest:
                 reason = f"record {number} is another one than that of --expect"
     if options.json:
         print(
-            json.dumps({"whole": reason is None, "records": count, "last": f"{count}:{last.hex()}", "problem": reason})
+            json.dumps(
+                {
+                    "whole": reason is None,
+                    "records": count - started,
+                    "last": f"{count}:{last.hex()}",
+                    "problem": reason,
+                }
+            )
         )
     elif reason is None:
-        print(f"{count} records fit; the last one is {count}:{last.hex()}")
+        print(f"{count - started} records fit; the last one is {count}:{last.hex()}")
     else:
-        print(f"{reason}; the {count} records before it fit")
+        print(f"{reason}; the {count - started} records before it fit")
     return 0 if reason is None else 1
 
 

@@ -406,6 +406,18 @@ CREATE TABLE flow_version (
 CREATE INDEX flow_version_of_path ON flow_version (workspace_id, path, id);
 """
 
+#: ``networks`` is a JSON array. ``sealed_key`` takes the place of ``key``, which stays empty (auth/workspace_keys.py).
+#: ``audit_start`` has the last record that was removed for its age: where the chain begins.
+_LIMITS: Final = """
+ALTER TABLE token ADD COLUMN networks TEXT;
+ALTER TABLE token ADD COLUMN requests_per_minute INTEGER;
+ALTER TABLE workspace ADD COLUMN sealed_key TEXT;
+CREATE TABLE audit_start (
+    id INTEGER PRIMARY KEY NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -424,6 +436,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(14, "mails", _MAIL),
     Migration(15, "the size of all output", _OUTPUT_TOTAL),
     Migration(16, "flows", _FLOWS),
+    Migration(17, "limits of tokens, sealed keys of workspaces, where the audit log begins", _LIMITS),
 )
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from minwebhook.audit.log import AuditLog
 from minwebhook.audit.record import EXECUTED, Event
-from minwebhook.auth.rights import may_read
 from minwebhook.auth.store import AuthStore
 from minwebhook.flows.javascript import LookUp
 from minwebhook.jobs.model import Job
+from minwebhook.jobs.references import reader_of
 from minwebhook.jobs.table import JobTable
 from minwebhook.times import now_ms
-from minwebhook.variables.references import Reader, References
+from minwebhook.variables.references import References
 
 
 class LookUps:
@@ -34,8 +35,8 @@ class LookUps:
             if function == "flow_user_state":
                 return self._user_state(job, name)
             spec = job.spec
-            principal = self._auth.principal_of(spec.email, spec.workspace)
-            reader = Reader(spec.workspace, lambda path: may_read(principal, path))
+            principal = replace(self._auth.principal_of(spec.email, spec.workspace), scopes=spec.code_scopes)
+            reader = reader_of(principal, spec.workspace)
             prefix = "$var:" if function == "variable" else "$res:"
             value = self._references.resolve(prefix + name, reader)
             known = {"job_id": str(job.id)}

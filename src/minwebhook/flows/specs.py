@@ -79,11 +79,13 @@ def flow_preview_spec(
         tag=tag or FLOW_TAG,
         priority=flow.priority,
         owner=principal.token_prefix or principal.email,
+        scopes=principal.scopes,
     )
 
 
 class StepSpecs:
-    """Makes the specs of the jobs of flows: a flow's jobs have the rights of whoever started it."""
+    """Makes the specs of the jobs of flows: a flow's jobs have the rights of whoever started it, those of a flow that came
+    with a request within the scopes of its token."""
 
     def __init__(self, scripts: ScriptStore, flows: FlowStore, auth: AuthStore) -> None:
         self._scripts = scripts
@@ -134,7 +136,7 @@ class StepSpecs:
     def _flow(self, spec: JobSpec, value: FlowStep, module: FlowModule) -> JobSpec:
         version = self._flows.deployed(spec.workspace, value.path)
         self._check(spec, version.path)
-        spec.kind, spec.path, spec.script_hash = FLOW, version.path, version.id
+        spec.kind, spec.path, spec.script_hash, spec.scopes = FLOW, version.path, version.id, None
         spec.tag = _tag(spec, version.tag or FLOW_TAG)
         spec.timeout_s = spec.timeout_s if spec.timeout_s is not None else version.timeout_s
         spec.cache_ttl_s = module.cache_ttl_s or version.flow.cache_ttl_s

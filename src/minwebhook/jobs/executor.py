@@ -393,7 +393,7 @@ class Executor:
         limit_s, is_own = self._limit(spec)
         started = time.perf_counter()
         self._deadlines.add(job, trio.current_time() + limit_s)
-        token = self._tokens.issue(JobIdentity(spec.email, spec.workspace, log.hide))
+        token = self._tokens.issue(JobIdentity(spec.email, spec.workspace, log.hide, spec.code_scopes))
         family = self._fleet.family(spec.surroundings)
         family.jobs += 1
         pool = family.pools[runtime.language]

@@ -8,13 +8,15 @@ slip through, and what was shown is left out later.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 from uuid import UUID
 
 import trio
 
+from minwebhook.jobs.conditions import Condition
 from minwebhook.jobs.filters import JobFilter
+from minwebhook.jobs.model import JobState
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
@@ -49,6 +51,21 @@ async def count_ended(table: JobTable, store: JobStore, workspace: str | None, w
     """How many jobs that have ended match."""
     unsaved = _unsaved(table, workspace, wanted)
     return len(unsaved) + await store.count_ended(workspace, wanted, without=[record.id for record in unsaved])
+
+
+async def count_due(
+    table: JobTable, workspace: str | None, now_ms: int, *, tags: Collection[str], visible: Sequence[Condition]
+) -> int:
+    """How many jobs are due and wait: of some tags, or of any if none is given, and fulfilling all of ``visible``."""
+    count, pause_at = 0, trio.current_time() + _HOLD_S
+    for job in list(table.live(workspace)):
+        if trio.current_time() > pause_at:
+            await trio.lowlevel.checkpoint()
+            pause_at = trio.current_time() + _HOLD_S
+        if job.state is JobState.QUEUED and job.scheduled_for_ms <= now_ms and (not tags or job.spec.tag in tags):
+            record = JobRecord.of(job) if visible else None
+            count += record is None or all(condition.holds(record) for condition in visible)
+    return count
 
 
 async def _live_until(table: JobTable, workspace: str | None, wanted: JobFilter) -> list[JobRecord]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
+from minwebhook.auth.scopes import Scopes
 from minwebhook.child.wire import Usage
 from minwebhook.errors import MinwebhookError
 from minwebhook.jobs.log import JobLog
@@ -39,6 +40,8 @@ FLOW_PREVIEW: Final = "flowpreview"
 IDENTITY: Final = "identity"
 #: Kinds of jobs that need no worker: whoever drives flows (flows/runner.py) runs them.
 DRIVEN_KINDS: Final = frozenset({FLOW, FLOW_PREVIEW, IDENTITY})
+#: Kinds of jobs whose code was deployed.
+DEPLOYED_KINDS: Final = frozenset({"script", FLOW})
 
 
 class JobState(enum.Enum):
@@ -165,11 +168,18 @@ class JobSpec:
     #: Of a job that is a part of a flow's step: the module, which list of modules in it, and the number of the iteration or
     #: branch.
     part: tuple[str, int, int | None] | None = None
+    #: What the token is restricted to that the code, or the arguments, came with; None if it is not.
+    scopes: Scopes | None = None
 
     @property
     def is_driven(self) -> bool:
         """Whether it needs no worker."""
         return self.kind in DRIVEN_KINDS
+
+    @property
+    def code_scopes(self) -> Scopes | None:
+        """What its code is restricted to: what was deployed acts for its user, what was sent for the sender's token."""
+        return None if self.kind in DEPLOYED_KINDS else self.scopes
 
 
 @dataclass(frozen=True, slots=True)

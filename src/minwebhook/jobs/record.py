@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from minwebhook.auth.scopes import Scopes
 from minwebhook.jobs.model import DRIVEN_KINDS, FLOW, FLOW_PREVIEW, Job, JobState
 from minwebhook.scripts.model import hash_to_hex
 from minwebhook.scripts.retry import RetryPolicy
@@ -35,6 +36,7 @@ class JobOptions:
     #: See :class:`~minwebhook.jobs.model.JobSpec`.
     part: tuple[str, int, int | None] | None = None
     is_skipped: bool = False
+    scopes: Scopes | None = None
 
     @classmethod
     def of(cls, job: Job) -> JobOptions:
@@ -44,7 +46,7 @@ class JobOptions:
         spec, outcome = job.spec, job.outcome
         result_mask = outcome.mask if outcome is not None else b""
         is_usual = not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s or spec.retry)
-        if is_usual and spec.part is None and not job.is_skipped:
+        if is_usual and spec.part is None and spec.scopes is None and not job.is_skipped:
             return _NO_OPTIONS
         return cls(
             spec.mask,
@@ -55,6 +57,7 @@ class JobOptions:
             spec.retry,
             spec.part,
             job.is_skipped,
+            spec.scopes,
         )
 
     @classmethod
@@ -72,6 +75,7 @@ class JobOptions:
             RetryPolicy.parse("retry", stored["retry"]) if "retry" in stored else None,
             tuple(stored["part"]) if "part" in stored else None,
             stored.get("is_skipped", False),
+            Scopes.of(stored["scopes"]) if "scopes" in stored else None,
         )
 
     def to_text(self) -> str | None:
@@ -87,6 +91,7 @@ class JobOptions:
             "retry": self.retry.to_json() if self.retry is not None else None,
             "part": self.part,
             "is_skipped": self.is_skipped,
+            "scopes": self.scopes.texts if self.scopes is not None else None,
         }
         return orjson.dumps({name: value for name, value in stored.items() if value}).decode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import trio
@@ -27,11 +28,16 @@ def reader_of(
     principal: Principal,
     workspace: str,
     *,
-    on_secret: OnSecret,
+    on_secret: OnSecret = lambda value: None,
     contextual: Callable[[], Mapping[str, str]] = dict,
 ) -> Reader:
-    """Follows references with the rights of ``principal``."""
-    return Reader(workspace, lambda path: may_read(principal, path), contextual, on_secret)
+    """Follows references with the rights of ``principal``, as far as its token goes."""
+    scopes = principal.scopes
+
+    def allowed(domain: str, path: str) -> bool:
+        return (scopes is None or scopes.allows(domain, "read", path)) and may_read(principal, path)
+
+    return Reader(workspace, allowed, contextual, on_secret)
 
 
 class ArgumentReferences:
@@ -48,7 +54,7 @@ class ArgumentReferences:
         Raises :class:`NotAuthorized` if the job's user is gone, and what :class:`References` raises.
         """
         spec = job.spec
-        principal = self._auth.principal_of(spec.email, spec.workspace)
+        principal = replace(self._auth.principal_of(spec.email, spec.workspace), scopes=spec.scopes)
         reader = reader_of(principal, spec.workspace, on_secret=on_secret, contextual=contextual)
 
         def work(call: Call = directly) -> bytes:

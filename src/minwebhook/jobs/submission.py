@@ -18,6 +18,7 @@ from minwebhook.scripts.model import Language, first_lock
 from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.script import Script
+from minwebhook.variables.references import may_hold_references
 from minwebhook.webhooks.arguments import Arguments
 from minwebhook.webhooks.query import NO_RUN_OPTIONS, RunOptions
 
@@ -75,6 +76,8 @@ def script_spec(
     spec = make(arguments=arguments.text, mask=arguments.mask)
     if script.concurrent_limit:
         spec.concurrency = concurrency_of(script, arguments.text)
+    if principal.scopes is not None and may_hold_references(arguments.text):
+        spec.scopes = principal.scopes  # for what the arguments name alone: the code acts for its user
     return spec
 
 
@@ -140,6 +143,7 @@ def preview_spec(
         tag=tag or language.value,
         timeout_s=timeout_s,
         owner=principal.token_prefix or principal.email,
+        scopes=principal.scopes,
         lock=lock,
         modules=() if lock == "" else imported_modules(content),
     )
@@ -183,6 +187,7 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         owner=intern(record.email),
         step_id=record.step_id,
         part=record.options.part,
+        scopes=record.options.scopes,
         lock=_restored_lock(record, script),
         modules=script.imported_modules if script is not None and script.packages_lock != "" else (),
     )

@@ -16,6 +16,7 @@ from typing import Any, Final, NewType
 
 import orjson
 
+from minwebhook.addresses import parse_networks
 from minwebhook.errors import BadRequest
 from minwebhook.scripts.fields import (
     MAX_TEXT_BYTES,
@@ -116,6 +117,11 @@ def network(name: str, value: Any) -> str:
     return str(value)
 
 
+def allowed_networks(name: str, value: Any) -> list[str]:
+    """A check for where the script may be run from."""
+    return list(parse_networks(name, value) or ())
+
+
 def retry(name: str, value: Any) -> dict[str, Any]:
     """A check for when failed runs are tried again (retry.py)."""
     RetryPolicy.parse(name, value)
@@ -154,6 +160,7 @@ SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
     "signature": signature,
     "limits": limits,
     "network": network,
+    "allowed_networks": allowed_networks,
     "retry": retry,
     "crash_attempts": integer(1, 1000),
 }

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import orjson
 
+from minwebhook.addresses import Network, parse_network
 from minwebhook.errors import BadRequest
 from minwebhook.scripts.limits import Limits
 from minwebhook.scripts.model import Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
@@ -86,6 +87,12 @@ class Script:
         """How its sender signs, if that is to be checked before a job is made."""
         value = self.settings.get("signature")
         return None if value is None else SignatureCheck.parse("signature", value)
+
+    @cached_property
+    def allowed_networks(self) -> tuple[Network, ...] | None:
+        """Where it may be run from by a request; None for anywhere."""
+        texts = self.settings.get("allowed_networks")
+        return None if texts is None else tuple(map(parse_network, texts))
 
     @property
     def environment(self) -> tuple[str, ...]:

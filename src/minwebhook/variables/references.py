@@ -49,7 +49,8 @@ class Reader:
     """On whose behalf references are followed. What is found to be secret is told to ``on_secret``."""
 
     workspace: str
-    may_read: Callable[[str], bool]
+    #: Asked of a domain (``variables``, ``resources``) and a path.
+    may_read: Callable[[str, str], bool]
     #: Names and values; asked for when a text begins with ``$``.
     contextual: Callable[[], Mapping[str, str]] = dict
     on_secret: Callable[[str], None] = lambda value: None
@@ -153,7 +154,7 @@ class _Resolution:
 
     def _variable(self, path: str) -> str:
         found = self._variables.find(self._reader.workspace, path) if is_path(path) else None
-        if found is None or not self._reader.may_read(path):
+        if found is None or not self._reader.may_read("variables", path):
             raise NotFound(f"variable {path[:300]} not found")
         value = self._variables.value(found)
         if found.is_secret:
@@ -163,7 +164,7 @@ class _Resolution:
 
     def _resource(self, path: str) -> Any:
         found = self._resources.find(self._reader.workspace, path) if is_path(path) else None
-        if found is None or not self._reader.may_read(path):
+        if found is None or not self._reader.may_read("resources", path):
             raise NotFound(f"resource {path[:300]} not found")
         if self._nesting >= MAX_NESTING:
             raise BadRequest(f"resource {path} names resources that name resources, more than {MAX_NESTING} deep")

@@ -9,7 +9,7 @@ from typing import Final
 
 from minwebhook.errors import SettingsError
 from minwebhook.vault.keys import KeyRing, new_key
-from minwebhook.vault.seal import RESOURCE, STORAGE, VARIABLE, SealError, Vault
+from minwebhook.vault.seal import RESOURCE, STORAGE, VARIABLE, WORKSPACE, SealError, Vault
 
 #: ``sealed:`` and the id of the key.
 _HEAD: Final = len("sealed:")
@@ -19,7 +19,7 @@ _AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that holds sealed texts, among others perhaps; the table has a column ``workspace_id``."""
+    """A column that holds sealed texts, among others perhaps; the first of ``key`` is the workspace."""
 
     table: str
     name: str
@@ -41,6 +41,7 @@ COLUMNS: Final = (
     Column("resource", "value", RESOURCE, ("workspace_id", "path")),
     Column("workspace_storage", "config", STORAGE, ("workspace_id",)),
     Column("workspace_storage", "sealed_secret", STORAGE, ("workspace_id",)),
+    Column("workspace", "sealed_key", WORKSPACE, ("id",)),
 )
 
 
@@ -139,7 +140,8 @@ def _reseal(connection: sqlite3.Connection, vault: Vault, key_id: str) -> int:
 def discard(connection: sqlite3.Connection, keys: KeyRing) -> int:
     """Remove what no key opens; how many texts. For when a key is lost for good. Nobody else may use the database.
 
-    Variables and resources go; of a storage configuration that cannot be read, the workspace falls back to the settings.
+    Variables and resources go; of a storage configuration that cannot be read, the workspace falls back to the settings; a
+    workspace gets a new key at the next start.
     """
     vault, gone = Vault(keys), 0
     connection.execute("BEGIN IMMEDIATE")
@@ -154,7 +156,7 @@ def discard(connection: sqlite3.Connection, keys: KeyRing) -> int:
                 try:
                     vault.open(column.purpose, row_key[0], sealed)
                 except SealError:
-                    if column.purpose == STORAGE:
+                    if column.purpose in (STORAGE, WORKSPACE):
                         change = f"UPDATE {column.table} SET {column.name} = NULL WHERE {where}"  # noqa: S608
                     else:
                         change = f"DELETE FROM {column.table} WHERE {where}"  # noqa: S608

@@ -29,6 +29,8 @@ _NONCE_BYTES: Final = 24
 VARIABLE: Final = "variable"
 RESOURCE: Final = "resource"
 STORAGE: Final = "storage"
+#: The key that a workspace signs with.
+WORKSPACE: Final = "workspace key"
 
 
 class SealError(MinwebhookError):

@@ -176,6 +176,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "wrong": admin.with_token("x" * 32),
             "expired": token(owner, expiration="2020-01-01T00:00:00Z"),
             "elsewhere": token(admin, workspace_id="admins"),
+            "abroad": token(owner, allowed_networks=["203.0.113.0/24", "2001:db8::/32"]),
             "read-only": token(owner, read_only=True),
             "hook": token(
                 owner, workspace_id="demo", scopes=[f"jobs:run:{kind}:f/team/echo" for kind in ("scripts", "flows")]

@@ -277,6 +277,8 @@ async def test_the_list_shows_one_s_own_tokens_newest_first(
         "scopes": None,
         "workspace_id": "demo",
         "read_only": False,
+        "allowed_networks": None,
+        "requests_per_minute": None,
     }
 
 

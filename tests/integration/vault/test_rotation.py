@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from minwebhook.auth.workspace_keys import WorkspaceKeys
 from minwebhook.cli.main import main
 from minwebhook.db.database import Database
 from minwebhook.errors import SettingsError
@@ -46,6 +47,7 @@ async def fill(data: Path) -> None:
             "INSERT INTO workspace_storage (workspace_id, sealed_secret, edited_at) VALUES ('demo', ?, 1)",
             (vault.seal("storage", "demo", "00" * 32),),
         )
+        await WorkspaceKeys(db, vault).complete()
         nursery.cancel_scope.cancel()
     db.close()
 
@@ -69,7 +71,7 @@ def texts(data: Path) -> list[str]:
             vault.open(column.purpose, *row)
             for column in COLUMNS
             for row in connection.execute(
-                f"SELECT workspace_id, {column.name} FROM {column.table} WHERE {column.where} ORDER BY 1, 2"  # noqa: S608
+                f"SELECT {column.key[0]}, {column.name} FROM {column.table} WHERE {column.where} ORDER BY 1, 2"  # noqa: S608
             )
         ]
 
@@ -93,7 +95,7 @@ def test_every_column_of_the_schema_that_holds_sealed_texts_is_listed(data: Path
 def test_everything_is_sealed_with_a_new_key(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, old_key = sorted(texts(data)), (data / FILE_NAME).read_text()
     assert main(["secrets", "rotate", "--data", str(data)]) == 0
-    assert f"{COUNT + 2} secrets are sealed" in capsys.readouterr().out
+    assert f"{COUNT + 3} secrets are sealed" in capsys.readouterr().out
     assert sorted(texts(data)) == before
     assert (data / FILE_NAME).read_text() != old_key
     with closing(connect(data)) as connection:
@@ -139,7 +141,7 @@ def test_a_change_that_fails_in_the_middle_changes_nothing(data: Path) -> None:
 def test_missing_keys_are_refused_and_can_be_given_up(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / FILE_NAME).rename(data / "elsewhere")
     with closing(connect(data)) as connection:
-        with pytest.raises(SettingsError, match="9 secrets"):
+        with pytest.raises(SettingsError, match="10 secrets"):
             refuse_missing_keys(connection, KeyRing.load(data))
         kept = connection.execute("SELECT * FROM variable").fetchall()
     for action in ("rotate", "status"):
@@ -148,7 +150,7 @@ def test_missing_keys_are_refused_and_can_be_given_up(data: Path, capsys: pytest
     with closing(connect(data)) as connection:
         assert connection.execute("SELECT * FROM variable").fetchall() == kept
     assert main(["secrets", "discard", "--data", str(data)]) == 0
-    assert "9 secrets" in capsys.readouterr().out
+    assert "10 secrets" in capsys.readouterr().out
     with closing(connect(data)) as connection:
         assert [row[0] for row in connection.execute("SELECT path FROM variable")] == ["u/a/plain"]
         assert connection.execute("SELECT sealed_secret FROM workspace_storage").fetchone() == (None,)

@@ -115,8 +115,8 @@ SCRIPT: Final = Script(
     no_main_func=True,
     has_preprocessor=True,
 )
-TOKEN: Final = TokenInfo("abc", "ci", 1, 0, 2, "demo", ("jobs:read",), True, "a@x")
-BARE_TOKEN: Final = TokenInfo("abc", None, None, 0, None, None, (), False, "a@x")
+TOKEN: Final = TokenInfo("abc", "ci", 1, 0, 2, "demo", ("jobs:read",), True, "a@x", ("10.0.0.0/8",), 5)
+BARE_TOKEN: Final = TokenInfo("abc", None, None, 0, None, None, (), False, "a@x", None, None)
 BARE_SCRIPT: Final = dataclasses.replace(SCRIPT, settings={}, no_main_func=None, has_preprocessor=None)
 
 

@@ -118,6 +118,7 @@ def test_every_optional_field_is_kept() -> None:
         "signature": {"secret": "name", "header": "X-Signature"},
         "limits": {"cpu_s": 1.5, "processes": 4},
         "network": "none",
+        "allowed_networks": ["10.0.0.0/8"],
         "retry": {"constant": {"attempts": 1, "seconds": 1}},
         "crash_attempts": 1,
     }
