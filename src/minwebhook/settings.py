@@ -88,6 +88,11 @@ class ServerSettings:
     grace_s: float = _setting(
         30.0, "Seconds that requests and running jobs get to finish at shutdown.", low=0, live=True
     )
+    trust_script_pages: bool = _setting(
+        False,
+        "Let HTML that scripts answer with act as this site, with the cookie of who opens it; else it has no origin.",
+        live=True,
+    )
     access_log: bool = _setting(True, "Write a log line for every request.", live=True)
     log_level: str = _setting(
         "info", "Least severe log line written.", choices=("debug", "info", "warning", "error"), live=True

@@ -11,6 +11,7 @@ import orjson
 from minwebhook.api.auditing import call_audited
 from minwebhook.api.context import Context, Services, authorize
 from minwebhook.api.endpoint import Endpoint
+from minwebhook.api.security_headers import secure
 from minwebhook.auth.principal import Principal
 from minwebhook.errors import ApiError, NotFound, Unavailable
 from minwebhook.http.messages import Request, Response
@@ -73,6 +74,11 @@ class Api:
                 await context.uploads.discard()  # noqa: ASYNC102 - it bounds itself
         if endpoint.cors if endpoint is not None else self._has_cors(request.path):
             _allow_any_origin(response)
+        secure(
+            response,
+            is_scripts=endpoint is not None and endpoint.action == "run",
+            trusts_scripts=self._services.settings.server.trust_script_pages,
+        )
         if context is not None and context.caller is not None and context.caller.requests_per_minute:
             self._tell_limit(response, context.caller)
         took_s = time.perf_counter() - started

@@ -30,7 +30,7 @@ from minwebhook.variables.model import MAX_NAME_LENGTH, MAX_PATH_LENGTH
 
 _OBJECT: Final[Schema] = {"type": "object"}
 _NETWORKS: Final[Schema] = {
-    "type": ["array", "null"],
+    "type": "array",
     "items": {"type": "string", "examples": ["192.0.2.0/24", "2001:db8::1"]},
     "minItems": 1,
     "maxItems": MAX_NETWORKS,
@@ -606,7 +606,9 @@ _REST: Final[Mapping[str, Schema]] = {
                 "workspace_id": described(nullable(TEXT), "The only workspace it is good for."),
                 "scopes": _SCOPES,
                 "read_only": described({"type": ["boolean", "null"]}, "It may run and change nothing."),
-                "allowed_networks": described(_NETWORKS, "Addresses and networks that it may be used from."),
+                "allowed_networks": described(
+                    {**_NETWORKS, "type": ["array", "null"]}, "Addresses and networks that it may be used from."
+                ),
                 "requests_per_minute": described(
                     {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_PER_MINUTE},
                     "Requests that it may make in a minute, and at once after a pause.",
