@@ -180,6 +180,31 @@ def test_a_preview_may_no_more_than_the_token_that_sent_it(admin: Client) -> Non
     assert admin.ended(again)["result"] == 200
 
 
+def flow(asked: str, **step: Any) -> dict[str, Any]:
+    """A flow of one step, which asks for a path."""
+    inputs = {"path": {"type": "static", "value": asked}}
+    return {"modules": [{"id": "a", "value": {"input_transforms": inputs, **step}}]}
+
+
+def test_a_flow_that_comes_with_a_request_may_no_more_than_its_token(admin: Client) -> None:
+    secret = "/api/w/demo/variables/get_value/u/admin/secret"
+    inline = flow(secret, type="rawscript", language="python3", content=ASK)
+    deployed = flow(secret, type="script", path="u/admin/ask")
+    named = flow("", type="rawscript", language="python3", content="def main(path): return path")
+    named["modules"][0]["value"]["input_transforms"]["path"] = {
+        "type": "javascript",
+        "expr": "variable('u/admin/secret')",
+    }
+    runner = token(admin, scopes=["jobs:run"])
+    for value, everything, little in ((inline, "200", "403"), (deployed, "200", "200")):
+        for client, wanted in ((admin, everything), (runner, little)):
+            answer = client.post("/jobs/run_wait_result/preview_flow", {"value": value, "args": {}})
+            assert answer.text == wanted
+    for client, knows in ((admin, True), (runner, False)):
+        answer = client.post("/jobs/run_wait_result/preview_flow", {"value": named, "args": {}})
+        assert ("sesame" in answer.text) is knows
+
+
 def test_a_preview_that_outlives_the_server_still_may_no_more(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data, "--workers", "1") as (server, admin):
