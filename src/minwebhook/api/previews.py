@@ -14,7 +14,7 @@ from minwebhook.http.codecs import json_text
 from minwebhook.http.messages import Response
 from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.submission import preview_spec
-from minwebhook.scripts.model import Language, parse_language
+from minwebhook.scripts.model import Language, marked_language, parse_language
 from minwebhook.webhooks.query import RunOptions
 
 
@@ -39,11 +39,14 @@ async def _spec(context: Context, options: RunOptions) -> JobSpec:
         raise BadRequest("args: send an object")
     if body.get("kind") not in (None, "code"):
         raise BadRequest("kind: only code is run here")
+    content = _text(body, "content", "")
+    language = marked_language(_language(body), content)
+    context.services.engines.check(language.value, content.encode())
     spec = preview_spec(
         context.workspace,
         context.principal,
-        language=_language(body),
-        content=_text(body, "content", ""),
+        language=language,
+        content=content,
         path=_text(body, "path", ""),
         arguments=json_text(arguments or {}),
         tag=options.tag or _text(body, "tag", "") or None,

@@ -12,7 +12,7 @@ from minwebhook.api.rights import readable
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import submit_lock_job
-from minwebhook.scripts.model import EXTENSIONS, NewScript, hash_from_hex, hash_to_hex
+from minwebhook.scripts.model import EXTENSIONS, NewScript, hash_from_hex, hash_to_hex, split_extension
 from minwebhook.scripts.query import ScriptQuery
 from minwebhook.scripts.script import Script
 from minwebhook.times import now_ms
@@ -23,6 +23,7 @@ async def create(context: Context) -> Response:
     """Deploys a new version: 201 and its hash as bare text."""
     new = NewScript.parse(await context.json())
     check_path(context.principal, context.endpoint, new.path)
+    context.services.engines.check(new.language.value, new.content.encode())
     _check_secret(context, new)
     context.audited_resource = new.path
     script_hash = await context.services.scripts.create(
@@ -32,6 +33,7 @@ async def create(context: Context) -> Response:
         now_ms(),
         skip_if_noop=context.query.flag("skip_if_noop"),
     )
+    context.services.executor.expect(new.language.value, new.content.encode())
     if new.lock is None:
         await _find_lock(context, script_hash)
     return Response.text(hash_to_hex(script_hash), 201)
@@ -114,8 +116,9 @@ async def archive(context: Context) -> Response:
 
 async def raw(context: Context) -> Response:
     """The source of the live version at ``{path}.{extension}``."""
-    path, dot, ending = context.params["path"].rpartition(".")
-    if dot + ending not in EXTENSIONS:
+    known = split_extension(context.params["path"])
+    if known is None:
         raise BadRequest(f"the path must end in one of {', '.join(EXTENSIONS)}")
+    path, _ = known
     check_path(context.principal, context.endpoint, path)
     return Response.text(context.services.scripts.deployed(context.workspace, path).content)

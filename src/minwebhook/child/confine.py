@@ -177,6 +177,8 @@ def _build_root(plan: dict[str, Any]) -> bool:
         _bind(path, root, device=True)
     if plan["packages"]:
         _bind(plan["packages"], root, at=PACKAGES)
+    for path, place in plan["bound"]:
+        _bind(path, root, at=place)
     for path, target in plan["symlinks"]:
         Path(root + path).parent.mkdir(parents=True, exist_ok=True)
         Path(root + path).symlink_to(target)
@@ -255,16 +257,17 @@ def open_own_proc() -> int:
     return fd
 
 
-def limit_resources(plan: dict[str, Any]) -> None:
+def limit_resources(plan: dict[str, Any], *, bounds_addresses: bool = True) -> None:
     """Resource limits of this child and its descendants."""
     # The second of each pair is what a job may have if its script asks for it (child/limits.py).
     limits = {
         resource.RLIMIT_CORE: (0, 0),
-        resource.RLIMIT_AS: plan["memory_bytes"],
         resource.RLIMIT_NOFILE: plan["open_files"],
         resource.RLIMIT_FSIZE: plan["file_bytes"],
         resource.RLIMIT_MEMLOCK: (64 * 1024, 64 * 1024),
     }
+    if bounds_addresses:
+        limits[resource.RLIMIT_AS] = plan["memory_bytes"]
     if plan["own_uids"] and "processes" in plan["groups"]:
         # The control group comes first, and counts how often it refuses; this is a second line.
         spare = plan["processes"][1] + _SPARE_PROCESSES
@@ -391,8 +394,13 @@ def enter_group(entrances: list[int]) -> None:
         os.write(fd, b"0")
 
 
-def confine_child(plan: dict[str, Any], slot: int, directory: str, *, own_proc: bool) -> None:
-    """The child's part, after the fork: its own /proc if wanted, its own uid, no capabilities, its directory."""
+def confine_child(
+    plan: dict[str, Any], slot: int, directory: str, *, own_proc: bool, bounds_addresses: bool = True
+) -> None:
+    """The child's part, after the fork: its own /proc if wanted, its own uid, no capabilities, its directory, limits.
+
+    Without ``bounds_addresses`` there is no limit on its addresses.
+    """
     rung = plan["rung"]
     if own_proc:
         # In a mount namespace that ends with this process: the slot's own must not keep a view of other jobs.
@@ -406,10 +414,12 @@ def confine_child(plan: dict[str, Any], slot: int, directory: str, *, own_proc: 
     elif rung == "userns":
         kernel.drop_capabilities()
     os.chdir(directory)
-    limit_resources(plan)
+    limit_resources(plan, bounds_addresses=bounds_addresses)
 
 
-def confine_without_namespaces(plan: dict[str, Any], slot: int, directory: str) -> None:
+def confine_without_namespaces(
+    plan: dict[str, Any], slot: int, directory: str, *, bounds_addresses: bool = True
+) -> None:
     """The child's part where there are no namespaces: a session, and on rung landlock a uid if root, files, calls.
 
     Every job has a Landlock domain of its own, out of which it cannot signal, and its directory is all that it may write.
@@ -430,7 +440,7 @@ def confine_without_namespaces(plan: dict[str, Any], slot: int, directory: str) 
             )
     die_with_parent()
     os.chdir(directory)
-    limit_resources(plan)
+    limit_resources(plan, bounds_addresses=bounds_addresses)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if plan["rung"] == "landlock":
         landlock.restrict(

@@ -106,17 +106,24 @@ def unpack_usage(payload: bytes) -> Usage:
 
 
 def pack_header(
-    path: str, environment: Mapping[str, str], *, stays: bool, preprocess: bool = False, limits: str = ""
+    path: str,
+    environment: Mapping[str, str],
+    *,
+    stays: bool,
+    preprocess: bool = False,
+    plain: bool = False,
+    limits: str = "",
 ) -> bytes:
     """The header of a JOB frame: the script's path, what to do, and the variables.
 
     ``stays``: the process stays for further jobs. ``preprocess``: the script's preprocessor makes the arguments.
+    ``plain``: arguments stay what they are in JSON, whatever type is declared (of TypeScript).
     ``limits`` are those that differ from what the process has already (child/limits.py).
 
     Texts separated by NUL, which no variable can hold anyway (those that have one lose it): a child reads this in the
     time of the job, and a JSON parser would take five times as long.
     """
-    flags = ("s" if stays else "") + ("p" if preprocess else "")
+    flags = ("s" if stays else "") + ("p" if preprocess else "") + ("n" if plain else "")
     parts = [path, flags, limits, *(f"{name}={value}" for name, value in environment.items())]
     text = "\0".join(parts)
     if text.count("\0") >= len(parts):

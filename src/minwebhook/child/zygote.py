@@ -8,13 +8,14 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
     server -> zygote   the sandbox plan, once, without namespaces with a descriptor that ends all jobs by ``1``, if there are
                        control groups; then {"spawn": ID, "language": NAME} for each child wanted, with the
                        descriptors by which it enters its control group, if there is one, and
-                       {"resize": ID, "tmp_bytes": N} for one that needs another size of /tmp than usual
+                       {"adjust": ID, "tmp_bytes": N or null, "limits": TEXT} for one that needs another size of /tmp than
+                       usual, or limits (child/limits.py) that it cannot set itself
     zygote -> server   {"ready": true, "host_rights": bool, "own_uids": bool, "python": "3.11.7"} or {"failed": TEXT}, once
                        {"spawned": ID, "pid": PID} with three descriptors: job socket, log pipe, pidfd
                        {"listening": true} with a descriptor, where scripts have no network: a socket that listens on
                        the loopback interface of one of the places where they run
                        {"refused": ID, "reason": TEXT} when the system has no room for another process
-                       {"resized": ID, "reason": TEXT}; no text: it was done
+                       {"adjusted": ID, "reason": TEXT}; no text: it was done
                        {"exited": ID, "code": N} or {"exited": ID, "signal": N}, with "cpu_s" and "peak_kib" (getrusage(2)
                        of the process and those that it waited for)
 
@@ -40,7 +41,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from minwebhook.child import bash, confine, descendants, kernel, preload, python
+from minwebhook.child import bash, confine, descendants, engines, kernel, preload, python
 
 _MAX_MESSAGE = 1 << 16
 #: Trees of control groups: memory, processes, processor time, and the one of version 2.
@@ -160,7 +161,7 @@ class ForkServer:
                     if "spawn" in request:
                         self._spawn(request["spawn"], request["language"], entrances)
                     else:
-                        self._resize(request["resize"], request["tmp_bytes"])
+                        self._adjust(request["adjust"], request["tmp_bytes"], request["limits"])
             self._reap()
 
     def _end_all(self) -> NoReturn:
@@ -208,15 +209,17 @@ class ForkServer:
         with listening:
             self._send({"listening": True}, (listening.fileno(),))
 
-    def _resize(self, child_id: int, tmp_bytes: int) -> None:
+    def _adjust(self, child_id: int, tmp_bytes: int | None, limits: str) -> None:
         reason = ""
-        slots = [slot for known, slot in self._children.values() if known == child_id]
+        children = [(pid, slot) for pid, (known, slot) in self._children.items() if known == child_id]
         try:
-            for slot in slots:  # none: it has just ended, which is told elsewhere
-                self._slots.resize(slot, tmp_bytes)
+            for pid, slot in children:  # none: it has just ended, which is told elsewhere
+                if tmp_bytes is not None:
+                    self._slots.resize(slot, tmp_bytes)
+                engines.limit(pid, limits)
         except OSError as error:
             reason = str(error)
-        self._send({"resized": child_id, "reason": reason})
+        self._send({"adjusted": child_id, "reason": reason})
 
     def _fork(self) -> int:
         """Forks; the child is the first process of a PID namespace of its own."""
@@ -244,13 +247,16 @@ class ForkServer:
             os.dup2(job_fd, 3, inheritable=False)
             confine.close_all_but(3)
             own_proc = self._has_proc and language != "python3"
+            bounds_addresses = language not in engines.ENGINES
             home = self._slots.scratch(slot)
             if self._plan["namespaces"]:
-                confine.confine_child(self._plan, slot, home, own_proc=own_proc)
+                confine.confine_child(self._plan, slot, home, own_proc=own_proc, bounds_addresses=bounds_addresses)
             else:
-                confine.confine_without_namespaces(self._plan, slot, home)
+                confine.confine_without_namespaces(self._plan, slot, home, bounds_addresses=bounds_addresses)
             if language == "bash":
                 bash.serve(3, self._plan["bash"], home)
+            elif language in engines.ENGINES:
+                engines.become(language, self._plan, home)
             else:
                 if self._is_loaded:
                     preload.diverge()

@@ -15,6 +15,7 @@ import trio
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.reasons import one_reason
 from minwebhook.runtimes import bait
+from minwebhook.runtimes.engines import find_engines
 from minwebhook.runtimes.ladder import clear, find_interpreter, start_best
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.probing import Prober
@@ -103,7 +104,8 @@ async def _probe(settings: Settings, tell: Any) -> str:
     with tempfile.TemporaryDirectory(prefix="minwebhook-doctor-") as name:
         directory = Path(name)
         async with trio.open_nursery() as nursery:
-            zygote, reached = await start_best(nursery, settings.sandbox, directory / "sandbox")
+            engines = find_engines(settings.sandbox)
+            zygote, reached = await start_best(nursery, settings.sandbox, directory / "sandbox", engines=engines)
             with bait.laid_out(
                 directory,
                 settings.sandbox,
@@ -113,7 +115,9 @@ async def _probe(settings: Settings, tell: Any) -> str:
                 zygote_pid=zygote.pid or 0,
                 hidden=_secrets(settings),
             ) as facts:
-                await Prober(zygote, facts, settings.jobs).run(PROBES, list(RUNTIMES), tell)
+                await Prober(zygote, facts, settings.jobs).run(
+                    PROBES, [runtime for runtime in RUNTIMES if not engines.missing(runtime)], tell
+                )
             zygote.stop()
             nursery.cancel_scope.cancel(reason="all probes were run")
         clear(directory / "sandbox")

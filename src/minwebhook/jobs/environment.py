@@ -40,6 +40,8 @@ CONTEXTUAL: Final[Mapping[str, tuple[str, str]]] = {
     "WM_RUNNABLE_ID": ("00000000000000ff", "The hash of the script, or empty."),
     "WM_END_USER_EMAIL": ("", "Empty."),
 }
+#: Languages whose declared types change no argument.
+_PLAIN: Final = frozenset({"bunnative", "nativets"})
 #: Headers kept, of some 1 KiB each.
 _MAX_KEPT: Final = 1024
 
@@ -99,7 +101,7 @@ class JobHeaders:
         """
         key = (
             spec.script_hash, spec.path, spec.email, spec.username, spec.permissioned_as, spec.workspace,
-            spec.environment, spec.preprocess, stays,
+            spec.environment, spec.preprocess, stays, spec.language,
             limits, api_url,
         )  # fmt: skip
         header = self._kept.get(key)
@@ -107,7 +109,14 @@ class JobHeaders:
             if len(self._kept) >= _MAX_KEPT:
                 self._kept.clear()
             variables = lasting_variables(spec, base_url=self._base_url, internal_url=api_url or self._internal_url)
-            header = wire.pack_header(spec.path, variables, stays=stays, preprocess=spec.preprocess, limits=limits)
+            header = wire.pack_header(
+                spec.path,
+                variables,
+                stays=stays,
+                preprocess=spec.preprocess,
+                plain=spec.language in _PLAIN,
+                limits=limits,
+            )
             self._kept[key] = header
         return header
 
@@ -120,7 +129,7 @@ class JobHeaders:
     @staticmethod
     def changing(spec: JobSpec, *, stays: bool) -> bytes:
         """A header without variables, for a process that has the lasting ones and its limits."""
-        return wire.pack_header("", {}, stays=stays, preprocess=spec.preprocess)
+        return wire.pack_header("", {}, stays=stays, preprocess=spec.preprocess, plain=spec.language in _PLAIN)
 
 
 @lru_cache(maxsize=8)  # many jobs share a second

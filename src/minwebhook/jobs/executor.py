@@ -37,6 +37,7 @@ from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.run import Run
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
 from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
+from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.pool import ChildPool, ReusePool
@@ -77,6 +78,7 @@ class Executor:
         tokens: JobTokens,
         cache: ResultCache,
         packages: JobPackages,
+        engines: Engines,
         references: ArgumentReferences,
         internal_url: str = "",
     ) -> None:
@@ -88,6 +90,7 @@ class Executor:
         self._headers = JobHeaders(base_url=base_url, internal_url=internal_url or base_url)
         self._entropy = Entropy()
         self._packages = packages
+        self._engines = engines
         self._references = references
         self._tokens = tokens
         self._cache = cache
@@ -112,6 +115,10 @@ class Executor:
     def dedicated_count(self) -> int:
         """Processes that wait for the next job of their script."""
         return len(self._reuse)
+
+    def expect(self, language: str, source: bytes) -> None:
+        """This script was deployed: has a process for it started, if none waits and starting one takes long."""
+        self._fleet.expect(self._engines.runtime(language, source))
 
     async def run(self, workers: int) -> None:
         """Runs jobs until cancelled; the jobs that run then are put back into the queue."""
@@ -260,8 +267,9 @@ class Executor:
                 job.stop = child.kill
                 # Stopped between the pool's handing over and this turn of the loop: nobody will say so again.
                 if not job.is_stopped:
-                    if limits.tmp_bytes is not None:
-                        await family.zygote.resize_tmp(child, limits.tmp_bytes)
+                    own_limits = "" if runtime.limits_itself or is_reused else limits.header
+                    if limits.tmp_bytes is not None or own_limits:
+                        await family.zygote.adjust(child, tmp_bytes=limits.tmp_bytes, limits=own_limits)
                     if limits.group is not None:
                         child.limit(*limits.group)
                     if limits.cpu_s:
@@ -379,11 +387,11 @@ class Executor:
             self._table.finish(job, outcomes.canceled(job.cancellation), 0)
             return None
         spec = job.spec
-        runtime = RUNTIMES[spec.language]
+        runtime = self._engines.runtime(spec.language, spec.source)
         limits = self._limits.of(spec.limits)
         log = job.log
         if log is None:
-            log = job.log = JobLog(self._banners[runtime.language], limits.log_bytes)
+            log = job.log = JobLog(self._banners[runtime.name], limits.log_bytes)
         elif job.failures:
             log.reopen(f"--- ATTEMPT {job.attempts + 1} ---")
         key = cache_key(spec) if spec.cache_ttl_s else None
@@ -396,7 +404,7 @@ class Executor:
         token = self._tokens.issue(JobIdentity(spec.email, spec.workspace, log.hide, spec.code_scopes))
         family = self._fleet.family(spec.surroundings)
         family.jobs += 1
-        pool = family.pools[runtime.language]
+        pool = family.pools[runtime.name]
         return Run(job, runtime, limits, log, key, limit_s, is_own, token, family, pool, started, started)
 
     def _judge(self, run: Run, end: Report | Vanished | Broken) -> None:
@@ -450,7 +458,7 @@ class Executor:
             if run.cache_key is not None and spec.cache_ttl_s and job.delete_after_s is None:
                 self._cache.keep(run.cache_key, outcome, spec.cache_ttl_s, now_ms())
         if child is not None:
-            self._let_go(job, child, run.pool, run.end)
+            self._let_go(run, child)
 
     def _limit(self, spec: JobSpec) -> tuple[float, bool]:
         own, instance = spec.timeout_s, self._settings.job_timeout_s
@@ -519,18 +527,19 @@ class Executor:
         self._table.watchers.tell(job.id)
         return fits
 
-    def _let_go(self, job: Job, child: Child, pool: ChildPool, end: Report | Vanished | Broken | None) -> None:
+    def _let_go(self, run: Run, child: Child) -> None:
         """After the job: a healthy child of a dedicated script waits for its next job, any other is ended."""
+        job, end = run.job, run.end
         is_healthy = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
         # Stopped in the turn of the loop in which its report came: the process was killed all the same.
         # After an error it may not even have loaded its script.
         if not (isinstance(end, Report) and end.kind == wire.RESULT):
             child.given = None
-        if is_healthy and not job.is_stopped and job.spec.dedicated and RUNTIMES[job.spec.language].reusable:
+        if is_healthy and not job.is_stopped and job.spec.dedicated and run.runtime.reusable:
             child.stay()
             self._reuse.give_back(version_key(job.spec), child)
         else:
-            self._used.append((child, pool))
+            self._used.append((child, run.pool))
             self._sweep.set()
 
     def _keep_compiled(self, spec: JobSpec, key: str, code: bytes) -> None:

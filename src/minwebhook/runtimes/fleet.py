@@ -16,7 +16,7 @@ import trio
 
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.demand import Room
-from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.runtimes.language import RUNTIMES, Runtime
 from minwebhook.runtimes.pool import ChildPool
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.plan import Surroundings
@@ -32,7 +32,7 @@ MakeZygote = Callable[[Surroundings, int], Zygote]
 
 
 class Family:
-    """One fork server and its children that wait for jobs, by language."""
+    """One fork server and its children that wait for jobs, by runtime."""
 
     def __init__(
         self,
@@ -42,15 +42,25 @@ class Family:
         idle_target: int,
         target: int,
         room: Room | None,
+        heavy_idle_s: float,
         on_taken: Callable[[], None],
     ) -> None:
+        """Of heavy runtimes no process waits before the first is needed, nor when none was for ``heavy_idle_s``."""
         self.zygote: Final = zygote
         self.number: Final = number
         #: Jobs that have or wait for a child of it.
         self.jobs = 0
         self.pools: Final = {
-            language: ChildPool(zygote, language, idle_target=idle_target, target=target, room=room, on_taken=on_taken)
-            for language in RUNTIMES
+            name: ChildPool(
+                zygote,
+                name,
+                idle_target=0 if runtime.heavy else idle_target,
+                target=1 if runtime.heavy else target,
+                idle_s=heavy_idle_s if runtime.heavy else math.inf,
+                room=room,
+                on_taken=on_taken,
+            )
+            for name, runtime in RUNTIMES.items()
         }
 
     def fail(self, reason: str) -> None:
@@ -75,13 +85,16 @@ class Fleet:
         target: int,
         max_families: int,
         room: Room | None = None,
+        heavy_idle_s: float = math.inf,
     ) -> None:
         """``usual`` is the fork server that runs already and is never ended.
 
-        Of a language that nobody uses one process waits there, elsewhere none; after the first job ``target``, and as many
+        Of a runtime that nobody uses one process waits there, elsewhere none; after the first job ``target``, and as many
         more as jobs come and ``room`` lets them. Without ``room`` there are never more.
-        At most ``max_families`` run at once, more only as long as jobs of all of them run.
+        At most ``max_families`` run at once, more only as long as jobs of all of them run. Of heavy runtimes no process
+        waits before the first is needed, then one, and none again after ``heavy_idle_s`` without a job.
         """
+        self._heavy_idle_s = heavy_idle_s
         surroundings, zygote = usual
         self.usual: Final = surroundings
         self._make_zygote = make_zygote
@@ -131,7 +144,13 @@ class Fleet:
 
     def _make_family(self, zygote: Zygote, number: int, *, idle_target: int) -> Family:
         return Family(
-            zygote, number, idle_target=idle_target, target=self._target, room=self._room, on_taken=self._note_taken
+            zygote,
+            number,
+            idle_target=idle_target,
+            target=self._target,
+            room=self._room,
+            heavy_idle_s=self._heavy_idle_s,
+            on_taken=self._note_taken,
         )
 
     def _note_taken(self) -> None:
@@ -141,6 +160,11 @@ class Fleet:
         """Has the children of the usual family started."""
         for pool in self._first.pools.values():
             pool.refill()
+
+    def expect(self, runtime: Runtime) -> None:
+        """A script was deployed that this runtime will run: has its first process started, if that takes long."""
+        if runtime.heavy:
+            self._first.pools[runtime.name].expect()
 
     def stop(self) -> None:
         """Ends all fork servers, and with them every child, for good."""

@@ -21,10 +21,12 @@ from typing import Final, cast
 
 import trio
 
+import minwebhook
 from minwebhook.child import landlock
 from minwebhook.errors import SandboxError
 from minwebhook.http.listeners import Listener
 from minwebhook.runtimes.child import Child
+from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.cgroups import Groups
 from minwebhook.sandbox.plan import (
@@ -42,6 +44,8 @@ from minwebhook.sandbox.plan import (
 from minwebhook.settings import SandboxSettings
 
 _MIN_PYTHON = (3, 11)
+#: What bun, deno and node run.
+_JAVASCRIPT: Final = str(Path(minwebhook.__file__).parent / "child" / "javascript")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Workshop:
         directory: Path,
         interpreter: Interpreter,
         *,
+        engines: Engines,
         without: Sequence[str],
         groups: Groups | None,
         on_listening: Callable[[Listener], None],
@@ -70,6 +75,7 @@ class Workshop:
 
         ``on_listening``: see :class:`Zygote`.
         """
+        self._engines = {**engines.paths, "javascript": _JAVASCRIPT} if engines.paths else {}
         self._on_listening = on_listening
         self._settings = settings
         self._rung = rung
@@ -108,6 +114,7 @@ class Workshop:
             python_prefix=self.interpreter.prefix,
             root_directory=str(root),
             scratch_directory=str(scratch),
+            engines=self._engines,
             number=number,
             user_namespace=USER_NAMESPACE not in self._without,
             groups=self.group_limits,
@@ -158,6 +165,7 @@ async def start_best(
     settings: SandboxSettings,
     directory: Path,
     *,
+    engines: Engines = Engines(),  # noqa: B008 - it cannot be changed
     on_listening: Callable[[Listener], None] = lambda _: None,
 ) -> tuple[Zygote, Reached]:
     """The usual fork server, running, on the best rung. ``directory`` is for the sandboxes' mount points and files.
@@ -169,7 +177,14 @@ async def start_best(
     missing: list[Missing] = []
     for rung, without in _candidates(settings):
         workshop = Workshop(
-            settings, rung, directory, interpreter, without=without, groups=groups, on_listening=on_listening
+            settings,
+            rung,
+            directory,
+            interpreter,
+            engines=engines,
+            without=without,
+            groups=groups,
+            on_listening=on_listening,
         )
         zygote = workshop.make(usual_surroundings(settings), 0)
         try:

@@ -1,28 +1,51 @@
-"""The runnable languages as a table: what differs between them on the server's side. Pure."""
+"""The runtimes as a table: what differs between them on the server's side, and which of them runs a script. Pure."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One language."""
+    """One way to run scripts."""
 
-    language: str
+    #: Most languages are run by the runtime of the same name.
+    name: str
     #: How error texts call the program, as in ``exit code for "python run": 1``.
     program: str
     #: First line of every log of this language; ``{version}`` is the interpreter's.
     banner: str
     #: Whether a process may stay for further jobs of the same script (``dedicated_worker``).
     reusable: bool
+    #: Whether its processes are large: none waits before the first is needed, and none for long when none is.
+    heavy: bool = False
+    #: Whether a process sets the limits of its job itself; otherwise the fork server does.
+    limits_itself: bool = True
 
 
+#: Those that are always there, and then those whose program has to be installed (programs.py).
 RUNTIMES: Final = {
-    runtime.language: runtime
+    runtime.name: runtime
     for runtime in (
         Runtime("python3", "python run", "--- PYTHON ({version}) CODE EXECUTION ---\n", reusable=True),
         Runtime("bash", "bash run", "--- BASH CODE EXECUTION ---\n", reusable=False),
+        Runtime("bun", "bun run", "--- BUN CODE EXECUTION ---\n", reusable=True, heavy=True, limits_itself=False),
+        Runtime("deno", "deno run", "--- DENO CODE EXECUTION ---\n", reusable=True, heavy=True, limits_itself=False),
+        Runtime("nodejs", "node run", "--- NODE CODE EXECUTION ---\n", reusable=True, heavy=True, limits_itself=False),
     )
 }
+#: Languages with another name than their runtime, the best one first: they need none of what only one of them has.
+_RUN_BY: Final = {"bunnative": ("bun", "deno", "nodejs"), "nativets": ("bun", "deno", "nodejs")}
+#: Annotation of a script of bun that wants to be run by node.
+_NODE: Final = re.compile(rb"\s*//[ \t]*nodejs\b")
+
+
+def runtime_of(language: str, source: bytes, installed: Container[str]) -> Runtime:
+    """What runs a script of this language with this code, of the ``installed`` runtimes if it can choose."""
+    if language in RUNTIMES:
+        return RUNTIMES["nodejs" if language == "bun" and _NODE.match(source) else language]
+    names = _RUN_BY[language]
+    return RUNTIMES[next((name for name in names if name in installed), names[0])]

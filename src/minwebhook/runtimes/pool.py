@@ -1,12 +1,14 @@
-"""Waiting children of one language, and children that stay with one script.
+"""Waiting children of one runtime, and children that stay with one script.
 
 A :class:`ChildPool` keeps some children ready; a job takes one and the pool asks for the next only when told to
 (:meth:`ChildPool.refill`): forking competes with the job for the processor, so the caller does it after the answer is out.
-How many wait follows from how many jobs come (demand.py).
+How many wait follows from how many jobs come (demand.py). Of a heavy runtime none waits before the first is needed, and
+none for long when none is.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -26,28 +28,31 @@ _MAX_TAKEN: Final = 1024
 
 
 class ChildPool:
-    """Children of one language that wait for any script."""
+    """Children of one runtime that wait for any script."""
 
     def __init__(
         self,
         zygote: Zygote,
-        language: str,
+        runtime: str,
         *,
         idle_target: int,
         target: int,
+        idle_s: float = math.inf,
         room: Room | None = None,
         on_taken: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keeps ``target`` children once the language was used, before that ``idle_target``.
+        """Keeps ``target`` children once the runtime was used, before that ``idle_target``; again after ``idle_s`` without use.
 
         With ``room``, ``target`` is the least, and more are kept as jobs come more often. ``on_taken``: a child was taken,
         and :meth:`tend` should be called before long.
         """
         self._zygote = zygote
-        self._language = language
+        self._runtime = runtime
         self._target = target
         self._idle_target = idle_target
+        self._idle_s = idle_s
+        self._used_s = 0.0
         self._room = room
         self._on_taken = on_taken
         self._clock = clock
@@ -79,20 +84,33 @@ class ChildPool:
         """Asks for as many children as are missing."""
         for _ in range(self._wanted() + len(self._waiting) - len(self._ready) - self._starting):
             self._starting += 1
-            self._zygote.spawn(self._language, self._deliver)
+            self._zygote.spawn(self._runtime, self._deliver)
+
+    def expect(self) -> None:
+        """A job will come: has as many children started as wait for one."""
+        self._use()
+        self.refill()
+        self._on_taken()
+
+    def _use(self) -> None:
+        self._used = True
+        self._used_s = self._clock()
 
     def tend(self) -> bool:
         """Asks for children that are missing, or ends some that are too many.
 
         True if it is larger than it must be, which is to be looked at again later.
         """
+        is_idle = self._used and self._clock() > self._used_s + self._idle_s
+        if is_idle:
+            self._used = False
         self.refill()
         wanted = self._wanted()
         # A few too many stay: the rate goes up and down.
-        if len(self._ready) + self._starting > wanted + 1 + wanted // 4:
+        if is_idle or len(self._ready) + self._starting > wanted + 1 + wanted // 4:
             while len(self._ready) > wanted:
                 self._ready.pop().end()
-        return len(self._ready) + self._starting > self._target
+        return len(self._ready) + self._starting > (self._idle_target if self._idle_s < math.inf else self._target)
 
     def _wanted(self) -> int:
         if not self._used:
@@ -103,7 +121,7 @@ class ChildPool:
 
     def take_ready(self) -> Child | None:
         """A ready child, or None if there is none just now."""
-        self._used = True
+        self._use()
         while self._ready:
             child = self._ready.popleft()
             if child.exit is None:
@@ -137,7 +155,7 @@ class ChildPool:
                 self._waiting.remove(waiter)
             raise
         if waiter.child is None:
-            raise SandboxError(f"cannot start a {self._language} process: {waiter.reason}")
+            raise SandboxError(f"cannot start a {self._runtime} process: {waiter.reason}")
         return waiter.child
 
     def fail(self, reason: str) -> None:

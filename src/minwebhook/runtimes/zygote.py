@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 Deliver = Callable[[Child | None, str], None]
 
 
-class _Resizing:
+class _Adjusting:
     """A wish that waits for its answer."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Zygote:
         self._starting: dict[int, tuple[Child, Deliver]] = {}  # by job socket descriptor
         self._logs: dict[int, Child] = {}  # by log pipe descriptor
         self._children: dict[int, Child] = {}
-        self._resizing: dict[int, _Resizing] = {}
+        self._adjusting: dict[int, _Adjusting] = {}
         self._unsent: list[tuple[bytes, list[int]]] = []
         self._stopping = False
         #: The interpreter's version, known after the start.
@@ -143,16 +143,19 @@ class Zygote:
         self._asked[child_id] = (language, deliver, group)
         self._send(orjson.dumps({"spawn": child_id, "language": language}), entrances)
 
-    async def resize_tmp(self, child: Child, tmp_bytes: int) -> None:
-        """Gives the private /tmp of a waiting child another size. Raises :class:`SandboxError`."""
-        resizing = self._resizing[child.id] = _Resizing()
-        self._send(orjson.dumps({"resize": child.id, "tmp_bytes": tmp_bytes}))
+    async def adjust(self, child: Child, *, tmp_bytes: int | None = None, limits: str = "") -> None:
+        """Gives the private /tmp of a waiting child another size, and the child other limits (child/limits.py).
+
+        Raises :class:`SandboxError`.
+        """
+        adjusting = self._adjusting[child.id] = _Adjusting()
+        self._send(orjson.dumps({"adjust": child.id, "tmp_bytes": tmp_bytes, "limits": limits}))
         try:
-            await resizing.done.wait()
+            await adjusting.done.wait()
         finally:
-            self._resizing.pop(child.id, None)
-        if resizing.reason:
-            raise SandboxError(f"cannot change the size of /tmp: {resizing.reason}")
+            self._adjusting.pop(child.id, None)
+        if adjusting.reason:
+            raise SandboxError(f"cannot change the limits of a job: {adjusting.reason}")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps the fork server running until cancelled. Raises :class:`SandboxError` if the first start fails."""
@@ -309,9 +312,9 @@ class Zygote:
                 usage = Usage(round(1000 * message["cpu_s"]), int(message["peak_kib"]))
                 gone.exited(Vanished(message.get("code"), message.get("signal"), usage))
                 self._give_back(gone.group)
-        elif "resized" in message:
-            if (resizing := self._resizing.pop(message["resized"], None)) is not None:
-                resizing.finish(str(message["reason"]))
+        elif "adjusted" in message:
+            if (adjusting := self._adjusting.pop(message["adjusted"], None)) is not None:
+                adjusting.finish(str(message["reason"]))
         else:
             _, deliver, group = self._asked.pop(message["refused"])
             self._give_back(group)
@@ -375,8 +378,8 @@ class Zygote:
         for child in children.values():
             child.exited(Vanished())
             self._give_back(child.group)
-        for resizing in self._resizing.values():
-            resizing.finish(LOST)
+        for adjusting in self._adjusting.values():
+            adjusting.finish(LOST)
         starting, self._starting = self._starting, {}
         asked, self._asked = self._asked, {}
         for _, fds in self._unsent:

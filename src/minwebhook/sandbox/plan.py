@@ -8,7 +8,8 @@ Landlock and the system call filter; ``none`` has only resource limits and a ses
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from minwebhook.sandbox import seccomp
@@ -88,6 +89,8 @@ SYMLINKS: Final = (
 FIRST_UID: Final = 1_879_000_000
 #: Where scripts without a network reach the server: on a loopback interface of their own.
 API_PORT: Final = 8000
+#: Where scripts see the programs of their languages that are elsewhere on the machine.
+RUNTIMES_PLACE: Final = "/runtimes"
 #: Uids that each fork server has to itself.
 UIDS_PER_ZYGOTE: Final = 10_000
 
@@ -148,6 +151,10 @@ class SandboxPlan:
     #: Whether the fork server of rung root lives in a user namespace, and so has no rights outside of it.
     user_namespace: bool = False
     bash: str = "/bin/bash"
+    #: Programs that run JavaScript, by runtime, as scripts see them; and what they run (child/engines.py).
+    engines: Mapping[str, str] = field(default_factory=dict)
+    #: Host paths that are bound read-only at another place, if they exist.
+    bound: tuple[tuple[str, str], ...] = ()
     #: What is limited by control groups, of all processes of a job together: ``memory``, ``processes``.
     groups: frozenset[str] = frozenset()
 
@@ -185,6 +192,8 @@ class SandboxPlan:
             "user_namespace": self.user_namespace,
             "seccomp": base64.b64encode(self.seccomp).decode(),
             "bash": self.bash,
+            "engines": dict(self.engines),
+            "bound": [list(pair) for pair in self.bound],
             "groups": sorted(self.groups),
         }
 
@@ -198,17 +207,22 @@ def make_plan(
     python_prefix: str,
     root_directory: str,
     scratch_directory: str,
+    engines: Mapping[str, str] | None = None,
     number: int = 0,
     user_namespace: bool = True,
     groups: frozenset[str] = frozenset(),
 ) -> SandboxPlan:
     """The plan of ``rung`` from the settings. ``python_prefix`` is where the interpreter of scripts is installed.
 
-    ``number`` is a small one that no other running fork server has. ``groups``: what is limited by control groups.
+    ``engines``: runtime to host path of its program. ``number`` is a small one that no other running fork server has.
+    ``groups``: what is limited by control groups.
     """
     read_only = [*PROGRAM_PATHS, *LOOKUP_PATHS]
     if not f"{python_prefix}/".startswith("/usr/"):
         read_only.append(python_prefix)
+    seen, bound = _place(engines or {}, read_only, rung)
+    if rung not in NAMESPACED:
+        read_only += seen.values()
     return SandboxPlan(
         rung=rung,
         surroundings=surroundings,
@@ -226,8 +240,26 @@ def make_plan(
         first_uid=FIRST_UID + number * UIDS_PER_ZYGOTE,
         user_namespace=user_namespace and rung == "root",
         bash=settings.bash,
+        engines=seen,
+        bound=bound,
         groups=groups,
     )
+
+
+def _place(
+    engines: Mapping[str, str], read_only: Iterable[str], rung: Rung
+) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
+    """Where scripts see each program, and what is bound for that: those that are not in what they see anyway.
+
+    Without namespaces everything stays where it is.
+    """
+    seen = dict(engines)
+    bound = []
+    for name, path in engines.items() if rung in NAMESPACED else ():
+        if not any(f"{path}/".startswith(f"{place.rstrip('/')}/") for place in read_only):
+            seen[name] = f"{RUNTIMES_PLACE}/{name}"
+            bound.append((path, seen[name]))
+    return seen, tuple(bound)
 
 
 def _filter(rung: Rung, machine: str, network: Network, *, memfd: bool) -> bytes:

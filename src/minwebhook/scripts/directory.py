@@ -8,7 +8,7 @@ dead. A file that did not change makes no new version, and summary, schema and s
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,16 @@ from typing import Final
 import trio
 
 from minwebhook.errors import BadRequest, DeployError
-from minwebhook.scripts.model import EXTENSIONS, MAX_CONTENT_BYTES, Language, NewScript, ScriptPath, is_script_path
+from minwebhook.scripts.model import (
+    EXTENSIONS,
+    MAX_CONTENT_BYTES,
+    Language,
+    NewScript,
+    ScriptPath,
+    is_script_path,
+    marked_language,
+    split_extension,
+)
 from minwebhook.scripts.store import ScriptStore
 
 #: Folders in folders, a bound for links that lead in circles.
@@ -34,16 +43,23 @@ class Deployed:
 
 
 async def deploy_directory(
-    store: ScriptStore, root: Path, workspace: str, created_by: str, now_ms: int
+    store: ScriptStore,
+    root: Path,
+    workspace: str,
+    created_by: str,
+    now_ms: int,
+    check: Callable[[str, bytes], None] = lambda _language, _code: None,
 ) -> list[Deployed]:
     """Deploy every file below ``root``, in order of their names.
 
-    Everything is read before anything is deployed. Raises :class:`DeployError` with the file's name and the reason.
+    Everything is read before anything is deployed. ``check`` raises :class:`BadRequest` for a language and code that cannot
+    be run here. Raises :class:`DeployError` with the file's name and the reason.
     """
     files = await trio.to_thread.run_sync(_read_all, root)
     deployed = []
     for name, file in files.items():
         try:
+            check(file.language.value, file.content.encode())
             deployed.append(await _deploy(store, file, workspace, created_by, now_ms))
         except BadRequest as error:
             raise DeployError(f"cannot deploy {name}: {error.detail}") from error
@@ -127,12 +143,12 @@ def _read(file: Path, name: str, top: Path) -> _File:
     def refuse(reason: str) -> DeployError:
         return DeployError(f"cannot deploy {name}: {reason}")
 
-    language = EXTENSIONS.get(file.suffix)
-    if language is None:
+    known = split_extension(name)
+    if known is None:
         raise refuse(
-            f"only files ending in {' and '.join(EXTENSIONS)} are scripts; remove it or begin its name with a dot"
+            f"only files ending in {', '.join(EXTENSIONS)} are scripts; remove it or begin its name with a dot"
         )
-    path = name.removesuffix(file.suffix)
+    path, language = known
     if not is_script_path(path):
         raise refuse("scripts are named u/<user>/<name> or f/<folder>/<name>, of letters, digits, - and _")
     try:
@@ -151,6 +167,7 @@ def _read(file: Path, name: str, top: Path) -> _File:
         raise refuse(f"it is larger than {MAX_CONTENT_BYTES} bytes")
     try:
         # Some editors begin files with a byte order mark, which no interpreter takes.
-        return _File(ScriptPath(path), language, data.decode("utf-8-sig"))
+        content = data.decode("utf-8-sig")
+        return _File(ScriptPath(path), marked_language(language, content), content)
     except UnicodeDecodeError as error:
         raise refuse(f"it is not UTF-8 (byte {error.start})") from error

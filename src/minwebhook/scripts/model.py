@@ -35,6 +35,7 @@ from minwebhook.scripts.limits import limits
 from minwebhook.scripts.requirements import find_requirements
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.signatures import SignatureCheck
+from minwebhook.scripts.typescript import entry_points, is_native
 
 #: Bytes of a script's code.
 MAX_CONTENT_BYTES: Final = MAX_TEXT_BYTES
@@ -53,10 +54,23 @@ class Language(Enum):
 
     PYTHON3 = "python3"
     BASH = "bash"
+    BUN = "bun"
+    DENO = "deno"
+    NATIVETS = "nativets"
+    BUNNATIVE = "bunnative"
 
 
-#: The endings of script files, with the dot.
-EXTENSIONS: Final[Mapping[str, Language]] = {".py": Language.PYTHON3, ".sh": Language.BASH}
+#: Languages whose code is TypeScript, or JavaScript.
+TYPESCRIPT: Final = frozenset({Language.BUN, Language.DENO, Language.NATIVETS, Language.BUNNATIVE})
+#: The endings of script files, with the dot; of those that fit a name, the longest counts.
+EXTENSIONS: Final[Mapping[str, Language]] = {
+    ".py": Language.PYTHON3,
+    ".sh": Language.BASH,
+    ".ts": Language.BUN,
+    ".bun.ts": Language.BUN,
+    ".deno.ts": Language.DENO,
+    ".native.ts": Language.NATIVETS,
+}
 
 
 class ScriptKind(Enum):
@@ -200,8 +214,8 @@ class NewScript:
         """
         if not isinstance(obj, dict):
             raise BadRequest("the body must be a JSON object")
-        language = parse_language(_required(obj, "language"))
         content = text("content", _required(obj, "content"))
+        language = marked_language(parse_language(_required(obj, "language")), content)
         no_main_func, has_preprocessor = _entry_points(language, content, obj)
         parent = _optional(obj, "parent_hash", word)
         settings = {
@@ -270,13 +284,28 @@ def _optional(obj: dict[Any, Any], name: str, check: Check) -> Any:
 
 def parse_language(value: object) -> Language:
     """A language this version runs; raises :class:`BadRequest`."""
-    runnable = " and ".join(language.value for language in Language)
+    runnable = ", ".join(language.value for language in Language)
     if not isinstance(value, str) or value not in KNOWN_LANGUAGES:
         raise BadRequest(f"language must be the name of a language; this version runs {runnable}")
     try:
         return Language(value)
     except ValueError:
         raise BadRequest(f"language {value} is not run by this version; it runs {runnable}") from None
+
+
+def marked_language(language: Language, content: str) -> Language:
+    """``bun`` is ``bunnative`` if the code is marked ``//native``, and only then."""
+    if language in (Language.BUN, Language.BUNNATIVE):
+        return Language.BUNNATIVE if is_native(content) else Language.BUN
+    return language
+
+
+def split_extension(name: str) -> tuple[str, Language] | None:
+    """A file's name without its ending, and the language; None if it ends in none of them."""
+    for ending in sorted(EXTENSIONS, key=len, reverse=True):
+        if name.endswith(ending):
+            return name.removesuffix(ending), EXTENSIONS[ending]
+    return None
 
 
 def _kind(value: object) -> ScriptKind:
@@ -306,7 +335,7 @@ def first_lock(language: Language, content: str) -> str | None:
 
 
 def _entry_points(language: Language, content: str, obj: dict[Any, Any]) -> tuple[bool | None, bool | None]:
-    """``no_main_func`` and ``has_preprocessor``: read off Python code, otherwise as the client says.
+    """``no_main_func`` and ``has_preprocessor``: read off Python and TypeScript, otherwise as the client says.
 
     A search by pattern, not a parse: code may be a mebibyte of anything, and the loop waits. At worst a ``def main(``
     at the start of a line of a long string literal is taken for the function.
@@ -314,5 +343,8 @@ def _entry_points(language: Language, content: str, obj: dict[Any, Any]) -> tupl
     said = _optional(obj, "no_main_func", boolean) or None, _optional(obj, "has_preprocessor", boolean) or None
     if language is Language.PYTHON3:
         found = set(_PYTHON_FUNCTION.findall(content))
-        return ("main" not in found) or None, ("preprocessor" in found) or None
-    return said
+    elif language in TYPESCRIPT:
+        found = entry_points(content)
+    else:
+        return said
+    return ("main" not in found) or None, ("preprocessor" in found) or None

@@ -13,8 +13,9 @@ import orjson
 
 from minwebhook.addresses import Network, parse_network
 from minwebhook.errors import BadRequest
+from minwebhook.scripts import typescript
 from minwebhook.scripts.limits import Limits
-from minwebhook.scripts.model import Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
+from minwebhook.scripts.model import TYPESCRIPT, Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
 from minwebhook.scripts.preprocessor import preprocessor_parameters
 from minwebhook.scripts.requirements import imported_modules, pins_of
 from minwebhook.scripts.retry import RetryPolicy
@@ -78,9 +79,11 @@ class Script:
     @cached_property
     def preprocessor_parameters(self) -> tuple[str, ...] | None:
         """The parameters of its preprocessor; None if it has none."""
-        if not self.has_preprocessor or self.language is not Language.PYTHON3:
+        if not self.has_preprocessor:
             return None
-        return preprocessor_parameters(self.content)
+        if self.language is Language.PYTHON3:
+            return preprocessor_parameters(self.content)
+        return typescript.preprocessor_parameters(self.content) if self.language in TYPESCRIPT else None
 
     @cached_property
     def signature(self) -> SignatureCheck | None:

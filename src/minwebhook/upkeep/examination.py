@@ -29,6 +29,7 @@ from minwebhook.http.listeners import open_listeners
 from minwebhook.http.tls import ServerTls, make_context
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.descriptors import connection_room
+from minwebhook.runtimes.engines import Engines, find_engines
 from minwebhook.runtimes.ladder import clear, start_best
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.zygote import Zygote
@@ -101,7 +102,8 @@ async def _sandbox(settings: Settings) -> list[Item]:
     with tempfile.TemporaryDirectory(prefix="minwebhook-doctor-") as name:
         async with trio.open_nursery() as nursery:
             try:
-                zygote, reached = await start_best(nursery, settings.sandbox, Path(name))
+                engines = find_engines(settings.sandbox)
+                zygote, reached = await start_best(nursery, settings.sandbox, Path(name), engines=engines)
             except SandboxError as error:
                 return [problem("sandbox", str(error), "see what each try needs")]
             if reached.rung == "none":
@@ -111,7 +113,10 @@ async def _sandbox(settings: Settings) -> list[Item]:
             items += [note("sandbox", f"{each.name}: {each.reason}", each.cure) for each in reached.missing]
             items += _layers(settings, zygote, reached.rung)
             for language in RUNTIMES:
-                items.append(await _try_language(zygote, language, settings))
+                if cure := engines.missing(language):
+                    items.append(note(language, "not installed: scripts that need it are refused", cure))
+                else:
+                    items.append(await _try_language(zygote, language, settings, engines))
             zygote.stop()
         clear(Path(name))
     return items
@@ -132,7 +137,7 @@ def _layers(settings: Settings, zygote: Zygote, rung: str) -> Iterator[Item]:
         )
 
 
-async def _try_language(zygote: Zygote, language: str, settings: Settings) -> Item:
+async def _try_language(zygote: Zygote, language: str, settings: Settings, engines: Engines) -> Item:
     delivered = trio.Event()
     answers: list[tuple[Child | None, str]] = []
 
@@ -149,7 +154,8 @@ async def _try_language(zygote: Zygote, language: str, settings: Settings) -> It
     if child is None:
         return problem(language, reason, f"install it, or name it in the settings ({language.rstrip('3')})")
     child.end()
-    program = {"python3": f"Python {zygote.version}", "bash": settings.sandbox.bash}.get(language, language)
+    programs = {"python3": f"Python {zygote.version}", "bash": settings.sandbox.bash, **engines.paths}
+    program = programs.get(language, language)
     return ok(language, f"{program}, ready in {took_ms:.0f} ms")
 
 

@@ -168,7 +168,7 @@ def test_problem_documents_for_those_who_accept_them(client: Client) -> None:
         ("/jobs/run/preview", b"[]", 400, "Bad request: send a JSON object"),
         ("/jobs/run/preview", b"{}", 400, "Bad request: language: say which"),
         ("/jobs/run/preview", b'{"language": "cobol"}', 400, "Bad request: language must be the name of a language"),
-        ("/jobs/run/preview", b'{"language": "deno"}', 400, "Bad request: language deno is not run by this version"),
+        ("/jobs/run/preview", b'{"language": "rust"}', 400, "Bad request: language rust is not run by this version"),
         ("/jobs/run/preview", b'{"language": "bash", "args": []}', 400, "Bad request: args: send an object"),
         ("/jobs/run/preview", b'{"language": "bash", "content": 1}', 400, "Bad request: content: send a text"),
         ("/jobs/run/preview", b'{"language": "bash", "kind": "noop"}', 400, "Bad request: kind: "),

@@ -26,7 +26,7 @@ def doctor(*flags: str, **environment: str) -> tuple[int, Any, str]:
         [sys.executable, "-m", "minwebhook", "doctor", "--json", *flags],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
         env={"PATH": os.environ.get("PATH", os.defpath), **environment},
     )
@@ -55,7 +55,7 @@ def test_for_people(tmp_path: Path) -> None:
         [sys.executable, "-m", "minwebhook", "doctor", "--data", str(tmp_path), "--listen", "127.0.0.1:0"],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert "ok       kernel        Linux" in run.stdout
@@ -111,6 +111,7 @@ def test_a_running_server_is_left_alone(make_server: Callable[..., Server]) -> N
     assert not [name for name in os.listdir(server.data) if "doctor" in name]  # noqa: PTH208
 
 
+@pytest.mark.timeout(120)
 def test_breaking_out(tmp_path: Path) -> None:
     status, told, errors = doctor("--sandbox", "--sandbox-network", "none", "--data", str(tmp_path))
     if told is None:
@@ -127,6 +128,7 @@ def test_a_rung_that_cannot_be_had(tmp_path: Path) -> None:
     assert errors.startswith("minwebhook: scripts cannot be isolated here")
 
 
+@pytest.mark.timeout(120)
 def test_a_language_that_cannot_be_had_is_no_proof(tmp_path: Path) -> None:
     status, told, errors = doctor("--sandbox", "--bash", "/no/such/bash", "--data", str(tmp_path))
     if told is None:

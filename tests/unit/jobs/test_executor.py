@@ -25,6 +25,7 @@ from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.runtimes.child import Child, Report
+from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.pool import ReusePool
 from minwebhook.sandbox.plan import Surroundings
@@ -113,6 +114,7 @@ async def executor(
         tokens=JobTokens(),
         cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl
         packages=cast(JobPackages, None),  # nor needs any
+        engines=Engines(),
         references=cast(ArgumentReferences, None),  # nor names anything
     )
     nursery.start_soon(made.run, 1)

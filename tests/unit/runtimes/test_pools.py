@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.demand import Demand, Room
-from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.runtimes.language import RUNTIMES, runtime_of
 from minwebhook.runtimes.pool import ChildPool, ReusePool
 from minwebhook.runtimes.zygote import Deliver, Zygote
+from minwebhook.scripts.model import Language
 
 
 class FakeChild:
@@ -283,10 +284,45 @@ def test_closing_ends_all_that_wait() -> None:
     assert take(pool, "a") is None
 
 
-def test_every_language_of_scripts_has_a_runtime() -> None:
-    from minwebhook.scripts.model import Language
+def test_of_a_heavy_runtime_none_waits_before_it_is_needed_and_none_for_long_after() -> None:
+    zygote, clock = FakeZygote(), Clock()
+    looked_at: list[bool] = []
+    pool = ChildPool(
+        cast(Zygote, zygote),
+        "bun",
+        idle_target=0,
+        target=1,
+        idle_s=10,
+        on_taken=lambda: looked_at.append(True),
+        clock=lambda: clock.now,
+    )
+    pool.refill()
+    assert not pool.tend()
+    assert not zygote.asked
+    pool.expect()
+    pool.expect()
+    assert len(zygote.asked) == 1
+    assert looked_at
+    first = zygote.deliver()
+    clock.now += 9
+    assert pool.tend()  # it has to be looked at again
+    assert not first.ended
+    assert cast(FakeChild, pool.take_ready()) is first
+    pool.refill()
+    second = zygote.deliver()
+    clock.now += 10
+    assert pool.tend()
+    assert not second.ended
+    clock.now += 0.1
+    assert not pool.tend()
+    assert second.ended
+    pool.refill()
+    assert not zygote.asked
 
-    assert set(RUNTIMES) == {language.value for language in Language}
+
+def test_every_language_of_scripts_has_a_runtime() -> None:
+    for language in Language:
+        assert runtime_of(language.value, b"", ()).name in RUNTIMES
     for name, runtime in RUNTIMES.items():
-        assert runtime.language == name
+        assert runtime.name == name
         assert runtime.banner.endswith("CODE EXECUTION ---\n")

@@ -1,7 +1,8 @@
 """All probes, the scripts that run them in each language, and how what was seen is judged.
 
 Most probes are Python functions. In a job of Python they run in its own process; a job of any other language starts the
-Python interpreter, so that they run in the sandbox as that language's processes find it. A few are bash scripts.
+Python interpreter, so that they run in the sandbox as that language's processes find it. A few are scripts of bash, or of
+the engines of JavaScript.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from minwebhook.sandbox.probes import (
     channel,
     files,
     inside,
+    javascript,
     network,
     privileges,
     processes,
@@ -59,11 +61,26 @@ _PROGRAM: Final = (
     "json.dump(value, open('result.json', 'w'))\n"
 )
 
+#: The same in the languages of JavaScript, whose jobs have no args.json and result.json.
+_JAVASCRIPT: Final = f"""
+import {{ execFileSync }} from "node:child_process";
+import fs from "node:fs";
+
+export function main({{ ...given }}) {{
+  fs.writeFileSync("args.json", JSON.stringify(given));
+  execFileSync(given.python, ["-I", "-S", "-c", {json.dumps(_PROGRAM)}], {{ stdio: "inherit" }});
+  return JSON.parse(fs.readFileSync("result.json", "utf8"));
+}}
+"""
+
 #: How each language runs a probe: the source of a job.
 STARTERS: Final[dict[str, str]] = {
     "python3": _LOADER,
     # args.json and result.json are the job's own there.
     "bash": f'python="$1"\n"$python" -I -S - <<\'PROGRAM\'\n{_PROGRAM}PROGRAM\n',
+    "bun": _JAVASCRIPT,
+    "deno": _JAVASCRIPT,
+    "nodejs": "//nodejs\n" + _JAVASCRIPT,
 }
 
 #: A job that runs beside the probes and has what they look for: a file, a listener, a secret in memory and environment.
@@ -94,13 +111,15 @@ class Probe:
     #: What it tries, a phrase whose subject is the script.
     tries: str
     terms: Terms
-    #: The script, if it is bash.
+    #: The script, if it is one of another language.
     script: str = ""
 
     def why_not(self, language: str, network: str) -> str:
         """Why it makes no sense for this language and policy; empty if it does."""
         if self.terms.languages and language not in self.terms.languages:
             return f"only in {', '.join(self.terms.languages)}"
+        if language in inside.ENGINES and self.category != "javascript":
+            return "as in bash: the same root, namespaces and filter"
         if self.terms.network and network != self.terms.network:
             return f"only with sandbox_network = {self.terms.network}"
         return ""
@@ -143,6 +162,10 @@ def _collect() -> Iterable[Probe]:
                 yield Probe(name, category, inspect.getdoc(function) or "", terms)
     for name, (tries, ending, policy, script) in bash.SCRIPTS.items():
         yield Probe(name, "shell", tries, Terms(languages=("bash",), network=policy, ending=ending), script)
+    for name, (tries, ending, policy, script) in javascript.SCRIPTS.items():
+        yield Probe(
+            name, "javascript", tries, Terms(languages=javascript.LANGUAGES, network=policy, ending=ending), script
+        )
 
 
 #: The corpus.
@@ -152,6 +175,8 @@ PROBES: Final[tuple[Probe, ...]] = tuple(_collect())
 def job(probe: Probe, language: str, facts: Facts, *, first: bool = False) -> tuple[str, dict[str, Any]]:
     """Source and arguments of the job that runs a probe, or its ``first`` part."""
     described = dataclasses.asdict(facts)
+    if probe.category == "javascript":
+        return javascript.source(language, probe.script), {"facts": described}
     if probe.script:
         return bash.PRELUDE + probe.script, {"facts": described}
     module = _MODULES[probe.category]

@@ -13,6 +13,7 @@ from functools import partial
 
 from minwebhook.sandbox.probes.inside import (
     BROKEN,
+    ENGINES,
     Facts,
     Outcome,
     apart,
@@ -153,7 +154,7 @@ def environments_in_proc(facts: Facts) -> Outcome:
     for pid in {1, facts.server_pid, facts.zygote_pid, *process_ids()}:
         with contextlib.suppress(OSError):
             data = read(f"/proc/{pid}/environ")
-            if holds_canary(facts, data) or (pid == 1 and data.strip(b"\0")):
+            if holds_canary(facts, data) or (pid == 1 and data.strip(b"\0") and facts.language not in ENGINES):
                 found.append(f"/proc/{pid}/environ")
     return judged(found, "none holds anything")
 

@@ -32,6 +32,11 @@ Outcome = tuple[str, str]
 #: Ids of processes that a job has in a PID namespace of its own; bombs use up more, but only their own job's.
 _OWN_PIDS: Final = 64
 
+#: Languages whose jobs are their own first process, an engine with threads; their memory is bounded by the data segment.
+ENGINES: Final = ("bun", "deno", "nodejs")
+#: What engines may reserve beside what jobs may use (child/engines.py).
+_RESERVED_BYTES: Final = 512 * 1024 * 1024
+
 #: First uid of jobs on the rung root (plan.py).
 FIRST_JOB_UID: Final = 1_879_000_000
 
@@ -350,6 +355,9 @@ def own_family() -> set[int]:
             pid = int(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
         except OSError:
             break
+    for pid in list(family):
+        with contextlib.suppress(OSError):
+            family.update(int(thread) for thread in os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
     return family
 
 
@@ -377,7 +385,8 @@ def in_own_pid_namespace() -> bool:
         return True
     try:
         # The runner was forked from the fork server and never ran another program; pid 1 of a container did.
-        if b"minwebhook.child.zygote" not in read("/proc/1/cmdline"):
+        line = read("/proc/1/cmdline")
+        if b"minwebhook.child.zygote" not in line and b"/javascript/run.mjs" not in line:
             return False
     except OSError:
         return False
@@ -418,6 +427,13 @@ def uncontained(facts: Facts, **limits: int) -> Outcome | None:
         if allowed == resource.RLIM_INFINITY or allowed > most:
             missing.append(f"{name} is {'unlimited' if allowed == resource.RLIM_INFINITY else allowed}")
     return (NOT_CONTAINED, "; ".join(missing)) if missing else None
+
+
+def memory_limit(facts: Facts) -> tuple[str, int]:
+    """The limit on the memory of a process of this job, as in ``resource.RLIMIT_AS``, and its value at most."""
+    if facts.language in ENGINES:
+        return "DATA", facts.memory_bytes + _RESERVED_BYTES
+    return "AS", facts.memory_bytes
 
 
 def tmp_is_bounded(facts: Facts) -> bool:

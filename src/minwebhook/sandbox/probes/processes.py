@@ -11,12 +11,14 @@ from collections.abc import Callable
 from functools import partial
 
 from minwebhook.sandbox.probes.inside import (
+    ENGINES,
     Facts,
     Outcome,
     by_rights,
     function,
     held,
     judged,
+    memory_limit,
     opened,
     outsiders,
     probe,
@@ -156,7 +158,7 @@ def first_process(facts: Facts) -> Outcome:
     """disturbs the first process of its namespace, and undoes the tie to its parent"""
     function("prctl", 1, 0, 0, 0, 0)
     function("prctl", 36, 1, 0, 0, 0)  # a subreaper
-    if os.getpid() == 1:
+    if os.getpid() == 1 or facts.language in ENGINES:
         return held("it is the first process itself; outside, only its end is seen")
     steps: dict[str, Callable[[], object]] = {"descriptors of 1": lambda: os.listdir("/proc/1/fd")}  # noqa: PTH208
     if facts.rung == "userns":
@@ -191,7 +193,7 @@ def raise_limits(facts: Facts) -> Outcome:
     import resource  # noqa: PLC0415 - as everything here, it is imported inside
 
     raised = []
-    for name in ("AS", "NPROC", "NOFILE", "FSIZE", "CORE", "MEMLOCK"):
+    for name in (memory_limit(facts)[0], "NPROC", "NOFILE", "FSIZE", "CORE", "MEMLOCK"):
         limit = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(limit)[1]
         if hard == resource.RLIM_INFINITY:

@@ -19,6 +19,7 @@ from minwebhook.sandbox.probes.inside import (
     Outcome,
     function,
     held,
+    memory_limit,
     probe,
     through,
     tmp_is_bounded,
@@ -83,14 +84,16 @@ def thread_bomb(facts: Facts) -> Outcome:
 @probe(destructive=True)
 def memory_bomb(facts: Facts) -> Outcome:
     """takes memory without end"""
-    missing = uncontained(facts, AS=facts.memory_bytes)
+    name, most = memory_limit(facts)
+    missing = uncontained(facts, **{name: most})
     if missing:
         return missing
-    allowed = resource.getrlimit(resource.RLIMIT_AS)[1]
+    allowed = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
     kept: list[mmap.mmap] = []
     try:
         while len(kept) * 16 * _MIB <= allowed:
-            kept.append(mmap.mmap(-1, 16 * _MIB))  # not touched: the address space is what is limited
+            # Not touched: what is limited is not its use.
+            kept.append(mmap.mmap(-1, 16 * _MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     except (OSError, MemoryError):
         return held(f"no more after {len(kept) * 16} MiB")
     finally:

@@ -1,0 +1,94 @@
+"""Becomes bun, deno or node: the process that was forked and confined starts the program in its place.
+
+The program runs ``javascript/run.mjs``, which warms itself up, says ready, and speaks on descriptor 3 as a Python child does.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from typing import Any, Final, NoReturn
+
+from minwebhook.child import limits
+from minwebhook.child.variables import USUAL
+
+#: Room in the data segment that engines reserve and do not use, beside what a script may.
+RESERVED_BYTES: Final = 512 * 1024 * 1024
+_MEBIBYTE: Final = 1024 * 1024
+
+_ENVIRONMENT: Final = {
+    "bun": {"DO_NOT_TRACK": "1"},
+    "deno": {"DENO_NO_UPDATE_CHECK": "1", "DENO_NO_PROMPT": "1", "NO_COLOR": "1"},
+    "nodejs": {},
+}
+
+
+#: The runtimes that are started here.
+ENGINES: Final = frozenset(_ENVIRONMENT)
+
+
+def become(engine: str, plan: dict[str, Any], home: str) -> NoReturn:
+    """Replaces this process. Raises OSError if the program cannot be started. Descriptor 3 is the job's socket."""
+    engines: dict[str, str] = plan["engines"]
+    environment = {**USUAL, "HOME": home, "TMPDIR": home, **_ENVIRONMENT[engine]}
+    if engine == "deno":
+        environment["DENO_DIR"] = f"{home}/.deno"
+    limit_data(plan)
+    os.set_inheritable(3, True)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    script = f"{engines['javascript']}/run.mjs"
+    os.execve(engines[engine], [engine, *_FLAGS[engine](plan, home), script], environment)  # noqa: S606
+
+
+def limit_data(plan: dict[str, Any]) -> None:
+    """Bounds the memory. Engines reserve more addresses than there is memory anywhere, so these cannot be what is bounded."""
+    soft, hard = (count + RESERVED_BYTES for count in plan["memory_bytes"])
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def limit(pid: int, text: str) -> None:
+    """Sets limits of a waiting process (limits.py). The server looks at its processor time, some of which it has used."""
+    for name, value in limits.parse(text).items():
+        if name == "AS":
+            resource.prlimit(pid, resource.RLIMIT_DATA, (value + RESERVED_BYTES, value + RESERVED_BYTES))
+        elif name != "CPU":
+            resource.prlimit(pid, getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+
+def _heap(plan: dict[str, Any]) -> str:
+    """What V8 may use for objects at most; the limit of a job is the kernel's, and lower."""
+    return f"--max-old-space-size={plan['memory_bytes'][1] // _MEBIBYTE}"
+
+
+def _bun(_plan: dict[str, Any], _home: str) -> list[str]:
+    return ["--no-install", "--smol"]
+
+
+def _node(plan: dict[str, Any], _home: str) -> list[str]:
+    return [_heap(plan), "--experimental-transform-types", "--no-warnings=ExperimentalWarning"]
+
+
+def _deno(plan: dict[str, Any], home: str) -> list[str]:
+    """Nothing is granted that the sandbox refuses; what it lets through, the program itself refuses once more."""
+    reachable = f"=127.0.0.1:{plan['api_port']}" if plan["network"] == "none" else ""
+    return [
+        "run",
+        "--quiet",
+        "--no-prompt",
+        "--no-check",
+        "--no-config",
+        "--no-lock",
+        "--no-remote",
+        f"--v8-flags={_heap(plan)}",
+        "--allow-env",
+        f"--allow-net{reachable}",
+        "--allow-read",
+        f"--allow-write={home},/dev/null",
+        "--allow-run",
+        "--allow-sys",
+        "--deny-ffi",
+    ]
+
+
+_FLAGS: Final = {"bun": _bun, "deno": _deno, "nodejs": _node}
