@@ -444,3 +444,10 @@ def memory_bytes(pid: int, key: str = "VmHWM") -> int:
     found = re.search(rf"^{key}:\s+(\d+) kB$", status, re.MULTILINE)
     assert found, status
     return int(found[1]) * 1024
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = _stat(pid)
+    assert fields is not None, "it has ended"
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -154,7 +154,7 @@ def _again(spec: JobSpec, record: JobRecord, principal: Principal, script_hash: 
         username=principal.username,
         email=principal.email,
         permissioned_as=principal.permissioned_as,
-        owner=principal.token_prefix or principal.email,
+        owner=principal.owner,
         scopes=principal.scopes,
         parent_job=None,
         root_job=None,

@@ -18,13 +18,14 @@ from minwebhook.jobs.model import JobSpec
 
 
 def begin_run(context: Context) -> None:
-    """Refuses a new run at once if the server is full, before anything was done for it; has a keyed body hashed.
+    """Refuses a new run at once if the queue is full, or the caller's share of it, before anything was done for it; has a
+    keyed body hashed.
 
-    Raises :class:`BadRequest` and :class:`Unavailable`.
+    Raises :class:`BadRequest`, :class:`Unavailable` and :class:`TooManyRequests`.
     """
     services = context.services
     if services.idempotency.sent(context.request.headers) is None:
-        services.jobs.check_room()
+        services.jobs.check_room(context.workspace, context.params.get("path", ""), context.principal.owner)
         return
     query = "&".join(part for part in context.request.query.split("&") if not part.startswith("token="))
     context.body_digest = hashlib.sha256(query.encode("utf-8", "surrogateescape") + b"\n")

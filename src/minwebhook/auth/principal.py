@@ -42,6 +42,11 @@ class Principal:
     writable: Paths | None = None
 
     @property
+    def owner(self) -> str:
+        """Whose turn the jobs take that it starts, and whose share of the queue: its token's."""
+        return self.token_prefix or self.email
+
+    @property
     def permissioned_as(self) -> str:
         """The identity whose rights a job runs with: ``u/<username>``, or the bare e-mail of a super admin who is not
         a member of the workspace (such a caller's username is the e-mail)."""

@@ -50,7 +50,7 @@ def flow_spec(
         visible_to_owner=not (version.visible_to_runner_only or options.invisible_to_owner),
         preprocess=preprocess,
         cache_ttl_s=version.flow.cache_ttl_s,
-        owner=principal.token_prefix or principal.email,
+        owner=principal.owner,
     )
 
 
@@ -78,7 +78,7 @@ def flow_preview_spec(
         path=path,
         tag=tag or FLOW_TAG,
         priority=flow.priority,
-        owner=principal.token_prefix or principal.email,
+        owner=principal.owner,
         scopes=principal.scopes,
     )
 

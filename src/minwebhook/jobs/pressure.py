@@ -77,10 +77,14 @@ class Pressure:
         self.enter_anyway(spec)
 
     def check(self, spec: JobSpec, now_ms: int) -> None:
-        """Whether one more job may come. Raises 503 if the server, or the workspace, is full and 429 if the script, or the
-        token, is."""
-        self.check_instance(now_ms)
-        for what, name, limit in self._bounds(spec):
+        """Whether one more job may come. Raises what :meth:`check_share` raises."""
+        self.check_share(spec.workspace, spec.path, spec.owner, now_ms)
+
+    def check_share(self, workspace: str, path: str, owner: str, now_ms: int) -> None:
+        """Whether one more job of a script (of none, if the ``path`` is empty) may come. Raises 503 if the server, or the
+        workspace, is full and 429 if the script, or the token, is."""
+        self._check_instance(now_ms)
+        for what, name, limit in self._bounds(workspace, path, owner):
             count = self._counts.get((what, name), 0)
             if count >= limit:
                 after_s = self._rate.retry_after_s(count, now_ms)
@@ -91,8 +95,7 @@ class Pressure:
                     headers=_rate_limit(what, limit, after_s),
                 )
 
-    def check_instance(self, now_ms: int) -> None:
-        """Whether one more job of whomever may come. Raises 503."""
+    def _check_instance(self, now_ms: int) -> None:
         limit = self._limits.instance
         if self._total >= limit:
             after_s = self._rate.retry_after_s(self._total, now_ms)
@@ -105,13 +108,13 @@ class Pressure:
     def enter_anyway(self, spec: JobSpec) -> None:
         """One more job waits, that was acknowledged long ago."""
         self._total += 1
-        for what, name, _ in self._bounds(spec):
+        for what, name, _ in self._bounds(spec.workspace, spec.path, spec.owner):
             self._counts[what, name] = self._counts.get((what, name), 0) + 1
 
     def leave(self, spec: JobSpec) -> None:
         """A job does not wait any more."""
         self._total -= 1
-        for what, name, _ in self._bounds(spec):
+        for what, name, _ in self._bounds(spec.workspace, spec.path, spec.owner):
             left = self._counts[what, name] - 1
             if left:
                 self._counts[what, name] = left
@@ -126,16 +129,16 @@ class Pressure:
         """Whole seconds until what waits now will have ended."""
         return self._rate.retry_after_s(self._total, now_ms)
 
-    def _bounds(self, spec: JobSpec) -> list[tuple[str, str, int]]:
-        """Which counts the job is in, and the limit of each."""
+    def _bounds(self, workspace: str, path: str, owner: str) -> list[tuple[str, str, int]]:
+        """Which counts a job is in, and the limit of each."""
         limits = self._limits
         bounds = []
         if limits.workspace:
-            bounds.append(("workspace", spec.workspace, limits.workspace))
-        if limits.script and spec.path:
-            bounds.append(("script", f"{spec.workspace}/{spec.path}", limits.script))
+            bounds.append(("workspace", workspace, limits.workspace))
+        if limits.script and path:
+            bounds.append(("script", f"{workspace}/{path}", limits.script))
         if limits.token:
-            bounds.append(("token", spec.owner, limits.token))
+            bounds.append(("token", owner, limits.token))
         return bounds
 
 

@@ -112,7 +112,7 @@ def _maker(script: Script, principal: Principal, options: RunOptions, *, preproc
         crash_attempts=script.crash_attempts,
         lock=script.packages_lock,
         modules=() if script.packages_lock == "" else script.imported_modules,
-        owner=principal.token_prefix or principal.email,
+        owner=principal.owner,
     )
 
 
@@ -142,7 +142,7 @@ def preview_spec(
         path=path,
         tag=tag or language.value,
         timeout_s=timeout_s,
-        owner=principal.token_prefix or principal.email,
+        owner=principal.owner,
         scopes=principal.scopes,
         lock=lock,
         modules=() if lock == "" else imported_modules(content),

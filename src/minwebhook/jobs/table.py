@@ -156,9 +156,12 @@ class JobTable:
         self._enqueue(job, now)
         return job
 
-    def check_room(self) -> None:
-        """Whether a job may come at all, asked before its request is read. Raises :class:`Unavailable`."""
-        self._pressure.check_instance(self._clock())
+    def check_room(self, workspace: str, path: str, owner: str) -> None:
+        """Whether a job of a script may come, asked before its request is read; an empty ``path`` if it is not known yet.
+
+        Raises :class:`Unavailable` and :class:`TooManyRequests`.
+        """
+        self._pressure.check_share(workspace, path, owner, self._clock())
 
     async def submit(
         self,

@@ -88,6 +88,13 @@ def test_a_full_queue_is_a_calm_answer(tmp_path: Path) -> None:
         assert int(refused.headers["retry-after"]) >= 1
         assert refused.headers["ratelimit-policy"] == '"script";q=2'
         assert refused.headers["ratelimit"].startswith('"script";r=0;t=')
+        # Before anything of the body was read.
+        head = (
+            "POST /api/w/demo/jobs/run/p/u/admin/hold HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+            f"Content-Type: application/json\r\nAuthorization: Bearer {client.token}\r\n\r\n"
+        )
+        with client.raw(head.encode()) as early:
+            assert early.recv(1000).startswith(b"HTTP/1.1 429 ")
         queued += [client.submit("u/admin/other") for _ in range(2)]
         full = client.post("/jobs/run_wait_result/p/u/admin/other")
         assert (full.status, full.headers["ratelimit-policy"]) == (503, '"instance";q=4')
