@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-flows bench-streams bench-uploads bench-overload bench-setup bench-contract bench-authorization clean
+.PHONY: demo test check format bench bench-flows bench-streams bench-uploads bench-overload bench-setup bench-engines bench-contract bench-authorization clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,6 +47,9 @@ bench-uploads: $(STAMP)  ## large uploads next to cp and to boto3, and what othe
 
 bench-overload: $(STAMP)  ## too much of everything: intake, floods, a full queue, a restart with it
 	$(BIN)/python bench/overload.py $(ARGS)
+
+bench-engines: $(STAMP)  ## bun, deno and node: a run that does nothing, next to starting the engine for it
+	$(BIN)/python bench/engines.py $(ARGS)
 
 bench-contract: $(STAMP)  ## what arguments and answers cost, without sockets and jobs
 	$(BIN)/python -m pytest bench/contract.py --benchmark-columns=min,median,iqr,ops --benchmark-sort=name $(ARGS)
