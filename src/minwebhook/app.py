@@ -278,6 +278,7 @@ class _Program:
                 on_listening=self._inner.send_nowait,
             )
             _log_rung(reached)
+            self._engines = self._engines.on(reached.rung)
             fleet = Fleet(
                 (usual_surroundings(self._settings.sandbox), zygote),
                 reached.workshop.make,

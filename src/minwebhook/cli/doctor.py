@@ -115,6 +115,7 @@ async def _probe(settings: Settings, tell: Any) -> str:
                 zygote_pid=zygote.pid or 0,
                 hidden=_secrets(settings),
             ) as facts:
+                engines = engines.on(reached.rung)
                 await Prober(zygote, facts, settings.jobs).run(
                     PROBES, [runtime for runtime in RUNTIMES if not engines.missing(runtime)], tell
                 )

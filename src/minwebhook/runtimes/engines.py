@@ -13,11 +13,17 @@ from typing import Final
 
 from minwebhook.errors import BadRequest, SettingsError
 from minwebhook.runtimes.language import Runtime, runtime_of
+from minwebhook.sandbox.plan import Rung
 from minwebhook.settings import SandboxSettings
 
 _VERSION_TIMEOUT_S: Final = 20.0
 #: The first node that runs TypeScript by itself.
 _MIN_NODE: Final = (22, 18)
+
+
+_NO_BUN: Final = (
+    "bun does not start without /proc, which the rung landlock has not; use deno, or make a better rung work"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,13 @@ class Engines:
     #: Runtime -> why a program that is there cannot be used.
     unfit: Mapping[str, str] = field(default_factory=dict)
 
+    def on(self, rung: Rung) -> Engines:
+        """Those that run on this rung of the sandbox."""
+        if rung != "landlock" or "bun" not in self.paths:
+            return self
+        others = {runtime: path for runtime, path in self.paths.items() if runtime != "bun"}
+        return Engines(others, {**self.unfit, "bun": _NO_BUN})
+
     def runtime(self, language: str, source: bytes) -> Runtime:
         """What runs a script of this language with this code."""
         return runtime_of(language, source, self.paths)
@@ -64,7 +77,7 @@ class Engines:
         runtime = self.runtime(language, source).name
         if cure := self.missing(runtime):
             raise BadRequest(
-                f"language {language} needs {_WANTED[runtime].executable}, which is not installed here: {cure}"
+                f"language {language} needs {_WANTED[runtime].executable}, which is not to be had here: {cure}"
             )
 
 

@@ -112,6 +112,7 @@ async def _sandbox(settings: Settings) -> list[Item]:
                 items.append(ok("sandbox", f"{reached.rung}: {reached.description}"))
             items += [note("sandbox", f"{each.name}: {each.reason}", each.cure) for each in reached.missing]
             items += _layers(settings, zygote, reached.rung)
+            engines = engines.on(reached.rung)
             for language in RUNTIMES:
                 if cure := engines.missing(language):
                     items.append(note(language, "not installed: scripts that need it are refused", cure))

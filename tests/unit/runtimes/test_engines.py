@@ -70,8 +70,17 @@ def test_an_old_node_is_as_good_as_none(tmp_path: Path, says: str) -> None:
         found.check("bun", b"//nodejs\n")
 
 
+def test_bun_is_none_without_proc() -> None:
+    found = Engines({"bun": "/b", "deno": "/d"})
+    assert found.on("root") is found
+    assert Engines({"deno": "/d"}).on("landlock").paths == {"deno": "/d"}
+    with pytest.raises(BadRequest, match="bun does not start without /proc"):
+        found.on("landlock").check("bun", b"")
+    assert found.on("landlock").runtime("nativets", b"").name == "deno"
+
+
 def test_what_is_not_there_is_refused_with_what_to_do() -> None:
-    with pytest.raises(BadRequest, match="language deno needs deno, which is not installed here: pip install"):
+    with pytest.raises(BadRequest, match="language deno needs deno, which is not to be had here: pip install"):
         Engines().check("deno", b"")
     Engines().check("python3", b"")
     Engines({"deno": "/x"}).check("nativets", b"")
