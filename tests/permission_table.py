@@ -57,6 +57,8 @@ DECISIONS: Final[dict[str, tuple[int, ...]]] = {
     "change job": (401, 401, 401, 401, 403, 403, 403, 403, 403, 403, 0, 0, 0),
     "end job, open": (400, 401, 401, 401, 403, 403, 403, 403, 403, 403, 0, 0, 0),
     "end jobs of path": (400, 401, 401, 401, 403, 403, 403, 403, 400, 400, 0, 0, 0),
+    "signed": (0, 401, 401, 401, 403, 0, 403, 403, 0, 0, 0, 0, 0),
+    "signed, changing": (0, 401, 401, 401, 403, 403, 403, 403, 0, 0, 0, 0, 0),
 }
 
 _W: Final = "/api/w/{workspace}"
@@ -135,6 +137,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET {_W}/resources/file_resource_type_to_file_ext_map",
         f"GET {_W}/scripts/list",
         f"GET {_W}/flows/list",
+        f"GET {_W}/jobs_u/flow/approval_info/{{id}}",
         f"GET {_W}/jobs/list",
         f"GET {_W}/jobs/queue/list",
         f"GET {_W}/jobs/completed/list",
@@ -151,7 +154,11 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"POST {_W}/job_helpers/multipart_download_s3_file",
         f"POST {_W}/apps/sign_s3_objects",
     ),
-    "member, changing": (f"POST {_W}/users/leave", f"POST {_W}/jobs/queue/cancel_selection"),
+    "member, changing": (
+        f"POST {_W}/users/leave",
+        f"POST {_W}/jobs/queue/cancel_selection",
+        f"POST {_W}/jobs_u/flow/resume_suspended/{{id}}",
+    ),
     "developer": (
         f"POST {_W}/folders/create",
         f"POST {_W}/variables/encrypt",
@@ -258,6 +265,9 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET {_W}/jobs/completed/get_result/{{id}}",
         f"GET {_W}/jobs/completed/get_result_maybe/{{id}}",
         f"GET {_W}/jobs/completed/get_timing/{{id}}",
+        f"GET {_W}/jobs/job_signature/{{id}}/{{resume_id}}",
+        f"GET {_W}/jobs/resume_urls/{{id}}/{{resume_id}}",
+        f"GET {_W}/jobs/flow/user_states/{{id}}/{{key}}",
     ),
     "follow, open": (
         f"GET {_W}/jobs_u/get/{{id}}",
@@ -278,8 +288,21 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET {_W}/jobs/result_by_id/{{id}}/{{node}}",
     ),
     "times, open": (f"POST {_W}/jobs_u/queue/get_started_at_by_ids",),
-    "run job again": (f"POST {_W}/jobs/replay/{{id}}", f"POST {_W}/jobs/dead_letters/redrive/{{id}}"),
-    "change job": (f"POST {_W}/jobs/dead_letters/discard/{{id}}",),
+    "run job again": (
+        f"POST {_W}/jobs/replay/{{id}}",
+        f"POST {_W}/jobs/dead_letters/redrive/{{id}}",
+        f"POST {_W}/jobs/flow/resume/{{id}}",
+    ),
+    "change job": (f"POST {_W}/jobs/dead_letters/discard/{{id}}", f"POST {_W}/jobs/flow/user_states/{{id}}/{{key}}"),
+    "signed": (
+        f"GET|HEAD {_W}/jobs_u/resume/{{id}}/{{resume_id}}/{{signature}}",
+        f"GET|HEAD {_W}/jobs_u/cancel/{{id}}/{{resume_id}}/{{signature}}",
+        f"GET {_W}/jobs_u/get_flow/{{id}}/{{resume_id}}/{{signature}}",
+    ),
+    "signed, changing": (
+        f"POST {_W}/jobs_u/resume/{{id}}/{{resume_id}}/{{signature}}",
+        f"POST {_W}/jobs_u/cancel/{{id}}/{{resume_id}}/{{signature}}",
+    ),
     "end job, open": (f"POST {_W}/jobs_u/queue/cancel/{{id}}", f"POST {_W}/jobs_u/queue/force_cancel/{{id}}"),
     "end jobs of path": (f"POST {_W}/jobs_u/queue/cancel_persistent/{{path...}}",),
 }

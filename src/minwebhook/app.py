@@ -49,6 +49,7 @@ from minwebhook.auth.workspaces import WorkspaceStore
 from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
 from minwebhook.errors import ApiError, BadRequest, NotFound, SettingsError
+from minwebhook.flows.approvals import Approvals
 from minwebhook.flows.javascript import Evaluator
 from minwebhook.flows.lookups import LookUps
 from minwebhook.flows.runner import FlowRunner
@@ -242,6 +243,7 @@ class _Program:
         self._heartbeats = DeadlineQueue(settings.heartbeat_s)
         vault = Vault(keys)
         self._workspace_keys = WorkspaceKeys(database, vault)
+        self._approvals = Approvals(database)
         self._variables = VariableStore(database, vault)
         self._resources = ResourceStore(database, vault)
         self._references = References(self._variables, self._resources)
@@ -327,10 +329,19 @@ class _Program:
         )
         lookups = LookUps(self._references, self._auth, self._audit, self._jobs)
         specs = StepSpecs(self._scripts, self._flows, self._auth)
-        runner = FlowRunner(self._jobs, self._job_store, self._flows, specs, evaluator, look_up=lookups.of)
+        runner = FlowRunner(
+            self._jobs,
+            self._job_store,
+            self._flows,
+            specs,
+            evaluator,
+            look_up=lookups.of,
+            messages=self._approvals.messages,
+        )
         self._jobs.driver = runner
         await nursery.start(evaluator.run)
         nursery.start_soon(runner.run)
+        nursery.start_soon(self._approvals.run)
         return runner
 
     async def _serve(self, executor: Executor, runner: FlowRunner, health: Health) -> None:
@@ -360,6 +371,7 @@ class _Program:
             scripts=self._scripts,
             flows=self._flows,
             flow_runner=runner,
+            approvals=self._approvals,
             jobs=self._jobs,
             idempotency=self._idempotency,
             job_store=self._job_store,

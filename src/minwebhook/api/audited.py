@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from minwebhook.api import (
+    approvals,
     dead_letters,
     files,
     flows,
@@ -22,6 +23,7 @@ from minwebhook.api import (
     resources,
     scripts,
     tokens,
+    user_states,
     users,
     variables,
     workspaces,
@@ -83,6 +85,10 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
     job_cancel.force_cancel: ("jobs.force_cancel", DELETED),
     job_cancel.cancel_persistent: ("jobs.cancel", DELETED),
     job_cancel.cancel_selection: ("jobs.cancel", DELETED),
+    approvals.resume: ("jobs.resume", EXECUTED),
+    approvals.cancel: ("jobs.disapproval", EXECUTED),
+    approvals.resume_flow: ("jobs.resume", EXECUTED),
+    approvals.resume_suspended: ("jobs.resume", EXECUTED),
     dead_letters.redrive: ("jobs.redrive", EXECUTED),
     dead_letters.redrive_all: ("jobs.redrive", EXECUTED),
     dead_letters.discard: ("jobs.discard", DELETED),
@@ -91,4 +97,6 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
 }
 #: What changes nothing that is not told of elsewhere: sealing a text, uploads, which jobs and scripts do all the time, and
 #: names that are gone.
-NOT_AUDITED: Final[frozenset[Call]] = frozenset({variables.encrypt, files.upload, files.old_name})
+NOT_AUDITED: Final[frozenset[Call]] = frozenset(
+    {variables.encrypt, files.upload, files.old_name, user_states.set_user_state}
+)

@@ -32,6 +32,7 @@ from minwebhook.auth.workspaces import WorkspaceStore
 from minwebhook.child import values
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
+from minwebhook.flows.approvals import Approvals
 from minwebhook.flows.runner import FlowRunner
 from minwebhook.flows.store import FlowStore
 from minwebhook.http.codecs import decode_json, prefers_cbor
@@ -80,6 +81,7 @@ class Services:
     scripts: ScriptStore
     flows: FlowStore
     flow_runner: FlowRunner
+    approvals: Approvals
     jobs: JobTable
     idempotency: IdempotencyKeys
     job_store: JobStore
@@ -237,7 +239,8 @@ def authorize(endpoint: Endpoint, request: Request, params: Params, services: Se
     Raises :class:`MissingToken`, :class:`NotAuthorized`, :class:`PermissionDenied`, and :class:`NotFound` for a workspace.
     """
     workspace = params.get("workspace")
-    token = None if endpoint.access is Access.PUBLIC else find_token(request)
+    is_public = endpoint.access is Access.PUBLIC
+    token = None if is_public else find_token(request, in_query=not endpoint.has_own_token)
     principal: Principal | None = None
     if token is not None:
         if endpoint.action != "read" and request.headers.get("cookie") is not None:
@@ -293,7 +296,7 @@ def _principal(
         raise
 
 
-def find_token(request: Request) -> str | None:
+def find_token(request: Request, *, in_query: bool = True) -> str | None:
     """The credential: a Bearer field, else the cookie ``token``, else the query parameter. The first one present counts."""
     authorization = request.headers.get("authorization")
     if authorization is not None and authorization.startswith("Bearer "):
@@ -301,7 +304,7 @@ def find_token(request: Request) -> str | None:
     token = _cookie_token(request)
     if token is not None:
         return token
-    return Query(request.query).get("token") if "token" in request.query else None
+    return Query(request.query).get("token") if in_query and "token" in request.query else None
 
 
 def is_by_cookie(request: Request) -> bool:

@@ -72,5 +72,7 @@ class Endpoint:
     gives_all_rights: bool = False
     #: Whether a token that may run a script may look there at what came of it.
     follows_run: bool = False
+    #: Whether the query parameter ``token`` is the endpoint's own, and no credential.
+    has_own_token: bool = False
     #: What the audit log says of calls: the operation and the kind of action; None for nothing.
     audited: tuple[str, str] | None = None

@@ -57,7 +57,7 @@ FLOWS: Final[Mapping[str, Schema]] = {
                 **_SETTINGS,
             },
         ),
-        "examples": [{"path": "u/demo/flow", "summary": "", "value": _EXAMPLE}],
+        "examples": [{"path": "u/demo/hello", "summary": "", "value": _EXAMPLE}],
     },
     "Flow": record(
         {

@@ -30,7 +30,7 @@ def find_readable(context: Context, job_id: UUID) -> JobRecord | None:
 
     Raises :class:`PermissionDenied`, for callers without a token :class:`BadRequest`.
     """
-    record = _find(context, job_id)
+    record = find(context, job_id)
     if record is not None and not may_read(context, record):
         raise _refusal(context, record, "see")
     return record
@@ -38,7 +38,7 @@ def find_readable(context: Context, job_id: UUID) -> JobRecord | None:
 
 def find_cancellable(context: Context, job_id: UUID) -> JobRecord | None:
     """A job of the workspace that the caller may cancel; None if there is no such job. Raises as :func:`find_readable`."""
-    record = _find(context, job_id)
+    record = find(context, job_id)
     if record is not None and not _is_free(context, record):
         raise _refusal(context, record, "cancel")
     return record
@@ -111,7 +111,8 @@ def _refusal(context: Context, record: JobRecord, verb: str) -> ApiError:
     )
 
 
-def _find(context: Context, job_id: UUID) -> JobRecord | None:
+def find(context: Context, job_id: UUID) -> JobRecord | None:
+    """A job of the workspace, whoever asks; None if there is no such job."""
     job = context.services.jobs.get(job_id)
     if job is not None:
         return JobRecord.of(job) if job.spec.workspace == context.workspace else None

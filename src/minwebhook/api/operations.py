@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import minwebhook
 from minwebhook.api import (
+    approvals,
     audit,
     dead_letters,
     dependencies,
@@ -35,6 +36,7 @@ from minwebhook.api import (
     streams,
     system,
     tokens,
+    user_states,
     users,
     variables,
     websocket,
@@ -140,6 +142,12 @@ _BYTES: Final = {
     304: Answer("The object is the one that the caller has.", {}, {"ETag": "Changes with the object."}),
 }
 _NULL: Final[Schema] = {"type": "null"}
+#: A message to a flow is on disk.
+_HEARD: Final = {201: Answer("It is on disk; the body is empty.", {})}
+_PAYLOAD: Final = Body("Any JSON: what the steps behind see as `resume`.", {"*/*": ANYTHING}, is_required=False)
+#: Signatures and tokens that are not for this.
+_FORGED: Final = (400, 401, 403, 404)
+_SPOKEN: Final = Operation(_HEARD, (parameters.APPROVER, parameters.RESUME_PAYLOAD), _PAYLOAD, errors=(*_FORGED, 413))
 
 OPERATIONS: Final[Mapping[Call, Operation]] = {
     system.version: Operation(_text("`CE v` and the version.")),
@@ -387,6 +395,22 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     job_lists.count_by_tag: Operation(_json(array(ref("TagCount")), "How many of each."), parameters.OF_TAG_COUNTS),
     job_lists.queue_position: Operation(_json(ref("QueuePosition"), "The place.")),
     job_lists.scheduled_for: Operation(_json(_INTEGER, "The time.")),
+    approvals.job_signature: Operation(_text("64 hex digits."), (parameters.APPROVER,)),
+    approvals.resume_urls: Operation(
+        _json(ref("ResumeUrls"), "The URLs."), (parameters.APPROVER, parameters.FLOW_LEVEL)
+    ),
+    approvals.resume: _SPOKEN,
+    approvals.cancel: _SPOKEN,
+    approvals.get_flow: Operation(
+        _json(ref("FlowToApprove"), "The flow and who has approved."), (parameters.APPROVER,), errors=_FORGED
+    ),
+    approvals.resume_flow: Operation(_HEARD, body=_PAYLOAD, errors=(403,)),
+    approvals.resume_suspended: Operation(_HEARD, body=_json_body("Approval"), errors=_FORGED),
+    approvals.approval_info: Operation(
+        _json(ref("ApprovalInfo"), "What is shown."), (parameters.PAGE_TOKEN,), errors=_FORGED
+    ),
+    user_states.get_user_state: Operation(_json(ANYTHING, "The value."), (parameters.STATE_KEY,)),
+    user_states.set_user_state: Operation(_said(), (parameters.STATE_KEY,), body=Body("Any JSON.", {_JSON: ANYTHING})),
     dead_letters.list_dead: Operation(
         _json(array(ref("CompletedJob")), "One page, those that ended last first."), parameters.OF_DEAD_LETTERS
     ),

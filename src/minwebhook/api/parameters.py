@@ -172,6 +172,25 @@ FLOW_VERSION: Final = Parameter(
     "version", {**_COUNT, "examples": [1]}, "The number of a version of a flow.", place="path"
 )
 FLOW_NODE: Final = Parameter("node", {**TEXT, "minLength": 1, "examples": ["a"]}, "The id of a step.", place="path")
+RESUME_ID: Final = Parameter(
+    "resume_id",
+    {"type": "integer", "minimum": 0, "maximum": 2**32 - 1, "examples": [1]},
+    "Tells messages for the same job apart: each number counts once.",
+    place="path",
+)
+APPROVAL_SIGNATURE: Final = Parameter(
+    "signature",
+    {"type": "string", "pattern": "^[0-9a-fA-F]{64}$", "examples": ["0" * 64]},
+    "Of job, number and approver, as `job_signature` gives it.",
+    place="path",
+)
+STATE_KEY: Final = Parameter(
+    "key",
+    {**TEXT, "minLength": 1, "maxLength": 255, "examples": ["counter"]},
+    "The name of a state.",
+    "state_key",
+    place="path",
+)
 #: What the names in route patterns mean, unless the operation says otherwise.
 IN_PATHS: Final[Mapping[str, Parameter]] = {
     parameter.name: parameter
@@ -190,6 +209,8 @@ IN_PATHS: Final[Mapping[str, Parameter]] = {
         WORKSPACE_ID,
         FLOW_VERSION,
         FLOW_NODE,
+        RESUME_ID,
+        APPROVAL_SIGNATURE,
     )
 }
 
@@ -272,6 +293,14 @@ OF_JOBS: Final = (
     flag("no_logs", "Leaves the log out."),
     flag("no_code", "Leaves the code of previews out."),
 )
+APPROVER: Final = text("approver", "Who is to use the signature; it is for this name, or for none.")
+FLOW_LEVEL: Final = flag(
+    "flow_level", "For the flow of the job, not for the job: counts for the first step that waits."
+)
+RESUME_PAYLOAD: Final = Parameter(
+    "payload", TEXT, "JSON in base64: what the steps behind see as `resume`.", "resume_payload", only_for="GET"
+)
+PAGE_TOKEN: Final = text("token", "That of `approvalPage`, for who has no rights on the flow.", key="page_token")
 JSON_PATH: Final = text("json_path", "Names and indices separated by dots: the answer is that part of the result.")
 GET_STARTED: Final = flag("get_started", "Fills `started` before the job has ended.")
 REMOVE_ANSI_WARNINGS: Final = flag("remove_ansi_warnings", "Leaves out the first line, a hint on colors.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from minwebhook.api import (
+    approvals,
     audit,
     dead_letters,
     dependencies,
@@ -26,6 +27,7 @@ from minwebhook.api import (
     streams,
     system,
     tokens,
+    user_states,
     users,
     variables,
     websocket,
@@ -46,11 +48,13 @@ _CORS: Final = ("/jobs/run/p/", "/jobs/run/h/", "/jobs/run_wait_result/p/", "/jo
                 "/jobs/run_and_stream/p/", "/jobs/run_and_stream/h/",
                 "/jobs/run/f/", "/jobs/run/fv/", "/jobs/run_wait_result/f/", "/jobs/run_wait_result/fv/",
                 "/jobs/run_and_stream/f/", "/jobs/run_and_stream/fv/",
-                "/jobs/completed/list", "/jobs/completed/get", "/jobs_u/")  # fmt: skip
+                "/jobs/completed/list", "/jobs/completed/get", "/jobs/job_signature/", "/jobs/resume_urls/",
+                "/jobs_u/")  # fmt: skip
 
 
 #: What a token that may run a script may look at of its jobs.
-_FOLLOWING: Final = ("/jobs_u/get", "/jobs_u/completed/get", "/jobs/completed/get")
+_FOLLOWING: Final = ("/jobs_u/get", "/jobs_u/completed/get", "/jobs/completed/get", "/jobs/job_signature/",
+                     "/jobs/resume_urls/", "/jobs/flow/user_states/")  # fmt: skip
 
 
 def _route(
@@ -65,6 +69,7 @@ def _route(
     role: Role | None = None,
     kind: str | None = None,
     gives_all_rights: bool = False,
+    has_own_token: bool = False,
 ) -> Route[Endpoint]:
     """A route with a ``{path...}`` is about that path, one with an ``{id}`` or ``{hash}`` about what that is, unless it
     says otherwise. Who changes things is no operator, unless it says otherwise."""
@@ -89,6 +94,7 @@ def _route(
             gives_all_rights=gives_all_rights,
             follows_run=method == "GET" and below.startswith(_FOLLOWING),
             audited=AUDITED.get(call),
+            has_own_token=has_own_token,
         ),
     )
 
@@ -144,6 +150,47 @@ def _flow_routes() -> list[Route[Endpoint]]:
             for method in ("POST",) if way == "run" else ("POST", "GET"):
                 routes.append(_route(method, f"{_W}/jobs/{way}/{part}", call, "jobs", "run", kind="flows"))
             routes.append(_route("HEAD", f"{_W}/jobs/{way}/{part}", runs.head, "jobs", "run", kind="flows"))
+    return routes
+
+
+def _approval_routes() -> list[Route[Endpoint]]:
+    """What lets a waiting flow go on, or ends it; and what scripts keep in the flow that they are part of."""
+    read, write, optional = "read", "write", Access.OPTIONAL
+    signed = "{id}/{resume_id}/{signature}"
+    routes = [
+        _route("GET", _W + "/jobs/job_signature/{id}/{resume_id}", approvals.job_signature, "jobs", read),
+        _route("GET", _W + "/jobs/resume_urls/{id}/{resume_id}", approvals.resume_urls, "jobs", read),
+        _optional("GET", f"{_W}/jobs_u/get_flow/{signed}", approvals.get_flow, "jobs", read),
+        _route("POST", _W + "/jobs/flow/resume/{id}", approvals.resume_flow, "jobs", "run", kind="flows"),
+        _route(
+            "POST",
+            _W + "/jobs_u/flow/resume_suspended/{id}",
+            approvals.resume_suspended,
+            "jobs",
+            write,
+            access=optional,
+            role=MEMBER,
+        ),
+        _route(
+            "GET",
+            _W + "/jobs_u/flow/approval_info/{id}",
+            approvals.approval_info,
+            "jobs",
+            read,
+            access=optional,
+            has_own_token=True,
+        ),
+        _route("GET", _W + "/jobs/flow/user_states/{id}/{key}", user_states.get_user_state, "jobs", read),
+        _route("POST", _W + "/jobs/flow/user_states/{id}/{key}", user_states.set_user_state, "jobs", write, role=MEMBER),
+    ]  # fmt: skip
+    for way, call in (("resume", approvals.resume), ("cancel", approvals.cancel)):
+        path = f"{_W}/jobs_u/{way}/{signed}"
+        # A link in a mail is opened by a browser which says that another site led to it: that is no attack, it is signed.
+        routes.append(_optional("GET", path, call, "jobs", read))
+        routes.append(_route("POST", path, call, "jobs", write, access=optional, role=MEMBER))
+        routes.append(
+            _optional("HEAD", path, runs.head, "jobs", read)
+        )  # a look must not fall back to a GET that speaks
     return routes
 
 
@@ -237,6 +284,7 @@ def all_routes() -> list[Route[Endpoint]]:
     routes = [
         *_identity_routes(),
         *_flow_routes(),
+        *_approval_routes(),
         _public("GET", "/api/version", system.version),
         _public("GET", "/api/health/status", health.status),
         _route("GET", "/api/health/detailed", health.detailed, "health", read),

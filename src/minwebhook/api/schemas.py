@@ -121,6 +121,42 @@ _JOBS: Final[Mapping[str, Schema]] = {
     "QueuedJob": {"allOf": [ref("JobMembers"), _QUEUED], "description": "A job that waits or runs."},
     "CompletedJob": {"allOf": [ref("JobMembers"), _COMPLETED], "description": "A job that has ended."},
     "Job": {"oneOf": [ref("QueuedJob"), ref("CompletedJob")]},
+    "ResumeUrls": record({"approvalPage": TEXT, "cancel": TEXT, "resume": TEXT}),
+    "Approver": record({"resume_id": _INTEGER, "approver": TEXT}),
+    "FlowToApprove": record({"job": ref("Job"), "approvers": array(ref("Approver"))}),
+    "Approval": record(
+        {},
+        optional={
+            "payload": ANYTHING,
+            "approval_token": nullable(TEXT),
+            "approved": described(BOOLEAN, "`false` ends the flow. By default `true`."),
+        },
+    ),
+    "ApprovalInfo": record(
+        {
+            "flow_id": UUID,
+            "flow_path": nullable(TEXT),
+            "workspace_id": TEXT,
+            "is_waiting": BOOLEAN,
+            "can_approve": described(BOOLEAN, "Whether the caller may."),
+            "approvers": array(ref("Approver")),
+        },
+        optional={
+            "job_id": UUID,
+            "step_id": TEXT,
+            "summary": TEXT,
+            "required_events": described(_INTEGER, "How many more approvals are needed."),
+            "until": nullable(TIME),
+            "form_schema": described(ANYTHING, "JSON Schema of the form."),
+            "description": described(ANYTHING, "These three are members of the step's result."),
+            "default_args": ANYTHING,
+            "enums": ANYTHING,
+            "hide_cancel": BOOLEAN,
+            "user_auth_required": BOOLEAN,
+            "user_groups_required": array(ANYTHING),
+            "self_approval_disabled": BOOLEAN,
+        },
+    ),
     "Redriven": record(
         {
             "jobs": described(array(UUID), "The ids of the new jobs."),

@@ -418,6 +418,25 @@ CREATE TABLE audit_start (
 ) STRICT;
 """
 
+#: ``job_id`` is the step after which the flow waits, or the flow itself; then ``used_by`` is the step that a message counted
+#: for. ``payload`` is JSON.
+_APPROVALS: Final = """
+CREATE TABLE approval (
+    id INTEGER PRIMARY KEY NOT NULL,
+    workspace_id TEXT NOT NULL REFERENCES workspace (id) ON DELETE CASCADE,
+    flow_id BLOB NOT NULL,
+    job_id BLOB NOT NULL,
+    resume_id INTEGER NOT NULL,
+    approved INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    approver TEXT,
+    created_at INTEGER NOT NULL,
+    used_by BLOB,
+    UNIQUE (job_id, resume_id)
+) STRICT;
+CREATE INDEX approval_of_flow ON approval (flow_id);
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -437,6 +456,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(15, "the size of all output", _OUTPUT_TOTAL),
     Migration(16, "flows", _FLOWS),
     Migration(17, "limits of tokens, sealed keys of workspaces, where the audit log begins", _LIMITS),
+    Migration(18, "approvals", _APPROVALS),
 )
 
 

@@ -209,6 +209,11 @@ class JobRecord:
         return "webhook" if self.kind in ("script", FLOW) and not self.step_id else None
 
     @property
+    def is_flow(self) -> bool:
+        """Whether it runs the steps of a flow, or a part of them."""
+        return self.kind in (FLOW, FLOW_PREVIEW)
+
+    @property
     def root_id(self) -> UUID:
         """The job that began it all."""
         return self.root_job or self.parent_job or self.id

@@ -203,6 +203,23 @@ class JobStore:
             if (wipe_at_ms := _wipe_at_ms(job)) is not None:
                 self.on_wipe_planned(wipe_at_ms)
 
+    async def keep_user_state(self, job: Job, key: str, value: Any, states: dict[str, Any]) -> None:
+        """Keeps a value in a flow job's ``states`` (``flow_status.user_states``), and on disk when this returns.
+
+        A flow that is not on disk yet takes it along when its first step is written.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            states[key] = value  # here, so that no other write of the status comes in between without it
+            row = connection.execute("SELECT flow_status FROM job WHERE id = ?", (job.id.bytes,)).fetchone()
+            if row is not None and row[0] is not None:
+                status = orjson.loads(row[0])
+                status.setdefault("user_states", {})[key] = value
+                query = "UPDATE job SET flow_status = ? WHERE id = ? AND status = 'queued'"
+                connection.execute(query, (orjson.dumps(status), job.id.bytes))
+
+        await self._db.transact(work)
+
     def results(self, job_ids: Iterable[UUID]) -> dict[UUID, bytes]:
         """The stored results of these jobs."""
         keys = [job_id.bytes for job_id in job_ids]

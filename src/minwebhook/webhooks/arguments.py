@@ -126,12 +126,20 @@ def get_arguments(
 
 def decode_payload(payload: str) -> bytes:
     """The text of the JSON object in base64, standard or URL-safe, with or without padding. Raises :class:`BadRequest`."""
+    data, value = decode_any_payload(payload)
+    if not isinstance(value, dict):
+        raise BadRequest("payload: the JSON inside must be an object with the arguments")
+    return data
+
+
+def decode_any_payload(payload: str) -> tuple[bytes, Any]:
+    """As :func:`decode_payload`, for any JSON: the text and the value."""
     standard = payload.replace("-", "+").replace("_", "/").rstrip("=")
     try:
         data = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise BadRequest(
-            "payload: not base64; send a JSON object in base64, percent-encoded ('+' in a URL means a space)"
+            "payload: not base64; send JSON in base64, percent-encoded ('+' in a URL means a space)"
         ) from None
     try:
         value = orjson.loads(data)
@@ -139,9 +147,7 @@ def decode_payload(payload: str) -> bytes:
         if not _is_utf8(data):
             raise BadRequest("payload: the text inside the base64 is not UTF-8") from None
         raise BadRequest(f"payload: invalid json: {error}") from None
-    if not isinstance(value, dict):
-        raise BadRequest("payload: the JSON inside must be an object with the arguments")
-    return data
+    return data, value
 
 
 # --- step 1: by content type ------------------------------------------------------------------------------------------

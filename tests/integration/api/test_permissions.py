@@ -106,6 +106,13 @@ MAY: dict[str, int] = {
     f"{W}/jobs/dead_letters/discard/{{id}}": 404,
     f"{W}/jobs/ws": 426,
     f"{W}/jobs/result_by_id/{{id}}/{{node}}": 404,
+    f"{W}/jobs_u/resume/{{id}}/{{resume_id}}/{{signature}}": 403,
+    f"{W}/jobs_u/cancel/{{id}}/{{resume_id}}/{{signature}}": 403,
+    f"{W}/jobs_u/get_flow/{{id}}/{{resume_id}}/{{signature}}": 403,
+    f"{W}/jobs/flow/resume/{{id}}": 400,
+    f"{W}/jobs_u/flow/resume_suspended/{{id}}": 400,
+    f"{W}/jobs_u/flow/approval_info/{{id}}": 400,
+    f"{W}/jobs/flow/user_states/{{id}}/{{key}}": 404,
     f"{W}/resources/type/create": 400,
     f"{W}/resources/type/get/{{name}}": 404,
     f"{W}/resources/type/update/{{name}}": 404,
@@ -205,6 +212,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "storage": "_default_",
             "key...": "a",
             "node": "a",
+            "resume_id": "1",
+            "signature": "0" * 64,
+            "key": "a",
         }
         yield Scene(server, callers, values)
 

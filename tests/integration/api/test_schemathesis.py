@@ -6,6 +6,7 @@ that is off, are in ``schemathesis.toml``.
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import string
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 from minwebhook.api.routes import all_routes
 from minwebhook.errors import ApiError
 from minwebhook.http.routing import Router
-from tests.server import ADMIN_TOKEN, Client, serving
+from tests.server import ADMIN_TOKEN, Client, eventually, serving
 
 HERE: Final = Path(__file__).parent
 EXAMPLES: Final = HERE.parents[2] / "examples" / "scripts"
@@ -32,6 +33,11 @@ NOT_CALLED: Final = {"POST /api/w/{workspace}/users/leave", "POST /api/w/{worksp
 _TIMEOUT_S: Final = 400.0
 #: Asked for by header fields that the generator does not send.
 WEBSOCKET: Final = "GET /api/w/{workspace}/jobs/ws"
+
+
+def has_begun(client: Client, flow_id: str) -> bool:
+    """Whether the first step of a flow has ended."""
+    return client.get(f"/jobs/result_by_id/{flow_id}/a").status == 200
 
 
 def write_settings(client: Client, path: Path) -> None:
@@ -52,6 +58,13 @@ def write_settings(client: Client, path: Path) -> None:
         assert client.post("/flows/create", new).status == 201
     names["FLOW_JOB"] = client.post("/jobs/run/f/u/demo/flow").text
     client.ended(names["FLOW_JOB"])
+    waiting = {"value": {"modules": [{"id": "a", "value": {"type": "identity"}, "suspend": {"required_events": 9999}}]}}
+    for place in ("ASKED", "PAGE", "REFUSED_1", "REFUSED_2"):
+        names[place] = job_id = client.post("/jobs/run/preview_flow", waiting).text
+        eventually(functools.partial(has_begun, client, job_id), "a flow waits")
+    for number in (1, 2):
+        names[f"RESUME_{number}"] = client.get(f"/jobs/job_signature/{names['ASKED']}/{number}").text
+        names[f"CANCEL_{number}"] = client.get(f"/jobs/job_signature/{names[f'REFUSED_{number}']}/{number}").text
     names["PREFIX"] = client.post("/api/users/tokens/create", {"label": "to be changed"}).text[:10]
     for name in ("ada", "grace", "doomed"):
         user = {"email": f"{name}@localhost", "password": "correct horse battery"}  # the example of the document

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import missing
 from tests.docs.pages import ROOT
+from tests.flows import py, step
 from tests.server import Client, Server, eventually, serving
 from tests.wheels import download
 
@@ -133,3 +134,30 @@ def main():
 def test_streams(client: Client) -> None:
     code = "def main():\n    wmill.stream_result('a')\n    wmill.stream_result('b')\n"
     assert run(client, code) == "ab"
+
+
+def test_a_step_asks_for_approval_and_keeps_a_state(client: Client) -> None:
+    ask = """
+import wmill
+
+def main():
+    wmill.set_flow_user_state("asked", {"times": 1})
+    return wmill.get_resume_urls("alice")
+"""
+    tell = "import wmill\n\ndef main(said): return [said, wmill.get_flow_user_state('asked')]\n"
+    modules = [
+        step("a", py(ask), suspend={"required_events": 1}),
+        step("b", py(tell, said="{resume, approvers, kept: flow_user_state('asked')}")),
+    ]
+    flow_id = client.post("/jobs/run/preview_flow", {"value": {"modules": modules}}).text
+
+    def status() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = client.job(flow_id).get("flow_status", {}).get("modules", [])
+        return found
+
+    eventually(lambda: [each for each in status() if each["type"] == "WaitingForEvents"], "the flow waits", 50)
+    found = client.get(f"/jobs/completed/get_result/{status()[0]['job']}").json()
+    assert sorted(found) == ["approvalPage", "cancel", "resume"]
+    assert httpx.post(found["resume"], json={"ok": True}).status_code == 201
+    said = {"resume": {"ok": True}, "approvers": ["alice"], "kept": {"times": 1}}
+    assert client.ended(flow_id)["result"] == [said, {"times": 1}]
