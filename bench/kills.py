@@ -22,7 +22,7 @@ from typing import Final
 
 import orjson
 
-from tests.server import Answer, Server, children, descendants
+from tests.server import Answer, Server, children, descendants, eventually
 
 SCRIPTS: Final = {"u/admin/same": False, "u/admin/kept": True}  # path, whether its processes stay
 SCRIPT: Final = "def main(number: int):\n    return number\n"
@@ -163,13 +163,14 @@ def _kill(chance: random.Random, found: list[int]) -> None:
 def kill_again_and_again(
     server: Server, kill: Kill, *, rounds: int, seed: int, most_s: float = 0.8, most_pause_s: float = 0.03
 ) -> Ledger:
-    """Kills something of a server under load at random moments; what the senders were told."""
+    """Kills something of a server under load at random moments; what the senders were told, which is something of each kind."""
     moments = random.Random(seed)
     load = Load(server, seed, most_pause_s=most_pause_s)
     try:
         for _ in range(rounds):
             time.sleep(moments.uniform(0.05, most_s))
             kill(server, moments)
+        eventually(lambda: load.ledger.ids and load.ledger.results, "answers of each kind", 60)
     finally:
         ledger = load.end()
     return ledger

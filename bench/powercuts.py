@@ -13,7 +13,7 @@ import orjson
 
 from bench import kills
 from tests import powercut
-from tests.server import Server
+from tests.server import Server, eventually
 
 
 @dataclass
@@ -29,8 +29,8 @@ class Recording:
     data: Path
 
 
-def record(folder: Path, *, seconds: float, seed: int, most_pause_s: float = 0.0) -> Recording:
-    """Serves senders for so long, and dies."""
+def record(folder: Path, *, seed: int, seconds: float = 0.0, answers: int = 0) -> Recording:
+    """Serves senders for so long, and until there are so many answers, and dies."""
     target = folder / "record"
     server = Server(folder / "data", ("--workers", "2"))
     server.environment = powercut.environment(folder, server.data / "minwebhook.db", target)
@@ -38,9 +38,12 @@ def record(folder: Path, *, seconds: float, seed: int, most_pause_s: float = 0.0
         server.start()
         kills.prepare(server)
         begin = target.stat().st_size
-        load = kills.Load(server, seed, most_pause_s=most_pause_s, moment=lambda: target.stat().st_size)
-        time.sleep(seconds)
-        ledger = load.end()
+        load = kills.Load(server, seed, most_pause_s=0, moment=lambda: target.stat().st_size)
+        try:
+            time.sleep(seconds)
+            eventually(lambda: len(load.ledger.told) >= answers, "so many answers", 60)
+        finally:
+            ledger = load.end()
     finally:
         server.close()
     return Recording(target, begin, ledger.told, server.data)
