@@ -38,6 +38,8 @@ _NAMESPACES: Final = (
 )
 _SIOCSIFFLAGS, _UP = 0x8914, 1
 _FILE_BYTES = 256 << 20
+#: Little, for what is filled to be filled soon.
+_MEMORY_BYTES = 256 << 20
 
 
 def enter(place: Path) -> None:
@@ -50,6 +52,11 @@ def enter(place: Path) -> None:
     kernel.mount("copy", str(root), "overlay", 0, f"lowerdir=/,upperdir={upper},workdir={work}")
     kernel.mount("/dev", str(root / "dev"), None, kernel.MS_BIND | kernel.MS_REC)
     kernel.mount("proc", str(root / "proc"), "proc")
+    for groups in Path("/proc/self/mounts").read_text().splitlines():  # jobs are in control groups of the machine's
+        target = groups.split()[1]
+        if groups.split()[2] in ("cgroup", "cgroup2"):
+            (root / target[1:]).mkdir(parents=True, exist_ok=True)
+            kernel.mount(target, str(root / target[1:]), None, kernel.MS_BIND)
     kernel.mount("tmp", str(root / "tmp"), "tmpfs", 0, "size=128m,mode=1777")
     # The program may be installed or checked out below /tmp.
     for part in {Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[2]}:
@@ -106,7 +113,9 @@ async def probe(task: dict[str, Any]) -> list[Finding]:
     """The findings."""
     findings: list[Finding] = []
     is_none = task["rung"] == "none"
-    settings = SandboxSettings(sandbox=task["rung"], sandbox_network=task["network"], insecure=is_none)
+    settings = SandboxSettings(
+        sandbox=task["rung"], sandbox_network=task["network"], insecure=is_none, job_memory_bytes=_MEMORY_BYTES
+    )
     directory = Path(tempfile.mkdtemp(prefix="minwebhook-"))
     wanted = [each for each in PROBES if each.name in task["probes"] or not task["probes"]]
     async with trio.open_nursery() as nursery:
@@ -118,8 +127,11 @@ async def probe(task: dict[str, Any]) -> list[Finding]:
             rung=reached.rung,
             server_pid=os.getpid(),
             zygote_pid=zygote.pid or 0,
+            group_limits=reached.workshop.group_limits,
         ) as facts:
-            await Prober(zygote, facts, JobSettings()).run(wanted, list(RUNTIMES), findings.append)
+            await Prober(zygote, facts, JobSettings()).run(
+                wanted, task.get("languages") or list(RUNTIMES), findings.append
+            )
         zygote.stop()
         nursery.cancel_scope.cancel()
     return findings

@@ -9,12 +9,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from minwebhook.child import landlock
+from minwebhook.errors import SandboxError
+from minwebhook.sandbox.cgroups import Groups
 from minwebhook.sandbox.probes.inside import BROKEN, HELD, NOT_APPLICABLE, NOT_CONTAINED, THROUGH
 from tests.conftest import missing
 from tests.sandbox.conftest import ORDINARY_USER
@@ -25,11 +28,21 @@ pytestmark = pytest.mark.timeout(200)
 
 _OUTER: Final = Path(__file__).with_name("outer.py")
 
+
+def has_groups() -> bool:
+    """Whether both limits can be had."""
+    try:
+        return {"memory", "processes"} <= Groups.open().features
+    except SandboxError:
+        return False
+
+
 #: Layer -> network policy, and the probes that get through without it.
 OPEN: Final[dict[str, tuple[str, list[str]]]] = {
     "root directory": ("host", ["looks_up"]),
     "read-only mounts": ("host", ["writable_mounts"]),
-    "PID namespace": ("host", ["see_others", "survivors", "kill_all", "fork_bomb"]),
+    # What survives a job is ended by its control group as well; that more processes are refused, too.
+    "PID namespace": ("host", ["see_others", "kill_all"] if has_groups() else ["see_others", "survivors", "kill_all"]),
     "IPC namespace": ("host", ["ipc_of_the_machine"]),
     "network namespace": ("none", ["tcp", "bash_tcp", "abstract_sockets_of_jobs"]),
     "Landlock scope": ("host", ["abstract_sockets_outside"]),
@@ -40,7 +53,8 @@ OPEN: Final[dict[str, tuple[str, list[str]]]] = {
         "host",
         ["foreign_filter", "keyrings", "personalities", "new_namespaces", "calls_of_ia32", "trace", "netlink"],
     ),
-    "resource limits": ("host", ["raise_limits", "core_dumps", "memory_bomb", "fork_bomb", "descriptor_bomb"]),
+    "resource limits": ("host", ["raise_limits", "core_dumps", "memory_bomb", "descriptor_bomb"]),
+    "control group": ("host", ["memory_of_all", "files_in_memory", "fork_bomb"]),
     "size of /tmp": ("host", ["disk_bomb", "inode_bomb"]),
     "clean /tmp": ("host", ["files_of_an_earlier_job", "files_of_a_running_job"]),
     "closing descriptors": ("host", ["leaked_descriptors"]),
@@ -54,11 +68,14 @@ OPEN_TO_USERS: Final = {
 }
 
 
-def outcomes(layer: str, probes: list[str], network: str, rung: str, user: int | None = None) -> dict[str, list[str]]:
-    """What each probe says, by its name: one word per language."""
+def outcomes(
+    layer: str, probes: list[str], network: str, rung: str, user: int | None = None, languages: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """What each probe says, by its name: one word per language; without ``languages`` in all."""
     if os.geteuid() != 0:
         missing("root, for a container to weaken the sandbox in")
     task: dict[str, Any] = {"layer": layer, "rung": rung, "network": network, "probes": probes, "user": user}
+    task["languages"] = list(languages)
     run = subprocess.run(
         [sys.executable, str(_OUTER), json.dumps(task)], capture_output=True, text=True, timeout=180, check=False
     )
@@ -78,6 +95,8 @@ def test_every_layer_is_left_out_once() -> None:
 @pytest.mark.parametrize("layer", OPEN)
 def test_without_a_layer_probes_get_through(layer: str) -> None:
     network, probes = OPEN[layer]
+    if layer == "control group" and not has_groups():
+        missing("control groups with memory and pids")
     if layer == "Landlock scope" and landlock.version() < landlock.SCOPE_VERSION:
         missing("Landlock with scopes (Linux 6.12)")
     for name, words in outcomes(layer, probes, network, "root").items():
@@ -91,11 +110,23 @@ def test_without_a_layer_probes_of_an_ordinary_user_get_through(layer: str) -> N
         assert {THROUGH, NOT_CONTAINED} & set(words), f"{name}: {words}"
 
 
-@pytest.mark.parametrize(("rung", "user"), [("root", None), ("userns", None), ("userns", ORDINARY_USER)])
-@pytest.mark.parametrize("network", ["host", "none"])
+@pytest.mark.parametrize(
+    ("rung", "user", "network"), [("root", None, "host"), ("root", None, "none"), ("userns", ORDINARY_USER, "host")]
+)
 def test_with_all_layers_none_does(rung: str, user: int | None, network: str) -> None:
+    """On all rungs and with the whole corpus: test_probes.py."""
     probes = sorted({name for policy, names in OPEN.values() for name in names if policy in (network, "host")})
     for name, words in outcomes("nothing", probes, network, rung, user).items():
+        assert set(words) <= {HELD, NOT_APPLICABLE}, f"{name}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("network", "languages"),
+    [("host", ["python3"]), *(pytest.param(policy, [], marks=pytest.mark.slow) for policy in ("host", "none"))],
+)
+def test_without_namespaces_landlock_holds_the_whole_corpus(network: str, languages: list[str]) -> None:
+    """What the rung does not give is documented, and not tried."""
+    for name, words in outcomes("nothing", [], network, "landlock", languages=languages).items():
         assert set(words) <= {HELD, NOT_APPLICABLE}, f"{name}: {words}"
 
 

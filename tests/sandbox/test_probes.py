@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from minwebhook.errors import SandboxError
 from minwebhook.runtimes.bait import laid_out, make_canary, processes_named
 from minwebhook.runtimes.ladder import Interpreter, find_interpreter
 from minwebhook.runtimes.language import RUNTIMES
-from minwebhook.sandbox.plan import FIRST_UID
+from minwebhook.sandbox.cgroups import Groups
+from minwebhook.sandbox.plan import FIRST_UID, LIMITS_OF_GROUPS
 from minwebhook.sandbox.probes.corpus import NEIGHBOR, PROBES, Finding, Probe, Seen, finding, job, judge
 from minwebhook.sandbox.probes.inside import Facts
 from minwebhook.settings import SandboxSettings
@@ -31,6 +33,8 @@ from tests.server import Client, Server, children, eventually
 
 IS_ROOT = os.geteuid() == 0
 #: What the network policy makes a difference to.
+#: Little, for what is filled to be filled soon.
+MEMORY_BYTES = 256 << 20
 OF_THE_NETWORK = ("network", "channel")
 
 
@@ -143,7 +147,8 @@ def _open(place: Place) -> Iterator[Field]:
         }
         interpreter = Interpreter(str(Path(program).resolve()), "/usr")
     with folder_of(user) as folder:
-        server = start(place.rung, folder / "data", "--sandbox-network", place.network, **more)
+        memory = ("--job-memory-bytes", str(MEMORY_BYTES))
+        server = start(place.rung, folder / "data", "--sandbox-network", place.network, *memory, **more)
         try:
             with _with_neighbor(place, server, folder, interpreter, canary) as field:
                 yield field
@@ -165,19 +170,30 @@ def _with_neighbor(
         os.chown(bait, ORDINARY_USER, ORDINARY_USER)
     with laid_out(
         bait,
-        SandboxSettings(sandbox_network=place.network),
+        SandboxSettings(sandbox_network=place.network, job_memory_bytes=MEMORY_BYTES),
         interpreter,
         rung=place.rung,
         server_pid=server.pid,
         zygote_pid=zygote_pid,
         hidden=[str(server.data), str(server.data / "minwebhook.db"), str(server.log_file), str(Path(__file__))],
         canary=canary,
+        group_limits=_group_limits(client),
     ) as facts:
         arguments = {"name": facts.neighbor, "canary": facts.canary}
         body = {"content": NEIGHBOR, "language": "python3", "args": arguments}
         neighbor_id = client.post("/jobs/run/preview", body).text
         eventually(lambda: "ready" in client.logs(neighbor_id), "the start of the other job")
         yield Field(place, server, client, facts, neighbor_id)
+
+
+def _group_limits(client: Client) -> set[str]:
+    """What control groups limit, by what the server says is missing."""
+    told = {each["name"] for each in client.get("/api/health/detailed").json()["checks"]["sandbox"]["missing"]}
+    try:
+        features = Groups.open().features
+    except SandboxError:
+        return set()
+    return {limit for limit, name in LIMITS_OF_GROUPS.items() if name not in told and limit in features}
 
 
 @pytest.mark.parametrize(("place", "probe", "language"), CASES)

@@ -126,6 +126,7 @@ LAYERS: Final[dict[str, Callable[[], None]]] = {
     "no_new_privs": _without_no_new_privs,
     "system call filter": lambda: setattr(kernel, "install_filter", _nothing),
     "resource limits": lambda: setattr(confine, "limit_resources", _nothing),
+    "control group": lambda: setattr(confine, "enter_group", _nothing),
     "size of /tmp": _without_tmp_size,
     "clean /tmp": _without_clean_tmp,
     "closing descriptors": lambda: setattr(confine, "close_all_but", _nothing),

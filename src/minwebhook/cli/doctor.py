@@ -114,6 +114,7 @@ async def _probe(settings: Settings, tell: Any) -> str:
                 server_pid=os.getpid(),
                 zygote_pid=zygote.pid or 0,
                 hidden=_secrets(settings),
+                group_limits=reached.workshop.group_limits,
             ) as facts:
                 engines = engines.on(reached.rung)
                 await Prober(zygote, facts, settings.jobs).run(

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +36,11 @@ def laid_out(
     zygote_pid: int,
     hidden: Sequence[str] = (),
     canary: str = "",
+    group_limits: Collection[str] = (),
 ) -> Iterator[Facts]:
     """The facts for probes, while the bait lies there. ``hidden`` are further paths that must not be reached.
+
+    ``group_limits``: what control groups limit.
 
     ``directory`` exists and is readable by its owner alone. ``canary`` is the secret; without one it is made.
     """
@@ -84,6 +87,8 @@ def laid_out(
             open_files=settings.job_open_files,
             file_bytes=settings.job_file_bytes,
             tmp_bytes=settings.job_tmp_bytes,
+            counts_memory="memory" in group_limits,
+            counts_processes="processes" in group_limits,
         )
 
 

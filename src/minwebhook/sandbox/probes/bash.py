@@ -9,6 +9,12 @@ PRELUDE: Final = r"""
 say() { printf '["%s", "%s"]' "$1" "$(printf %s "$2" | tr '"\\\n\t' "''  " | head -c 400)" > result.json; exit 0; }
 fact() { sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p" args.json; }
 contained() {
+  if test "$(fact rung)" = landlock; then  # the kernel refuses signals to others
+    for pid in "$(fact server_pid)" "$(fact zygote_pid)"; do
+      LC_ALL=C kill -0 "$pid" 2>&1 | grep -q "not permitted" || return 1
+    done
+    return 0
+  fi
   test "$$" -lt 64 && test ! -e /etc/shadow && test "$(id -u)" != 0 || return 1
   # the uid that the kernel counts by
   test "$(awk -v u="$(id -u)" '$1 <= u && u < $1 + $3 { print $2 + u - $1 }' /proc/self/uid_map)" != 0 ||
@@ -44,7 +50,8 @@ SCRIPTS: Final = {
         "any",
         "",
         'contained || say "not contained" "others are in reach"\n'
-        'test "$(ulimit -Hu)" -le "$((4 * $(fact processes)))" || say "not contained" "no limit on processes"\n'
+        'test "$(fact counts_processes)" = true || test "$(ulimit -Hu)" -le "$((4 * $(fact processes)))" ||\n'
+        '  say "not contained" "no limit on processes"\n'
         "bomb() { bomb | bomb & }\nbomb 2>/dev/null\nsleep 0.5\nkill -9 -1",
     ),
     "bash_tcp": (

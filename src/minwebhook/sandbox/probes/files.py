@@ -21,11 +21,14 @@ from minwebhook.sandbox.probes.inside import (
     function,
     held,
     holds_canary,
+    is_without_namespaces,
     judged,
+    not_applicable,
     opened,
     probe,
     process_ids,
     read,
+    scratch,
     syscall,
     through,
     tried,
@@ -118,12 +121,13 @@ def files_of_a_running_job(facts: Facts) -> Outcome:
 def leave_files(facts: Facts) -> list[str]:
     """Files, hidden, locked and linked, all over /tmp."""
     for name in ("left", ".left"):
-        with open(f"/tmp/{name}-{facts.mark}", "w") as file:  # noqa: PTH123
+        with open(f"{scratch()}/{name}-{facts.mark}", "w") as file:  # noqa: PTH123
             file.write("left")
-    os.mkdir(f"/tmp/left-{facts.mark}-folder", 0o700)  # noqa: PTH102
-    os.symlink("/etc", f"/tmp/left-{facts.mark}-link")  # noqa: PTH211
-    os.chmod(f"/tmp/left-{facts.mark}-folder", 0)  # noqa: PTH101
-    return os.listdir("/tmp")  # noqa: PTH208
+    os.mkdir(f"{scratch()}/left-{facts.mark}-folder", 0o700)  # noqa: PTH102
+    os.symlink("/etc", f"{scratch()}/left-{facts.mark}-link")  # noqa: PTH211
+    with contextlib.suppress(PermissionError):  # without namespaces
+        os.chmod(f"{scratch()}/left-{facts.mark}-folder", 0)  # noqa: PTH101
+    return os.listdir(scratch())  # noqa: PTH208
 
 
 @probe(first="leave_files")
@@ -132,7 +136,10 @@ def files_of_an_earlier_job(facts: Facts) -> Outcome:
     if not facts.earlier:
         return BROKEN, "the earlier job could leave nothing"
     found = [
-        f"{place}/{name}" for place in ("/tmp", "/dev/shm", "/var/tmp") for name in _names(place) if facts.mark in name
+        f"{place}/{name}"
+        for place in {"/tmp", "/dev/shm", "/var/tmp", scratch()}
+        for name in _names(place)
+        if facts.mark in name
     ]
     for path in found:
         with contextlib.suppress(OSError):
@@ -203,6 +210,8 @@ def _same_mode(path: str) -> None:
 @probe()
 def writable_mounts(facts: Facts) -> Outcome:
     """finds a file system besides /tmp that is not mounted read-only"""
+    if is_without_namespaces(facts):
+        return not_applicable("the mounts are those of the machine; writing is tried by others")
     found = []
     for place in ("/", "/usr", "/etc", "/etc/ssl", "/dev", "/proc", "/var", facts.python_prefix):
         with contextlib.suppress(FileNotFoundError):
@@ -224,25 +233,25 @@ def links_out(facts: Facts) -> Outcome:
     """reaches files outside by symbolic links, hard links and /proc links"""
     steps: dict[str, Callable[[], object]] = {}
     for index, path in enumerate(["/etc/shadow", *facts.hidden]):
-        link = f"/tmp/link-{facts.mark}-{index}"
+        link = f"{scratch()}/link-{facts.mark}-{index}"
         os.symlink(path, link)  # noqa: PTH211
         steps[f"symlink to {path}"] = partial(opened, link, os.O_RDONLY)
         steps[f"hard link to {path}"] = partial(_linked, path, f"{link}-hard")
         for way in ("self/root", "self/cwd/..", "1/root", "self/fd/0/.."):
             there = f"/proc/{way}{path}"
             steps[there] = partial(opened, there, os.O_RDONLY)
-    steps["hard link to a program"] = partial(_linked, "/usr/bin/env", f"/tmp/link-{facts.mark}")
+    steps["hard link to a program"] = partial(_linked, "/usr/bin/env", f"{scratch()}/link-{facts.mark}")
     outcome = tried(steps, also=(errno.EXDEV, errno.ENOTDIR))
-    for name in _names("/tmp"):
+    for name in _names(scratch()):
         if name.startswith(f"link-{facts.mark}"):
-            os.unlink(f"/tmp/{name}")  # noqa: PTH108
+            os.unlink(f"{scratch()}/{name}")  # noqa: PTH108
     return outcome
 
 
 @contextlib.contextmanager
 def _folder(facts: Facts) -> Iterator[bytes]:
     """A folder that is no mount, and so good for nothing once rights do not stop a call."""
-    path = f"/tmp/mount-{facts.mark}"
+    path = f"{scratch()}/mount-{facts.mark}"
     os.mkdir(path)  # noqa: PTH102
     try:
         yield path.encode()
@@ -342,7 +351,10 @@ def kernel_settings(facts: Facts) -> Outcome:
 @probe()
 def looks_up(facts: Facts) -> Outcome:
     """climbs out of its root by .. from an open directory"""
-    top = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        top = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return held("/ cannot be opened")
     try:
         above = os.open("../../../..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=top)
         same = os.path.samestat(os.fstat(top), os.fstat(above))

@@ -75,6 +75,9 @@ class Facts:
     open_files: int = 0
     file_bytes: int = 0
     tmp_bytes: int = 0
+    #: Whether control groups limit all processes of a job together.
+    counts_memory: bool = False
+    counts_processes: bool = False
     #: What the first part of the probe gave, run by an earlier job.
     earlier: Any = None
 
@@ -333,6 +336,16 @@ def read(path: str, size: int = 1 << 16) -> bytes:
         return file.read(size)
 
 
+def is_without_namespaces(facts: Facts) -> bool:
+    """Whether jobs are kept off by Landlock alone: ids and names of others can then be probed, which is documented."""
+    return facts.rung == "landlock"
+
+
+def scratch() -> str:
+    """The directory of the job's own."""
+    return os.environ.get("TMPDIR", "/tmp")
+
+
 def process_ids() -> list[int]:
     """The processes that /proc shows; none where there is none."""
     with contextlib.suppress(OSError):
@@ -362,21 +375,52 @@ def own_family() -> set[int]:
 
 
 def strangers(facts: Facts, *, up_to: int = 5000) -> list[int]:
-    """Processes that exist and are not of this job. Each job is a PID namespace whose first ids are its own."""
+    """Processes that exist and are not of this job. Each job is a PID namespace whose first ids are its own.
+
+    Without namespaces: those that this job may signal.
+    """
     family = own_family()
     found = []
+    bare = is_without_namespaces(facts)
     for pid in [*range(1, up_to), *outsiders(facts)]:
-        if pid < 1 or pid in family:
+        # Without namespaces and without /proc, who is of this job is known by the session.
+        if pid < 1 or pid in family or (bare and _is_of_own_session(pid)):
             continue
         try:
             os.kill(pid, 0)
         except PermissionError:
-            found.append(pid)
+            if not bare:
+                found.append(pid)
         except ProcessLookupError:
             pass
         else:
             found.append(pid)
     return found
+
+
+def _is_of_own_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except OSError:
+        return False
+
+
+def _is_kept_off(pid: int) -> bool:
+    """Whether this process may not signal that one, which exists."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return False
+
+
+def is_apart(facts: Facts) -> bool:
+    """Whether signals to all reach this job only: by a PID namespace, or because the kernel refuses those to others."""
+    if is_without_namespaces(facts):
+        return all(map(_is_kept_off, (facts.server_pid, facts.zygote_pid)))
+    return in_own_pid_namespace()
 
 
 def in_own_pid_namespace() -> bool:
@@ -418,7 +462,7 @@ def uncontained(facts: Facts, **limits: int) -> Outcome | None:
     ``limits`` are the most that resource limits (``AS=…``, as in ``resource.RLIMIT_AS``) may allow.
     """
     missing = []
-    if not in_own_pid_namespace() or strangers(facts):
+    if not is_apart(facts) or strangers(facts):
         missing.append("processes of others are in reach")
     if is_root_outside(facts):
         missing.append("the kernel sees root: limits do not count")

@@ -27,6 +27,7 @@ from minwebhook.sandbox.probes.inside import (
     prctl,
     probe,
     process_ids,
+    scratch,
     syscall,
     through,
     tried,
@@ -183,7 +184,7 @@ def _enter_all(pid: int) -> None:
 @probe()
 def file_capabilities(facts: Facts) -> Outcome:
     """gives a file of its own capabilities, or root as owner with the set-user-id bit"""
-    path = f"/tmp/capable-{facts.mark}"
+    path = f"{scratch()}/capable-{facts.mark}"
     with open(path, "w") as file:  # noqa: PTH123
         file.write("#!/bin/sh\n")
     value = struct.pack("<5I", 0x02000001, 0xFFFFFFFF, 0, 0xFFFFFFFF, 0)

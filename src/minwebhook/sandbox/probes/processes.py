@@ -17,6 +17,7 @@ from minwebhook.sandbox.probes.inside import (
     by_rights,
     function,
     held,
+    is_without_namespaces,
     judged,
     memory_limit,
     opened,
@@ -157,6 +158,8 @@ def survivors(facts: Facts) -> Outcome:
 def first_process(facts: Facts) -> Outcome:
     """disturbs the first process of its namespace, and undoes the tie to its parent"""
     function("prctl", 1, 0, 0, 0, 0)
+    if is_without_namespaces(facts):
+        return tried({"becomes a subreaper": lambda: function("prctl", 36, 1, 0, 0, 0)})
     function("prctl", 36, 1, 0, 0, 0)  # a subreaper
     if os.getpid() == 1 or facts.language in ENGINES:
         return held("it is the first process itself; outside, only its end is seen")

@@ -8,6 +8,7 @@ import errno
 import mmap
 import os
 import resource
+import select
 import signal
 import threading
 import time
@@ -19,8 +20,11 @@ from minwebhook.sandbox.probes.inside import (
     Outcome,
     function,
     held,
+    is_without_namespaces,
     memory_limit,
+    not_applicable,
     probe,
+    scratch,
     through,
     tmp_is_bounded,
     tried,
@@ -32,13 +36,19 @@ _MIB = 1 << 20
 _SHARED = 4
 
 
+def _room_for_processes(facts: Facts) -> tuple[Outcome | None, int]:
+    """Why no bomb may be tried, and how many processes there may be at most."""
+    if facts.counts_processes:  # no more than these are tried
+        return uncontained(facts), facts.processes
+    return uncontained(facts, NPROC=_SHARED * facts.processes), resource.getrlimit(resource.RLIMIT_NPROC)[1]
+
+
 @probe(destructive=True)
 def fork_bomb(facts: Facts) -> Outcome:
     """starts processes without end"""
-    missing = uncontained(facts, NPROC=_SHARED * facts.processes)
+    missing, allowed = _room_for_processes(facts)
     if missing:
         return missing
-    allowed = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     started: list[int] = []
     try:
         while len(started) <= allowed + 8:
@@ -60,10 +70,9 @@ def fork_bomb(facts: Facts) -> Outcome:
 @probe(destructive=True)
 def thread_bomb(facts: Facts) -> Outcome:
     """starts threads without end"""
-    missing = uncontained(facts, NPROC=_SHARED * facts.processes)
+    missing, allowed = _room_for_processes(facts)
     if missing:
         return missing
-    allowed = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     threading.stack_size(64 * 1024)
     stop = threading.Event()
     started: list[threading.Thread] = []
@@ -102,6 +111,69 @@ def memory_bomb(facts: Facts) -> Outcome:
     return through(f"{len(kept) * 16} MiB")
 
 
+def _more_than_all_may_have(facts: Facts) -> tuple[Outcome | None, int]:
+    """Why this is not tried, and how much memory is more than a whole job may have."""
+    wanted = facts.memory_bytes + facts.tmp_bytes + 64 * _MIB
+    if 2 * wanted > os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        return not_applicable("this machine has too little free memory to try it"), wanted
+    return None, wanted
+
+
+@probe(ending="cut", destructive=True)
+def memory_of_all(facts: Facts) -> Outcome:
+    """takes the memory of several processes, each within its own limit"""
+    if not facts.counts_memory:
+        return not_applicable("there is no control group: the memory of each process is limited, but not that of all")
+    missing, wanted = _more_than_all_may_have(facts)
+    if missing:
+        return missing
+    each = max(facts.memory_bytes // 4, wanted // 24)
+    report, told = os.pipe()
+    started: list[int] = []
+    ready = 0
+    try:
+        for _ in range(wanted // each + 1):
+            pid = os.fork()
+            if pid == 0:
+                with contextlib.suppress(MemoryError):
+                    kept = b"x" * each
+                    os.write(told, b"!"[: len(kept)])
+                    time.sleep(20)
+                os._exit(0)
+            started.append(pid)
+            while not select.select([report], [], [], 0.05)[0]:
+                if ended := os.waitpid(-1, os.WNOHANG)[0]:  # this one, or the kernel chose another
+                    started.remove(ended)
+                    return held(f"one was ended when there were {ready * each // _MIB} MiB")
+            ready += len(os.read(report, 1))
+    finally:
+        for pid in started:
+            os.kill(pid, signal.SIGKILL)
+        for pid in started:
+            os.waitpid(pid, 0)
+    return through(f"{ready * each // _MIB} MiB")
+
+
+@probe(ending="cut", destructive=True)
+def files_in_memory(facts: Facts) -> Outcome:
+    """keeps memory in files that are in no process and no directory (memfd_create)"""
+    try:
+        kept = [os.memfd_create(facts.mark)]
+    except OSError as error:
+        return held(f"there are none: {errno.errorcode[error.errno or 0]}")
+    if not facts.counts_memory:
+        return through("nothing limits them all together")
+    missing, wanted = _more_than_all_may_have(facts)
+    if missing:
+        return missing
+    piece, written = bytes(_MIB), 0
+    while written < wanted:
+        if written and written % (facts.file_bytes or wanted) == 0:
+            kept.append(os.memfd_create(facts.mark))
+        written += os.write(kept[-1], piece)
+    return through(f"{written // _MIB} MiB")
+
+
 @probe()
 def locked_memory(facts: Facts) -> Outcome:
     """locks memory, which then cannot be swapped out"""
@@ -113,6 +185,8 @@ def locked_memory(facts: Facts) -> Outcome:
 @probe(destructive=True)
 def disk_bomb(facts: Facts) -> Outcome:
     """fills /tmp without end"""
+    if is_without_namespaces(facts):
+        return not_applicable("the space of all files together is not limited on this rung")
     if not tmp_is_bounded(facts):
         return NOT_CONTAINED, "/tmp is not a bounded file system of the job's own"
     piece, written = bytes(_MIB), 0
@@ -137,6 +211,8 @@ def disk_bomb(facts: Facts) -> Outcome:
 @probe(destructive=True)
 def inode_bomb(facts: Facts) -> Outcome:
     """makes files without end"""
+    if is_without_namespaces(facts):
+        return not_applicable("the space of all files together is not limited on this rung")
     if not tmp_is_bounded(facts):
         return NOT_CONTAINED, "/tmp is not a bounded file system of the job's own"
     made = 0
@@ -156,13 +232,13 @@ def inode_bomb(facts: Facts) -> Outcome:
 def file_bomb(facts: Facts) -> Outcome:
     """writes one huge file"""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    fd = os.open(f"/tmp/huge-{facts.mark}", os.O_CREAT | os.O_RDWR)
+    fd = os.open(f"{scratch()}/huge-{facts.mark}", os.O_CREAT | os.O_RDWR)
     try:
         # A hole: it takes no space.
         return tried({"truncate to 1 TiB": lambda: os.ftruncate(fd, 1 << 40)}, also=(errno.EFBIG,))
     finally:
         os.close(fd)
-        os.unlink(f"/tmp/huge-{facts.mark}")  # noqa: PTH108
+        os.unlink(f"{scratch()}/huge-{facts.mark}")  # noqa: PTH108
 
 
 @probe(destructive=True)
