@@ -65,6 +65,7 @@ from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.expiry import Expiry
 from minwebhook.jobs.health import Health
 from minwebhook.jobs.idempotency import IdempotencyKeys
+from minwebhook.jobs.imported import ImportedScripts
 from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.packages import JobPackages, submit_lock_job
 from minwebhook.jobs.pressure import QueueLimits
@@ -569,6 +570,7 @@ class _Program:
             cache=ResultCache(self._database),
             packages=packages,
             engines=self._engines,
+            imported=ImportedScripts(self._scripts),
             references=ArgumentReferences(self._references, self._auth, self._audit),
             internal_url=self._internal_url,
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from minwebhook.api.context import Context
+from minwebhook.api.imports import find_imports
 from minwebhook.api.permissions import check_tag
 from minwebhook.api.runs import queue
 from minwebhook.api.waiting import answer_with_result
@@ -52,6 +53,7 @@ async def _spec(context: Context, options: RunOptions) -> JobSpec:
         tag=options.tag or _text(body, "tag", "") or None,
         timeout_s=options.timeout_s,
     )
+    spec.imports = tuple(find_imports(context, language, content, spec.path).items())
     check_tag(context.principal, spec.tag)
     return spec
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 import orjson
 
 from minwebhook.api.context import Context
+from minwebhook.api.imports import find_imports
 from minwebhook.api.permissions import check_path, visible_paths
 from minwebhook.api.rights import readable
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import submit_lock_job
+from minwebhook.scripts.imports import FIELD
 from minwebhook.scripts.model import EXTENSIONS, NewScript, hash_from_hex, hash_to_hex, split_extension
 from minwebhook.scripts.query import ScriptQuery
 from minwebhook.scripts.script import Script
@@ -24,6 +26,8 @@ async def create(context: Context) -> Response:
     new = NewScript.parse(await context.json())
     check_path(context.principal, context.endpoint, new.path)
     context.services.engines.check(new.language.value, new.content.encode())
+    if imports := find_imports(context, new.language, new.content, new.path):
+        new = replace(new, settings={**new.settings, FIELD: imports})
     _check_secret(context, new)
     context.audited_resource = new.path
     script_hash = await context.services.scripts.create(

@@ -29,6 +29,7 @@ from minwebhook.jobs.compiled import CompiledScripts
 from minwebhook.jobs.cpu_watch import CpuWatch
 from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import JobHeaders, changing_variables
+from minwebhook.jobs.imported import ImportedScripts
 from minwebhook.jobs.limits import JobLimits, LimitRules
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome, Timing
@@ -79,6 +80,7 @@ class Executor:
         cache: ResultCache,
         packages: JobPackages,
         engines: Engines,
+        imported: ImportedScripts,
         references: ArgumentReferences,
         internal_url: str = "",
     ) -> None:
@@ -91,6 +93,7 @@ class Executor:
         self._entropy = Entropy()
         self._packages = packages
         self._engines = engines
+        self._imported = imported
         self._references = references
         self._tokens = tokens
         self._cache = cache
@@ -495,6 +498,8 @@ class Executor:
             header, source, compiled = self._headers.changing(spec, stays=stays), b"", b""
         else:
             header, source, compiled = lasting, spec.source, self._compiled.find(key)
+            if runtime.imports_scripts:
+                compiled = self._imported.bundle(spec)
         header = wire.add_variables(header, changing_variables(job, token=run.token))
         number = self._entropy.take(8)
         exchange = Exchange(

@@ -154,6 +154,8 @@ class JobSpec:
     lock: str | None = ""
     #: The modules it imports from packages.
     modules: tuple[str, ...] = ()
+    #: The scripts that code which came with the request imports: path and hash. Deployed versions know theirs.
+    imports: tuple[tuple[str, str], ...] = ()
     #: The fork server it needs; None for the usual one.
     surroundings: Surroundings | None = None
     concurrency: Concurrency | None = None

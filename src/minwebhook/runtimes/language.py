@@ -22,8 +22,23 @@ class Runtime:
     reusable: bool
     #: Whether its processes are large: none waits before the first is needed, and none for long when none is.
     heavy: bool = False
+    #: Whether it takes the code of imported scripts in the place of compiled code.
+    imports_scripts: bool = False
     #: Whether a process sets the limits of its job itself; otherwise the fork server does.
     limits_itself: bool = True
+
+
+def _engine(name: str, program: str) -> Runtime:
+    """One of JavaScript."""
+    return Runtime(
+        name,
+        f"{program} run",
+        f"--- {program.upper()} CODE EXECUTION ---\n",
+        reusable=True,
+        heavy=True,
+        imports_scripts=True,
+        limits_itself=False,
+    )
 
 
 #: Those that are always there, and then those whose program has to be installed (programs.py).
@@ -32,9 +47,33 @@ RUNTIMES: Final = {
     for runtime in (
         Runtime("python3", "python run", "--- PYTHON ({version}) CODE EXECUTION ---\n", reusable=True),
         Runtime("bash", "bash run", "--- BASH CODE EXECUTION ---\n", reusable=False),
-        Runtime("bun", "bun run", "--- BUN CODE EXECUTION ---\n", reusable=True, heavy=True, limits_itself=False),
-        Runtime("deno", "deno run", "--- DENO CODE EXECUTION ---\n", reusable=True, heavy=True, limits_itself=False),
-        Runtime("nodejs", "node run", "--- NODE CODE EXECUTION ---\n", reusable=True, heavy=True, limits_itself=False),
+        Runtime(
+            "bun",
+            "bun run",
+            "--- BUN CODE EXECUTION ---\n",
+            reusable=True,
+            heavy=True,
+            imports_scripts=True,
+            limits_itself=False,
+        ),
+        Runtime(
+            "deno",
+            "deno run",
+            "--- DENO CODE EXECUTION ---\n",
+            reusable=True,
+            heavy=True,
+            imports_scripts=True,
+            limits_itself=False,
+        ),
+        Runtime(
+            "nodejs",
+            "node run",
+            "--- NODE CODE EXECUTION ---\n",
+            reusable=True,
+            heavy=True,
+            imports_scripts=True,
+            limits_itself=False,
+        ),
     )
 }
 #: Languages with another name than their runtime, the best one first: they need none of what only one of them has.

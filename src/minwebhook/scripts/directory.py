@@ -16,9 +16,11 @@ from typing import Final
 import trio
 
 from minwebhook.errors import BadRequest, DeployError
+from minwebhook.scripts.imports import FIELD, imported_paths, pin_imports
 from minwebhook.scripts.model import (
     EXTENSIONS,
     MAX_CONTENT_BYTES,
+    TYPESCRIPT,
     Language,
     NewScript,
     ScriptPath,
@@ -26,6 +28,7 @@ from minwebhook.scripts.model import (
     marked_language,
     split_extension,
 )
+from minwebhook.scripts.script import Script
 from minwebhook.scripts.store import ScriptStore
 
 #: Folders in folders, a bound for links that lead in circles.
@@ -57,7 +60,7 @@ async def deploy_directory(
     """
     files = await trio.to_thread.run_sync(_read_all, root)
     deployed = []
-    for name, file in files.items():
+    for name, file in _imported_first(files):
         try:
             check(file.language.value, file.content.encode())
             deployed.append(await _deploy(store, file, workspace, created_by, now_ms))
@@ -75,6 +78,32 @@ class _File:
     content: str
 
 
+def _imported_first(files: dict[str, _File]) -> list[tuple[str, _File]]:
+    """The files in order of their names, but each behind those that it imports."""
+    names = {file.path: name for name, file in files.items()}
+    ordered: dict[str, _File] = {}
+    begun: set[str] = set()
+
+    def add(name: str) -> None:
+        if name in begun:
+            return
+        begun.add(name)
+        file = files[name]
+        for path in imported_paths(file.content, file.path) if file.language in TYPESCRIPT else ():
+            if path in names:
+                add(names[ScriptPath(path)])
+        ordered[name] = file
+
+    for name in files:
+        add(name)
+    return list(ordered.items())
+
+
+def _live(store: ScriptStore, workspace: str, path: str) -> Script | None:
+    script = store.newest(workspace, path)
+    return script if script is not None and script.is_live else None
+
+
 async def _deploy(store: ScriptStore, file: _File, workspace: str, created_by: str, now_ms: int) -> Deployed:
     """Make the file's code the live version of its path."""
     path, language, content = file.path, file.language, file.content
@@ -82,8 +111,13 @@ async def _deploy(store: ScriptStore, file: _File, workspace: str, created_by: s
     fresh = NewScript.parse(
         {"path": path, "summary": "", "description": "", "content": content, "language": language.value}
     )
+    imports = pin_imports(language, content, path, lambda name: _live(store, workspace, name))
     before = store.newest(workspace, path)
-    if before is not None and before.is_live and (before.content, before.language) == (content, language):
+    if (
+        before is not None
+        and before.is_live
+        and (before.content, before.language, before.settings.get(FIELD, {})) == (content, language, imports)
+    ):
         if before.lock_error_logs is not None:
             await store.forget_lock_error(workspace, before.hash)  # it is looked for anew
         return Deployed(path, before.hash, is_new=False)
@@ -96,8 +130,10 @@ async def _deploy(store: ScriptStore, file: _File, workspace: str, created_by: s
             has_preprocessor=fresh.has_preprocessor,
             lock=fresh.lock,
             # These two are about the earlier version, not about the script.
-            settings={k: v for k, v in before.settings.items() if k not in ("draft_only", "deployment_message")},
+            settings={k: v for k, v in before.settings.items() if k not in ("draft_only", "deployment_message", FIELD)},
         )
+    if imports:
+        fresh = replace(fresh, settings={**fresh.settings, FIELD: imports})
     return Deployed(path, await store.create(workspace, fresh, created_by, now_ms), is_new=True)
 
 

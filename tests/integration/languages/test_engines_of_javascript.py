@@ -354,6 +354,49 @@ def test_everything_a_job_started_ends_with_it(engine: Engine) -> None:
     assert engine.client.ended(job)["result"]["error"]["name"] == "Canceled"
 
 
+# --- imports ----------------------------------------------------------------------------------------------------------
+
+
+def test_scripts_of_the_workspace_are_imported_as_they_were_at_the_deployment(engine: Engine) -> None:
+    top, name = "f/shared", f"imports_{engine.name}"
+    engine.deploy(f"{top}/deep/base_{engine.name}", "export const word = (n: number): string => 'v1 ' + n;")
+    engine.deploy(
+        f"{top}/near_{engine.name}",
+        f"import {{ word }} from './deep/base_{engine.name}.ts';\nexport const twice = (n: number) => word(2 * n);",
+    )
+    code = (
+        f"import {{ twice }} from '../../{top}/near_{engine.name}.ts';\n"
+        f'import * as base from "/{top}/deep/base_{engine.name}.ts";\n'
+        "export async function main(n: number) {\n"
+        f"  const late = await import('/{top}/near_{engine.name}.ts');\n"
+        "  return [twice(n), base.word(n), late.twice(n)];\n}"
+    )
+    path = engine.deploy(f"u/admin/{name}", code)
+    assert engine.client.run(path, {"n": 2}).json() == ["v1 4", "v1 2", "v1 4"]
+    engine.deploy(f"{top}/deep/base_{engine.name}", "export const word = (n: number): string => 'v2 ' + n;")
+    assert engine.client.run(path, {"n": 2}).json() == ["v1 4", "v1 2", "v1 4"]
+    code = f"import {{ word }} from '/{top}/deep/base_{engine.name}.ts';\nexport const main = () => word(1);"
+    assert engine.preview(code).json() == "v2 1"
+    # Deployed again it imports the new version, and so does, since both are one file, what it imports.
+    engine.deploy(path, code.replace("word(1)", "word(3)"))
+    assert engine.client.run(path).json() == "v2 3"
+
+
+def test_what_may_not_be_read_is_not_imported(server: Server, found: Engines) -> None:
+    if cure := found.missing("bun"):
+        missing(cure)
+    client = server.client()
+    client.deploy("u/admin/secret", "export const secret = 1;", "bun")
+    other = server.user("reader")
+    code = "import { secret } from '/u/admin/secret.ts';\nexport const main = () => secret;"
+    body = {"content": code, "language": "bun", "path": "u/reader/x"}
+    answer = other.post("/jobs/run_wait_result/preview", body)
+    assert answer.status == 400
+    assert "the code imports u/admin/secret, which is no script in TypeScript that you may read" in answer.text
+    assert other.post("/scripts/create", {**body, "summary": "", "description": ""}).status == 400
+    assert client.post("/jobs/run_wait_result/preview", body).json() == 1
+
+
 # --- the server -------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import pytest
 from minwebhook.errors import DeployError
 from minwebhook.scripts import directory as module
 from minwebhook.scripts.directory import Deployed, deploy_directory
-from minwebhook.scripts.model import Language
+from minwebhook.scripts.model import Language, ScriptPath, hash_to_hex
 from minwebhook.scripts.store import ScriptStore
 
 NOW = 1_700_000_000_000
@@ -75,6 +75,20 @@ async def test_a_changed_file_follows_the_live_version_and_keeps_what_else_was_s
     assert (script.hash, script.summary, script.content) == (hello.hash, "Greets", "def main(): return 2\n")
     assert script.parent_hashes == (edited, before.hash)
     assert script.settings == {"timeout": 5}
+
+
+async def test_scripts_are_deployed_behind_those_that_they_import(store: ScriptStore, root: Path) -> None:
+    importing = "import { b } from './b.ts';\nimport { c } from '/f/x/c.ts';\nexport function main() { return b + c; }"
+    fill(root, {"u/admin/a.ts": importing, "u/admin/b.ts": "export const b = 1;", "f/x/c.ts": "export const c = 1;"})
+    deployed = {item.path: item for item in await deploy(store, root)}
+    imports = store.deployed("demo", "u/admin/a").settings["imports"]
+    assert imports == {path: hash_to_hex(deployed[ScriptPath(path)].hash) for path in ("u/admin/b", "f/x/c")}
+    assert not any(item.is_new for item in await deploy(store, root))
+    fill(root, {"f/x/c.ts": "export const c = 2;"})
+    assert {item.path for item in await deploy(store, root) if item.is_new} == {"f/x/c", "u/admin/a"}
+    fill(root, {"u/admin/a.ts": "import './gone.ts';"})
+    with pytest.raises(DeployError, match=r"cannot deploy u/admin/a.ts: the code imports u/admin/gone"):
+        await deploy(store, root)
 
 
 async def test_a_change_of_language_is_a_change(store: ScriptStore, root: Path) -> None:

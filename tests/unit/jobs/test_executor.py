@@ -17,6 +17,7 @@ from minwebhook.db.database import Database
 from minwebhook.errors import SandboxError
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor, version_key
+from minwebhook.jobs.imported import ImportedScripts
 from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.packages import JobPackages
@@ -115,6 +116,7 @@ async def executor(
         cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl
         packages=cast(JobPackages, None),  # nor needs any
         engines=Engines(),
+        imported=cast(ImportedScripts, None),  # nor imports any
         references=cast(ArgumentReferences, None),  # nor names anything
     )
     nursery.start_soon(made.run, 1)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwebhook.errors import BadRequest
-from minwebhook.scripts.model import Language, NewScript, split_extension
+from minwebhook.scripts.imports import imported_paths
+from minwebhook.scripts.model import Language, NewScript, is_script_path, split_extension
 from minwebhook.scripts.typescript import entry_points, is_native, preprocessor_parameters
 
 
@@ -74,3 +75,22 @@ def test_what_a_new_version_is_found_to_be() -> None:
     body["language"] = "typescript"
     with pytest.raises(BadRequest, match="this version runs python3, bash, bun"):
         NewScript.parse(body)
+
+
+@pytest.mark.parametrize(
+    ("code", "paths"),
+    [
+        ("import { a } from './b.ts';\nimport c from \"../../f/x/c.ts\";", ("u/me/b", "f/x/c")),
+        ("export * from '/f/x/y/z.ts'; await import('/u/you/w.deno.ts');", ("f/x/y/z", "u/you/w")),
+        ("import 'node:fs'; import x from 'lodash'; import y from 'npm:z'; import '@a/b';", ()),
+        ("import './b'; import './b.json'; import '/etc/passwd.ts'; import '../../../../x.ts';", ()),
+        ("import\n  type { A }\n  from\n  './b.ts'; import './b.ts'", ("u/me/b",)),
+    ],
+)
+def test_which_scripts_are_imported(code: str, paths: tuple[str, ...]) -> None:
+    assert imported_paths(code, "u/me/script") == paths
+
+
+@given(st.text(max_size=300))
+def test_any_text_imports_something_or_nothing(text: str) -> None:
+    assert all(is_script_path(path) for path in imported_paths(f"import '{text}'", "u/me/x"))

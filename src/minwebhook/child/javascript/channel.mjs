@@ -53,7 +53,7 @@ export function unpackJob(bytes) {
     sections.push(decoder.decode(bytes.subarray(start, start + length)));
     start += length;
   }
-  const [header, source, , argumentsText, mask] = sections;
+  const [header, source, imported, argumentsText, mask] = sections;
   const [path, flags, , ...variables] = header.split("\0");
   return {
     number: bytes.slice(5, HEAD_BYTES),
@@ -63,6 +63,7 @@ export function unpackJob(bytes) {
     plain: flags.includes("n"),
     variables,
     source,
+    imported: imported ? JSON.parse(imported) : {},
     arguments: argumentsText,
     mask,
   };

@@ -107,12 +107,10 @@ class Session {
     }
   }
 
-  async #load({ path, source }) {
+  async #load({ path, source, imported }) {
     this.#source = source;
-    const file = `${home}/${path || "main"}.ts`;
-    if (path.includes("/")) fs.mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
-    fs.writeFileSync(file, source);
-    return await import(`file://${file}`);
+    for (const [name, code] of Object.entries(imported)) write(name, code);
+    return await import(`file://${write(path || "main", source)}`);
   }
 
   /** Calls a function of the script with the arguments that it declares, in their order. */
@@ -145,6 +143,17 @@ class Session {
     const value = frame(kind, text, job.number);
     return mask ? joined([frame("M", mask, job.number), value]) : value;
   }
+}
+
+/** Paths of scripts, as imports have them from the top of the workspace, which is the directory of the job. */
+const FROM_TOP = /(\b(?:from|import)\s*\(?\s*)(["'])\/(?=[ufg]\/)/g;
+
+/** The file of a script, written. */
+function write(path, code) {
+  const file = `${home}/${path}.ts`;
+  if (path.includes("/")) fs.mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
+  fs.writeFileSync(file, code.includes("/") ? code.replace(FROM_TOP, `$1$2${home}/`) : code);
+  return file;
 }
 
 function cpuMs() {
