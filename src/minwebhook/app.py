@@ -295,7 +295,9 @@ class _Program:
             services.start_soon(self._jobs.run_turns)
             services.start_soon(self._retention.run)
             services.start_soon(Expiry(self._database, self._settings.jobs).run)
-            uploads = UploadExpiry(self._storages, self._upload_journal, self._jobs, self._settings.storage)
+            uploads = UploadExpiry(
+                self._storages, self._upload_journal, self._jobs, self._job_store, self._settings.storage
+            )
             services.start_soon(uploads.run)
             services.start_soon(self._delete_expired_variables)
             outbox = Outbox(self._database, Delivery(self._settings.mail))

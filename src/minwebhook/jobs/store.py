@@ -20,6 +20,7 @@ from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
 from minwebhook.jobs.output import StoredOutput
 from minwebhook.jobs.record import MAX_SHOWN_BYTES, TOO_BIG_ARGUMENTS, JobOptions, JobRecord
+from minwebhook.storage.keys import mentioned_uploads
 
 #: Columns of the job table, in the order of :func:`_row`. The second half is what changes when a job ends.
 _FIXED: Final = (
@@ -282,6 +283,11 @@ class JobStore:
         where, values = _dead(workspace, path, conditions)
         rows = await self._db.read_in_thread(f"SELECT count(*) FROM job WHERE {where}", values)  # noqa: S608
         return int(rows[0][0])
+
+    async def uploads_of_dead(self) -> set[str]:
+        """The keys of uploads that dead letters of all workspaces mention: they may be driven again."""
+        query = "SELECT args FROM job WHERE dead = 1 AND args IS NOT NULL"
+        return set().union(*await self._db.read_in_thread(query, (), lambda row: mentioned_uploads(row[0])))
 
     async def discard_dead(self, job_id: UUID) -> bool:
         """The job is no dead letter any more. False if it was none."""

@@ -1,8 +1,8 @@
 """Removes uploads that are too old, or too much altogether: those that have their names from the server.
 
 Their names begin with the time (:func:`~minwebhook.storage.keys.upload_key`), so a storage lists them oldest first. What a job
-that has not ended mentions stays, and what a request is still storing. Files go one after the other, in threads of the storage;
-a storage that cannot be reached is looked at the next time.
+mentions that has not ended, or is a dead letter, stays, and so does what a request is still storing. Files go one by one,
+in threads of the storage; a storage that cannot be reached is looked at the next time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from minwebhook.errors import ApiError
+from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.settings import StorageSettings
 from minwebhook.storage.journal import UploadJournal
@@ -93,6 +94,7 @@ class UploadExpiry:
         storages: WorkspaceStorages,
         journal: UploadJournal,
         table: JobTable,
+        store: JobStore,
         settings: StorageSettings,
         *,
         clock: Callable[[], int] = now_ms,
@@ -100,6 +102,7 @@ class UploadExpiry:
         self._storages = storages
         self._journal = journal
         self._table = table
+        self._store = store
         self._settings = settings
         self._clock = clock
 
@@ -154,8 +157,8 @@ class UploadExpiry:
         return removed
 
     async def _wanted(self) -> set[str]:
-        """What jobs that have not ended mention."""
-        found: set[str] = set()
+        """What jobs that have not ended mention, and dead letters."""
+        found = await self._store.uploads_of_dead()
         pause_at = trio.current_time() + _HOLD_S
         for job in list(self._table.live(None)):
             if not job.state.is_final:

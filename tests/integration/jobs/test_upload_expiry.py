@@ -38,11 +38,12 @@ class Place:
     storages: WorkspaceStorages
     journal: UploadJournal
     table: JobTable
+    store: JobStore
 
     async def upload(self, number: int, age_days: float, *, size: int = 1, workspace: str = "demo") -> ObjectKey:
-        return await self.store(upload_key(NOW - round(age_days * DAY_MS), number, "a.txt"), size, workspace)
+        return await self.put(upload_key(NOW - round(age_days * DAY_MS), number, "a.txt"), size, workspace)
 
-    async def store(self, key: ObjectKey, size: int = 1, workspace: str = "demo") -> ObjectKey:
+    async def put(self, key: ObjectKey, size: int = 1, workspace: str = "demo") -> ObjectKey:
         storage = await self.storages.find(workspace)
         assert storage is not None
         async with storage.put(key, ObjectHeaders()) as upload:
@@ -56,9 +57,8 @@ class Place:
         return {found.key for found in (await storage.list()).objects}
 
     async def expire(self, **settings: Any) -> None:
-        await UploadExpiry(
-            self.storages, self.journal, self.table, StorageSettings(**settings), clock=lambda: NOW
-        ).work()
+        kept = StorageSettings(**settings)
+        await UploadExpiry(self.storages, self.journal, self.table, self.store, kept, clock=lambda: NOW).work()
 
 
 @pytest.fixture
@@ -67,7 +67,8 @@ async def place(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Place]:
     await nursery.start(db.run)
     await AuthStore(db, "token").bootstrap(NOW)
     storages = WorkspaceStorages(db, StorageSettings(), tmp_path, Vault(KeyRing.load(tmp_path)))
-    yield Place(storages, UploadJournal(db), JobTable(JobStore(db), limits=QueueLimits(100), slots=1))
+    store = JobStore(db)
+    yield Place(storages, UploadJournal(db), JobTable(store, limits=QueueLimits(100), slots=1), store)
     storages.close()
     db.close()
 
@@ -75,8 +76,8 @@ async def place(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Place]:
 async def test_uploads_go_by_age_and_named_files_never(place: Place) -> None:
     old = [await place.upload(number, 10 + number) for number in range(3)]
     young = await place.upload(9, 1)
-    named = await place.store(parse_key("reports/2020.csv"))
-    similar = await place.store(parse_key("windmill_uploads/upload_of_mine.csv"))
+    named = await place.put(parse_key("reports/2020.csv"))
+    similar = await place.put(parse_key("windmill_uploads/upload_of_mine.csv"))
     await place.expire()
     assert await place.kept() == {*old, young, named, similar}
     await place.expire(keep_uploads_s=5 * 86_400)
@@ -89,7 +90,7 @@ async def test_the_oldest_of_all_workspaces_go_until_there_is_room(place: Place)
     for number in range(20):
         workspace = other if number % 3 == 0 else "demo"
         keys.append(await place.upload(number, 20 - number / 2, size=1000, workspace=workspace))
-    await place.store(parse_key("named"), 100_000)
+    await place.put(parse_key("named"), 100_000)
     await place.expire(max_uploads_bytes=22_000)  # not near enough
     assert len(await place.kept()) + len(await place.kept(other)) == 21
     await place.expire(max_uploads_bytes=10_000)
@@ -100,15 +101,19 @@ async def test_the_oldest_of_all_workspaces_go_until_there_is_room(place: Place)
 
 
 async def test_what_a_job_or_a_request_still_needs_stays(place: Place) -> None:
-    queued, ended, storing, none = [await place.upload(number, 100) for number in range(4)]
-    just = await place.upload(5, 0.0001)
+    queued, ended, storing, dead, none = [await place.upload(number, 100) for number in range(5)]
+    just = await place.upload(9, 0.0001)
     place.table.submit_sync(job_spec())  # takes the only slot
     await place.table.submit(job_spec(arguments=orjson.dumps({"files": [{"s3": queued}]}).replace(b"/", b"\\/")))
     over = await place.table.submit(job_spec(arguments=orjson.dumps({"files": [{"s3": ended}]})))
     place.table.cancel(over, Cancellation("me", "why"))
+    letter = await place.table.submit(job_spec(arguments=orjson.dumps({"files": [{"s3": dead}]})))
+    letter.is_dead = True
+    place.table.cancel(letter, Cancellation("me", "why"))
+    await place.table._save_ended()
     await place.journal.open("demo", storing)
     await place.expire(keep_uploads_s=1, max_uploads_bytes=1)
-    assert await place.kept() == {queued, storing, just}
+    assert await place.kept() == {queued, storing, dead, just}
     assert none not in await place.kept()
 
 
