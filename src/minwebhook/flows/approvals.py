@@ -175,7 +175,7 @@ def check_approver(place: Place, caller: Principal | None, groups: frozenset[str
     conditions = place.conditions
     if conditions is None:
         modules = place.flow.engine.level.modules if place.module is None else (place.module,)
-        if not place.is_waiting and any(each.suspend and each.suspend.user_auth_required for each in modules):
+        if any(each.suspend and each.suspend.user_auth_required for each in modules):
             raise BadRequest("who may approve is known when the flow waits, and it does not yet; try again then")
         return
     if caller is None:

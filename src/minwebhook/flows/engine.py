@@ -548,13 +548,15 @@ class Engine(Machine):
     # --- approvals ----------------------------------------------------------------------------------------------------
 
     def _suspend(self, before: FlowModule) -> None:
-        step, suspend = self.status.step, before.suspend
+        suspend = before.suspend
         assert suspend is not None  # noqa: S101 - asked by the caller
-        status = self.status.modules[step]
-        status.state, status.job = State.SUSPENDED, self.status.modules[step - 1].job
         self._messages.clear()
 
         def then(groups: Any) -> None:
+            # It does not wait before it is known for whom: nobody else must be heard meanwhile.
+            step = self.status.step
+            status = self.status.modules[step]
+            status.state, status.job = State.SUSPENDED, self.status.modules[step - 1].job
             if suspend.user_auth_required:
                 self.status.approval_conditions = {
                     "user_auth_required": True,

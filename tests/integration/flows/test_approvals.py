@@ -319,6 +319,28 @@ def test_a_login_may_be_needed(server: Server, client: Client) -> None:
     assert result(ann, flow_id)["approvers"] == ["bob"]
 
 
+def test_nobody_is_heard_before_it_is_known_who_may_approve(client: Client) -> None:
+    """The expression that says so takes its time; a signature alone is not enough meanwhile."""
+    slowly = js("(() => { const end = Date.now() + 2000; while (Date.now() < end) {} return ['bosses'] })()")
+    suspend = {"required_events": 1, "user_auth_required": True, "user_groups_required": slowly}
+    modules = [step("a", IDENTITY, suspend=suspend), step("b", SEEN)]
+    flow_id = client.post("/jobs/run/preview_flow", flow(*modules)).text
+    eventually(lambda: first_step(client, flow_id)["type"] == "Success", "the step has ended")
+    job = first_step(client, flow_id)["job"]
+    assert visit(client, urls(client, job)["resume"]).status == 400
+    assert visit(client, urls(client, flow_id)["resume"]).status == 400
+    eventually(lambda: waits_for(client, flow_id), "the flow waits")
+    assert visit(client, urls(client, job)["resume"]).status == 401
+    assert client.post(f"/jobs/flow/resume/{flow_id}").status == 201
+    assert result(client, flow_id)["approvers"] == ["admin"]
+
+
+def first_step(client: Client, flow_id: str) -> JSON:
+    """Where it is."""
+    module: JSON = client.job(flow_id).get("flow_status", {}).get("modules", [{"type": ""}])[0]
+    return module
+
+
 def test_user_states(client: Client) -> None:
     flow_id = waiting_flow(client)
     path = f"/jobs/flow/user_states/{flow_id}"
