@@ -338,6 +338,7 @@ class _Program:
             self._flows,
             specs,
             evaluator,
+            ResultCache(self._database),
             look_up=lookups.of,
             messages=self._approvals.messages,
         )

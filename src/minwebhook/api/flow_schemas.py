@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from minwebhook.api.parameters import BOOLEAN, SCRIPT_PATH, TEXT, TIME, Schema
-from minwebhook.api.records import described, nullable, record
+from minwebhook.api.records import array, described, nullable, record
 
 _OBJECT: Final[Schema] = {"type": "object"}
 _INTEGER: Final[Schema] = {"type": "integer"}
@@ -95,7 +95,9 @@ FLOWS: Final[Mapping[str, Schema]] = {
         },
     ),
     "FlowHistoryItem": record({"id": _INTEGER, "created_at": TIME}, optional={"deployment_msg": TEXT}),
-    "FlowDeploymentStatus": record({"lock_error_logs": nullable(TEXT), "job_id": nullable(TEXT)}),
+    "FlowDeploymentStatus": record(
+        {"lock_error_logs": nullable(TEXT), "job_id": nullable(TEXT), "warnings": array(TEXT)}
+    ),
     "DeploymentMessage": record({}, optional={"deployment_msg": _STORED}),
     "ArchiveFlow": record({}, optional={"archived": _FLAG}),
     "FlowPreview": {

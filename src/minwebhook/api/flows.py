@@ -8,7 +8,9 @@ import orjson
 
 from minwebhook.api.context import Context, parse_number
 from minwebhook.api.permissions import check_path, visible_paths
+from minwebhook.auth.rights import may_read
 from minwebhook.errors import BadRequest, NotFound
+from minwebhook.flows.checks import warnings
 from minwebhook.flows.store import FlowQuery, FlowVersion, NewFlow
 from minwebhook.http.messages import Response
 from minwebhook.scripts.fields import boolean, text
@@ -129,6 +131,14 @@ async def delete(context: Context) -> Response:
 
 
 async def deployment_status(context: Context) -> Response:
-    """A flow is ready when it is stored: its steps find their packages when they run."""
-    context.services.flows.get(context.workspace, context.params["path"])
-    return Response.json(orjson.dumps({"lock_error_logs": None, "job_id": None}))
+    """A flow is ready when it is stored: its steps find their packages when they run. ``warnings`` say what may be wrong."""
+    services, workspace = context.services, context.workspace
+    version = services.flows.get(workspace, context.params["path"])
+
+    def exists(kind: str, path: str) -> bool:
+        if not (context.principal.is_admin or may_read(context.principal, path)):
+            return False
+        return services.scripts.exists(workspace, path) if kind == "script" else services.flows.exists(workspace, path)
+
+    shown = {"lock_error_logs": None, "job_id": None, "warnings": warnings(version.flow, exists)}
+    return Response.json(orjson.dumps(shown))

@@ -437,6 +437,8 @@ CREATE TABLE approval (
 CREATE INDEX approval_of_flow ON approval (flow_id);
 """
 
+_CHILDREN: Final = "CREATE INDEX job_of_parent ON job (parent_job) WHERE parent_job IS NOT NULL;"
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -457,6 +459,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(16, "flows", _FLOWS),
     Migration(17, "limits of tokens, sealed keys of workspaces, where the audit log begins", _LIMITS),
     Migration(18, "approvals", _APPROVALS),
+    Migration(19, "children of jobs", _CHILDREN),
 )
 
 

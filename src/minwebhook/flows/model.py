@@ -256,6 +256,11 @@ class FlowValue:
     concurrency_time_window_s: int = 0
 
     @cached_property
+    def wiped_steps(self) -> frozenset[str]:
+        """The ids of steps of which nothing is left when the flow has ended (``delete_after_use``)."""
+        return frozenset(module.id for module in self.all_modules if module.delete_after_use)
+
+    @cached_property
     def all_modules(self) -> tuple[FlowModule, ...]:
         """Every module, inner ones, failure and preprocessor module too."""
         ends = tuple(module for module in (self.failure_module, self.preprocessor_module) if module is not None)

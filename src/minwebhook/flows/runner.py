@@ -52,11 +52,13 @@ from minwebhook.flows.events import (
 from minwebhook.flows.expressions import NOT_PLAIN, ExpressionError, is_truthy, resolve
 from minwebhook.flows.javascript import Evaluator, LookUp
 from minwebhook.flows.level import Level
+from minwebhook.flows.model import FlowValue
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.specs import StepSpecs
 from minwebhook.flows.status import FlowStatus
 from minwebhook.flows.store import FlowStore
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.cache import ResultCache, cache_key
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, Cancellation, Job, JobState, Outcome
 from minwebhook.jobs.record import JobRecord
@@ -79,8 +81,19 @@ class LiveFlow:
     """A level that runs."""
 
     __slots__ = (
-        "_table", "effects", "ended", "engine", "events", "is_ready", "is_restored", "items", "job", "new", "parent",
-        "timers",
+        "_table",
+        "cache_key",
+        "effects",
+        "ended",
+        "engine",
+        "events",
+        "is_ready",
+        "is_restored",
+        "items",
+        "job",
+        "new",
+        "parent",
+        "wiped_steps",
     )  # fmt: skip
 
     def __init__(self, job: Job, engine: Engine, parent: LiveFlow | None, table: JobTable) -> None:
@@ -96,6 +109,10 @@ class LiveFlow:
         self.ended: list[Job] = []
         #: What is done after it.
         self.effects: list[Callable[[], None]] = []
+        #: Its steps of which nothing is to be left.
+        self.wiped_steps: frozenset[str] = frozenset()
+        #: What equal runs are found by; b"" if its result is not kept.
+        self.cache_key = b""
         #: The items of its loop, as they are on disk.
         self.items: list[bytes] = engine.items
         #: Its arguments are not those on disk.
@@ -125,6 +142,11 @@ class LiveFlow:
         """See :class:`~minwebhook.jobs.model.Flow`."""
         return self.engine.status.to_json()
 
+    @property
+    def has_items(self) -> bool:
+        """See :class:`~minwebhook.jobs.model.Flow`."""
+        return bool(self.items)
+
     def shown_status(self) -> bytes:
         """See :class:`~minwebhook.jobs.model.Flow`."""
         running = set()
@@ -145,6 +167,7 @@ class FlowRunner:
         flows: FlowStore,
         specs: StepSpecs,
         evaluator: Evaluator,
+        cache: ResultCache,
         *,
         look_up: Callable[[Job], LookUp],
         messages: Messages = lambda flow, job_id: (),
@@ -155,6 +178,7 @@ class FlowRunner:
         self._flows = flows
         self._specs = specs
         self._evaluator = evaluator
+        self._cache = cache
         self._look_up = look_up
         self._messages = messages
         self._live: dict[UUID, LiveFlow] = {}
@@ -162,6 +186,8 @@ class FlowRunner:
         self._ready: deque[LiveFlow] = deque()
         #: Outermost flows that have ended, for the next write.
         self._ended: list[Job] = []
+        #: Flows that have ended and whose steps are wiped then, and which.
+        self._wiped: list[tuple[UUID, frozenset[str]]] = []
         self._wake = trio.Event()
         #: (time, a number, flow job, whether it is the timeout of the flow and not of a wait for approvals).
         self._timers: list[tuple[int, int, UUID, bool]] = []
@@ -176,6 +202,10 @@ class FlowRunner:
         if job.spec.kind == IDENTITY:
             state = JobState.SUCCESS if job.spec.source[:1] == b"1" else JobState.FAILURE
             self._table.finish(job, Outcome(state, job.spec.source[1:]), 0)
+            return
+        known = self._cache.find(cache_key(job.spec), now_ms()) if job.spec.cache_ttl_s else None
+        if known is not None:
+            self._table.finish(job, known, 0)
             return
         try:
             self._open(job)
@@ -318,14 +348,18 @@ class FlowRunner:
         job.log = JobLog("", _LOG_BYTES)
         job.log.write(_last_words(flow, outcome).encode())
         job.stop = None
+        if flow.wiped_steps:
+            self._wiped.append((job.id, flow.wiped_steps))
+        if job.spec.cache_ttl_s and flow.cache_key:
+            self._cache.keep(flow.cache_key, outcome, job.spec.cache_ttl_s, now_ms())
         self._table.finish(job, outcome, now_ms() - flow.started_at_ms)
 
     # --- writing --------------------------------------------------------------------------------------------------------
 
     async def _write(self, flows: Iterable[LiveFlow]) -> None:
         """What the flows have come to, and then what follows from it."""
-        step = FlowStep(ended=self._ended)
-        self._ended = []
+        step = FlowStep(ended=self._ended, wiped=self._wiped)
+        self._ended, self._wiped = [], []
         written: list[tuple[LiveFlow, list[Job], list[Callable[[], None]]]] = []
         for flow in flows:
             if flow.engine.is_evaluating and not flow.job.state.is_final:
@@ -450,12 +484,16 @@ class FlowRunner:
         known = self._live.get(job.id)
         if known is not None:
             return known
-        parent, level = self._level(job)
+        parent, level, value = self._level(job)
         record = self._stored.pop(job.id, None)
         is_new = record is None or record.flow_status is None
         status = level.new_status() if is_new or record is None else FlowStatus.parse(record.flow_status or b"")
         engine = Engine(job.id, level, status, job.spec.arguments, new_id=self._table.new_id, random=random.random)
         flow = LiveFlow(job, engine, parent, self._table)
+        if value is not None:
+            flow.wiped_steps = value.wiped_steps
+        if job.spec.cache_ttl_s and (record is None or not record.options.is_preprocessed):
+            flow.cache_key = cache_key(job.spec)
         self._live[job.id] = flow
         job.flow = flow
         job.stop = functools.partial(self._cancel, flow)
@@ -469,7 +507,8 @@ class FlowRunner:
             self._go_on(flow, record)
         return flow
 
-    def _level(self, job: Job) -> tuple[LiveFlow | None, Level]:
+    def _level(self, job: Job) -> tuple[LiveFlow | None, Level, FlowValue | None]:
+        """The level around it, its own, and the definition if it is a whole flow."""
         spec = job.spec
         parent: LiveFlow | None = None
         if spec.step_id and spec.parent_job is not None:
@@ -483,14 +522,15 @@ class FlowRunner:
             level = parent.engine.level
             modules = [*level.modules, *([level.failure_module] if level.failure_module is not None else [])]
             module = next(each for each in modules if each.id == name)
-            return parent, level.inner(module, inner, index)
+            return parent, level.inner(module, inner, index), None
         if spec.kind == FLOW:
             version = self._flows.version(spec.workspace, spec.script_hash or 0)
             if version is None:
                 raise NotFound("the definition of the flow is gone")
-            return parent, Level.of(version.flow, preprocess=spec.preprocess)
+            return parent, Level.of(version.flow, preprocess=spec.preprocess), version.flow
         assert spec.kind == FLOW_PREVIEW  # noqa: S101 - there are no other kinds
-        return parent, Level.of(read_value(orjson.loads(spec.source)))
+        value = read_value(orjson.loads(spec.source))
+        return parent, Level.of(value), value
 
     def _go_on(self, flow: LiveFlow, record: JobRecord) -> None:
         """After a restart: jobs that have ended meanwhile are told, the others will be."""

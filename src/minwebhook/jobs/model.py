@@ -218,6 +218,10 @@ class Flow(Protocol):
     def status_text(self) -> bytes:
         """``flow_status`` as JSON text, as it is to be stored."""
 
+    @property
+    def has_items(self) -> bool:
+        """Whether it has gone through a loop whose items are stored."""
+
     def shown_status(self) -> bytes:
         """The same, with which of its jobs run in this moment."""
 

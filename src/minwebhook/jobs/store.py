@@ -74,6 +74,12 @@ _WIPE: Final = (
 _SAVE_STATUS: Final = (
     "UPDATE job SET flow_status = ?, suspend_until = ?, started_at = ? WHERE id = ? AND status = 'queued'"
 )
+_STEPS_OF_FLOW: Final = (
+    "WITH RECURSIVE level (id) AS (VALUES (?) UNION ALL SELECT job.id FROM job JOIN level ON job.parent_job = level.id"
+    " WHERE job.kind = 'flowpreview')"
+    " SELECT job.id, job.flow_step_id FROM job JOIN level ON job.parent_job = level.id WHERE job.flow_step_id IS NOT NULL"
+)
+_FORGET_ITEMS: Final = "DELETE FROM flow_items WHERE job_id = ?"
 _SAVE_ITEMS: Final = "INSERT OR REPLACE INTO flow_items (job_id, items) VALUES (?, ?)"
 #: What lists read of a row instead of its large columns.
 _NOT_LISTED: Final = {
@@ -110,6 +116,8 @@ class FlowStep:
     changed: list[Job] = field(default_factory=list)
     #: What their loops go through.
     items: list[tuple[Job, bytes]] = field(default_factory=list)
+    #: Flows, and of which of their steps nothing is left of arguments and results.
+    wiped: list[tuple[UUID, frozenset[str]]] = field(default_factory=list)
 
 
 class JobStore:
@@ -154,24 +162,27 @@ class JobStore:
     async def save_step(self, step: FlowStep) -> None:
         """What flows do next, all or nothing: on disk when this returns."""
         saving = self._saving(step.ended) if step.ended else None
-        new = [_row(job) for job in step.new]
-        whole = [_row(job) for job in step.changed]
         status = [
             (job.flow.status_text(), job.suspend_until_ms, job.started_at_ms, job.id.bytes)
             for job in step.moved
             if job.flow is not None
         ]
-        items = [(job.id.bytes, text) for job, text in step.items]
-        gone = [(job.id.bytes,) for job in step.ended if job.flow is not None]
+        each: list[tuple[str, list[tuple[Any, ...]]]] = [
+            (_INSERT, [_row(job) for job in step.new]),
+            (_SAVE, [_row(job) for job in step.changed]),
+            (_SAVE_STATUS, status),
+            (_SAVE_ITEMS, [(job.id.bytes, text) for job, text in step.items]),
+            (_FORGET_ITEMS, [(job.id.bytes,) for job in step.ended if job.flow is not None and job.flow.has_items]),
+        ]
+        statements = [(sql, rows) for sql, rows in each if rows]
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.executemany(_INSERT, new)
-            connection.executemany(_SAVE, whole)
-            connection.executemany(_SAVE_STATUS, status)
-            connection.executemany(_SAVE_ITEMS, items)
-            connection.executemany("DELETE FROM flow_items WHERE job_id = ?", gone)
+            for sql, rows in statements:
+                connection.executemany(sql, rows)
             if saving is not None:
                 saving(connection)
+            for flow_id, steps in step.wiped:
+                _wipe(connection, _jobs_of_steps(connection, flow_id, steps))
 
         await self._db.transact(work)
         for job in step.new:
@@ -192,8 +203,10 @@ class JobStore:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(_SAVE, rows)
-            connection.executemany(_SAVE_LOG, logs)
-            connection.executemany(_SAVE_STREAM, streams)
+            if logs:
+                connection.executemany(_SAVE_LOG, logs)
+            if streams:
+                connection.executemany(_SAVE_STREAM, streams)
             if events:
                 AuditLog.append(connection, events)
 
@@ -391,6 +404,12 @@ def _wipe(connection: sqlite3.Connection, keys: Sequence[bytes], *, deleted: boo
         if connection.execute(_WIPE, (WIPED_DATA, WIPED_DATA, deleted, key)).rowcount:
             connection.execute(_SAVE_LOG, (key, WIPED_LOG))
             connection.execute("DELETE FROM job_stream WHERE job_id = ?", (key,))
+
+
+def _jobs_of_steps(connection: sqlite3.Connection, flow_id: UUID, steps: frozenset[str]) -> list[bytes]:
+    """Also of those in loops and branches, but not of other flows inside."""
+    rows = connection.execute(_STEPS_OF_FLOW, (flow_id.bytes,))
+    return [row["id"] for row in rows if row["flow_step_id"] in steps]
 
 
 def _attempt_row(job: Job) -> tuple[Any, ...]:

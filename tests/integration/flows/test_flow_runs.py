@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows import IDENTITY, JSON, forloop, js, py, step, stop, whileloop
+from tests.flows import IDENTITY, JSON, branchone, forloop, js, py, step, stop, whileloop
 from tests.server import Client, Server, eventually, serving
 
 SLEEP = "import time\ndef main(): time.sleep(60)"
@@ -61,7 +61,11 @@ def test_versions(client: Client) -> None:
     assert client.get(f"/flows/get/v/{first['version_id']}").json()["summary"] == "s"
     assert client.post(f"/flows/history_update/v/{history[0]['id']}", {"deployment_msg": "new"}).status == 200
     assert client.get(f"/flows/get_latest_version/{path}").json()["deployment_msg"] == "new"
-    assert client.get(f"/flows/deployment_status/p/{path}").json() == {"lock_error_logs": None, "job_id": None}
+    assert client.get(f"/flows/deployment_status/p/{path}").json() == {
+        "lock_error_logs": None,
+        "job_id": None,
+        "warnings": [],
+    }
     moved = "u/admin/moved"
     assert client.post(f"/flows/update/{path}", {**new, "path": moved}).text == moved
     assert client.get(f"/flows/exists/{path}").json() is False
@@ -271,6 +275,45 @@ def test_a_cache_answers_a_step(client: Client) -> None:
     path = "u/admin/cached"
     deploy(client, path, module)
     assert len({client.post(f"/jobs/run_wait_result/f/{path}").text for _ in range(3)}) == 1
+
+
+def test_a_cache_answers_a_flow(client: Client) -> None:
+    path = "u/admin/cached_whole"
+    deploy(client, path, step("a", py("import random\ndef main(): return random.random()")), cache_ttl=60)
+    assert len({client.post(f"/jobs/run_wait_result/f/{path}", {"x": 1}).text for _ in range(3)}) == 1
+    assert len({client.post(f"/jobs/run_wait_result/f/{path}", {"x": x}).text for x in range(3)}) == 3
+
+
+def test_steps_that_are_deleted_after_use(client: Client) -> None:
+    path = "u/admin/wiped"
+    secret = step("s", py("def main(x): print('told'); return x", x=["secret"]), delete_after_use=True)
+    loop = step("l", forloop([1], {**secret, "id": "i"}, step("j", py("def main(): return 2"))))
+    deploy(client, path, secret, loop, step("b", py("def main(x): return len(x)", x="results.s")))
+    job = client.ended(client.post(f"/jobs/run/f/{path}").text)
+    assert job["result"] == 1
+    inner = client.job(job["flow_status"]["modules"][1]["flow_jobs"][0])["flow_status"]["modules"]
+    for wiped in (job["flow_status"]["modules"][0]["job"], inner[0]["job"]):
+        eventually(lambda id=wiped: client.job(id)["args"] == {}, "nothing left")  # type: ignore[misc]
+        shown = client.job(wiped)
+        assert (shown["result"], "secret" in str(shown), "told" in str(shown.get("logs"))) == ({}, False, False)
+    assert client.job(inner[1]["job"])["result"] == 2
+
+
+def test_what_may_be_wrong_with_a_flow_is_said(client: Client) -> None:
+    path = "u/admin/odd"
+    deploy(
+        client,
+        path,
+        step("a", py("def main(x): pass", x="results.nobody.x + results.a")),
+        step("b", branchone(("true", []), ("flow_input.x", []), default=[])),
+        step("c", {"type": "script", "path": "u/admin/none", "input_transforms": {}}),
+        step("d", {"type": "flow", "path": "u/admin/odd", "input_transforms": {}}),
+    )
+    assert client.get(f"/flows/deployment_status/p/{path}").json()["warnings"] == [
+        "module a: input_transforms.x mentions the step nobody, which does not exist",
+        "module b: branch 1 is never reached",
+        "module c: there is no script at u/admin/none",
+    ]
 
 
 def test_tags_and_priorities(client: Client) -> None:
