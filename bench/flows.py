@@ -239,7 +239,7 @@ class KillRun:
     """Flows of thirty steps on a server that is killed again and again."""
 
     def __init__(self, folder: Path, *, seed: int, flows: int = 3) -> None:
-        self._server = Server(folder / "data", ("--workers", "3"))
+        self._server = Server(folder / "data", ("--workers", "3", "--crash-attempts", "1000"))
         self._moments = random.Random(seed)
         self._listener = Listener()
         self._modules, self._keys, self._result = _long_flow()

@@ -289,6 +289,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "times, open": (f"POST {_W}/jobs_u/queue/get_started_at_by_ids",),
     "run job again": (
+        f"POST {_W}/jobs/restart/f/{{id}}",
         f"POST {_W}/jobs/replay/{{id}}",
         f"POST {_W}/jobs/dead_letters/redrive/{{id}}",
         f"POST {_W}/jobs/flow/resume/{{id}}",

@@ -100,6 +100,13 @@ FLOWS: Final[Mapping[str, Schema]] = {
     ),
     "DeploymentMessage": record({}, optional={"deployment_msg": _STORED}),
     "ArchiveFlow": record({}, optional={"archived": _FLAG}),
+    "FlowRestart": {
+        **record(
+            {"step_id": described(TEXT, "The step to begin at; those before it must have succeeded.")},
+            optional={"branch_or_iteration_n": {"type": "null"}, "flow_version": nullable(_INTEGER)},
+        ),
+        "examples": [{"step_id": "a"}],
+    },
     "FlowPreview": {
         **record(
             {"value": _VALUE},

@@ -103,6 +103,7 @@ class Engine(Machine):
     # --- the way through the modules ------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        self._is_restarted = self.status.restarted_from is not None  # what it would wait for was waited for then
         if self.level.skip_expr is not None:
 
             def then(values: Mapping[str, Any]) -> None:
@@ -135,7 +136,9 @@ class Engine(Machine):
             return
         before = self.level.modules[step - 1] if step else None
         has_run = step > 0 and self.status.modules[step - 1].state is State.SUCCESS
-        if before is None or not has_run or self.status.modules[step - 1].skipped:
+        is_first = self._is_restarted
+        self._is_restarted = False
+        if before is None or not has_run or is_first or self.status.modules[step - 1].skipped:
             self._choose()
         elif before.suspend is not None and before.suspend.required_events:
             self._suspend(before)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
+from minwebhook.errors import BadRequest
 from minwebhook.flows.model import FAILURE_ID, FlowModule, FlowValue, Identity
-from minwebhook.flows.status import FlowStatus, ModuleStatus
+from minwebhook.flows.status import FlowStatus, ModuleStatus, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,24 @@ class Level:
             failure_module=ModuleStatus(self.failure_module.id if self.failure_module is not None else FAILURE_ID),
             preprocessor_module=None if preprocessor is None else ModuleStatus(preprocessor.id),
         )
+
+
+def restarted(level: Level, before: FlowStatus, step_id: str, job_id: UUID) -> FlowStatus:
+    """The status of a flow that goes on at a step with the results of another job, which has ended.
+
+    Steps are told apart by their ids. Raises :class:`BadRequest` if there is no such step, or one before it has no result.
+    """
+    status = level.new_status()
+    known = {module.id: module for module in before.modules if module.state is State.SUCCESS}
+    for place, module in enumerate(level.modules):
+        if module.id == step_id:
+            status.step = place
+            status.restarted_from = (job_id, step_id)
+            return status
+        if module.id not in known:
+            raise BadRequest(f"step_id: step {module.id}, before {step_id}, did not succeed in job {job_id}")
+        status.modules[place] = known[module.id]
+    raise BadRequest(f"step_id: the flow has no step {step_id!r}")
 
 
 def _with_end(modules: tuple[FlowModule, ...]) -> tuple[FlowModule, ...]:

@@ -38,6 +38,7 @@ class Machine:
         "_delay_s",
         "_failed",
         "_is_entering",
+        "_is_restarted",
         "_iterations",
         "_messages",
         "_new_id",
@@ -92,6 +93,7 @@ class Machine:
         self._commands: list[Command] = []
         #: The next module is to be entered.
         self._is_entering = False
+        self._is_restarted = False
 
     @property
     def is_evaluating(self) -> bool:

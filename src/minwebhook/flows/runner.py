@@ -51,7 +51,7 @@ from minwebhook.flows.events import (
 )
 from minwebhook.flows.expressions import NOT_PLAIN, ExpressionError, is_truthy, resolve
 from minwebhook.flows.javascript import Evaluator, LookUp
-from minwebhook.flows.level import Level
+from minwebhook.flows.level import Level, restarted
 from minwebhook.flows.model import FlowValue
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.specs import StepSpecs
@@ -487,7 +487,9 @@ class FlowRunner:
         parent, level, value = self._level(job)
         record = self._stored.pop(job.id, None)
         is_new = record is None or record.flow_status is None
-        status = level.new_status() if is_new or record is None else FlowStatus.parse(record.flow_status or b"")
+        status = (
+            self._new_status(job, level) if is_new or record is None else FlowStatus.parse(record.flow_status or b"")
+        )
         engine = Engine(job.id, level, status, job.spec.arguments, new_id=self._table.new_id, random=random.random)
         flow = LiveFlow(job, engine, parent, self._table)
         if value is not None:
@@ -502,10 +504,21 @@ class FlowRunner:
             at_ms = (started_ms or now_ms()) + round(1000 * job.spec.timeout_s)
             self._set_timer(at_ms, job.id, is_flow=True)
         if is_new or record is None:
+            if status.restarted_from is not None:
+                engine.restore(self._store.results(engine.ended_jobs()), [], None)
             self._tell(flow, Started())
         else:
             self._go_on(flow, record)
         return flow
+
+    def _new_status(self, job: Job, level: Level) -> FlowStatus:
+        if job.spec.restarted_from is None:
+            return level.new_status()
+        job_id, step_id = job.spec.restarted_from
+        record = self._store.get(job.spec.workspace, job_id)
+        if record is None or record.flow_status is None or record.deleted:
+            raise NotFound(f"job {job_id}, whose results this one goes on with, is gone")
+        return restarted(level, FlowStatus.parse(record.flow_status), step_id, job_id)
 
     def _level(self, job: Job) -> tuple[LiveFlow | None, Level, FlowValue | None]:
         """The level around it, its own, and the definition if it is a whole flow."""

@@ -9,12 +9,13 @@ from uuid import UUID
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.rights import may_read
 from minwebhook.auth.store import AuthStore
-from minwebhook.errors import NotFound
+from minwebhook.errors import BadRequest, NotFound
 from minwebhook.flows.events import Run, StartJob
 from minwebhook.flows.model import FlowModule, FlowStep, FlowValue, RawScript, ScriptStep
 from minwebhook.flows.store import FlowStore, FlowVersion
 from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, JobSpec
 from minwebhook.jobs.submission import concurrency_of, surroundings_of
+from minwebhook.scripts.model import Language
 from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.script import Script
 from minwebhook.scripts.store import ScriptStore
@@ -169,6 +170,8 @@ class StepSpecs:
 
 
 def _inline(spec: JobSpec, value: RawScript, module: FlowModule, *, is_preprocessor: bool) -> JobSpec:
+    if is_preprocessor and value.language is not Language.PYTHON3:
+        raise BadRequest(f"module {module.id}: preprocessors of flows are written in python3 here")
     spec.kind, spec.language = "preview", value.language.value
     content = f"{value.content}\n\nmain = preprocessor\n" if is_preprocessor else value.content
     spec.source = content.encode()

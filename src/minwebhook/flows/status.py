@@ -147,6 +147,8 @@ class FlowStatus:
     user_states: dict[str, Any] = field(default_factory=dict)
     #: ``{user_auth_required, user_groups_required, self_approval_disabled}`` while a step waits for approvals.
     approval_conditions: dict[str, Any] | None = None
+    #: The flow job whose results it goes on with, and the step that it begins at.
+    restarted_from: tuple[UUID, str] | None = None
     #: A ``stop_after_if`` has ended it.
     stopped: bool = False
     #: And that counts as skipped.
@@ -176,6 +178,9 @@ class FlowStatus:
             shown["user_states"] = self.user_states
         if self.approval_conditions is not None:
             shown["approval_conditions"] = self.approval_conditions
+        if self.restarted_from is not None:
+            job, step_id = self.restarted_from
+            shown["restarted_from"] = {"flow_job_id": str(job), "step_id": step_id}
         for name in ("stopped", "skipped", "handled"):
             if getattr(self, name):
                 shown[name] = True
@@ -186,6 +191,7 @@ class FlowStatus:
         """What :meth:`to_json` made."""
         stored = orjson.loads(text)
         preprocessor = stored.get("preprocessor_module")
+        restarted = stored.get("restarted_from")
         return cls(
             step=stored["step"],
             modules=[ModuleStatus.parse(each) for each in stored["modules"]],
@@ -194,6 +200,7 @@ class FlowStatus:
             failed_jobs=[UUID(job) for job in stored.get("retry", {}).get("failed_jobs", ())],
             user_states=stored.get("user_states", {}),
             approval_conditions=stored.get("approval_conditions"),
+            restarted_from=(UUID(restarted["flow_job_id"]), restarted["step_id"]) if restarted else None,
             stopped=stored.get("stopped", False),
             skipped=stored.get("skipped", False),
             handled=stored.get("handled", False),

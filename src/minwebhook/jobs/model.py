@@ -170,6 +170,8 @@ class JobSpec:
     #: Of a job that is a part of a flow's step: the module, which list of modules in it, and the number of the iteration or
     #: branch.
     part: tuple[str, int, int | None] | None = None
+    #: Of a flow job: the job whose results it goes on with, and the step that it begins at.
+    restarted_from: tuple[UUID, str] | None = None
     #: What the token is restricted to that the code, or the arguments, came with; None if it is not.
     scopes: Scopes | None = None
 

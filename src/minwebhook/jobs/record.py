@@ -37,6 +37,7 @@ class JobOptions:
     part: tuple[str, int, int | None] | None = None
     is_skipped: bool = False
     scopes: Scopes | None = None
+    restarted_from: tuple[UUID, str] | None = None
 
     @classmethod
     def of(cls, job: Job) -> JobOptions:
@@ -46,7 +47,8 @@ class JobOptions:
         spec, outcome = job.spec, job.outcome
         result_mask = outcome.mask if outcome is not None else b""
         is_usual = not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s or spec.retry)
-        if is_usual and spec.part is None and spec.scopes is None and not job.is_skipped:
+        is_usual = is_usual and spec.part is None and spec.scopes is None and spec.restarted_from is None
+        if is_usual and not job.is_skipped:
             return _NO_OPTIONS
         return cls(
             spec.mask,
@@ -58,6 +60,7 @@ class JobOptions:
             spec.part,
             job.is_skipped,
             spec.scopes,
+            spec.restarted_from,
         )
 
     @classmethod
@@ -76,6 +79,7 @@ class JobOptions:
             tuple(stored["part"]) if "part" in stored else None,
             stored.get("is_skipped", False),
             Scopes.of(stored["scopes"]) if "scopes" in stored else None,
+            (UUID(stored["restarted_from"][0]), stored["restarted_from"][1]) if "restarted_from" in stored else None,
         )
 
     def to_text(self) -> str | None:
@@ -92,6 +96,7 @@ class JobOptions:
             "part": self.part,
             "is_skipped": self.is_skipped,
             "scopes": self.scopes.texts if self.scopes is not None else None,
+            "restarted_from": self.restarted_from and (str(self.restarted_from[0]), self.restarted_from[1]),
         }
         return orjson.dumps({name: value for name, value in stored.items() if value}).decode()
 

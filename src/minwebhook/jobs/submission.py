@@ -187,6 +187,7 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         owner=intern(record.email),
         step_id=record.step_id,
         part=record.options.part,
+        restarted_from=record.options.restarted_from,
         scopes=record.options.scopes,
         lock=_restored_lock(record, script),
         modules=script.imported_modules if script is not None and script.packages_lock != "" else (),

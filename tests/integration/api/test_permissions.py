@@ -105,6 +105,7 @@ MAY: dict[str, int] = {
     f"{W}/jobs/dead_letters/redrive/{{id}}": 404,
     f"{W}/jobs/dead_letters/discard/{{id}}": 404,
     f"{W}/jobs/ws": 426,
+    f"{W}/jobs/restart/f/{{id}}": 400,
     f"{W}/jobs/result_by_id/{{id}}/{{node}}": 404,
     f"{W}/jobs_u/resume/{{id}}/{{resume_id}}/{{signature}}": 403,
     f"{W}/jobs_u/cancel/{{id}}/{{resume_id}}/{{signature}}": 403,

@@ -345,6 +345,35 @@ def test_flows_are_run_again_whole(client: Client) -> None:
     assert client.post(f"/jobs/replay/{job['flow_status']['modules'][0]['flow_jobs'][0]}").status == 400
 
 
+def test_a_flow_is_restarted_from_a_step(client: Client) -> None:
+    path = "u/admin/restarted"
+    random = "import random\ndef main(): return random.random()"
+    pause = {"required_events": 1, "timeout": 1, "continue_on_disapprove_timeout": True}
+    modules = [step("a", py(random), suspend=pause), step("b", py("def main(x): raise ValueError(x)", x="results.a"))]
+    deploy(client, path, *modules)
+    first = client.ended(client.post(f"/jobs/run/f/{path}", {"x": 1}).text)
+    modules[1] = step("b", py("def main(a, x): return [a, x]", a="results.a", x="flow_input.x"))
+    version = deploy(client, path, *modules)
+    answer = client.post(f"/jobs/restart/f/{first['id']}", {"step_id": "b", "flow_version": version})
+    assert answer.status == 201, answer.text
+    again = client.ended(answer.text)
+    known = client.get(f"/jobs/result_by_id/{first['id']}/a").json()
+    assert again["result"] == [known, 1]
+    assert again["flow_status"]["modules"][0]["job"] == first["flow_status"]["modules"][0]["job"]
+    assert again["flow_status"]["restarted_from"] == {"flow_job_id": first["id"], "step_id": "b"}
+    assert again["duration_ms"] < 1000  # the approval is not waited for again
+    for body in (
+        {"step_id": "z"},
+        {},
+        {"step_id": "b", "branch_or_iteration_n": 1},
+        {"step_id": "b", "flow_version": 0},
+    ):
+        assert client.post(f"/jobs/restart/f/{first['id']}", body).status == 400
+    deploy(client, path, *modules, step("c", IDENTITY))
+    answer = client.post(f"/jobs/restart/f/{first['id']}", {"step_id": "c", "flow_version": version + 1})
+    assert (answer.status, "step b" in answer.text) == (400, True)
+
+
 def test_previews_that_are_wrong(client: Client) -> None:
     for body, words in (
         ({"value": {}}, "value.modules is missing"),

@@ -32,7 +32,7 @@ def test_it_is_read_back(
     failed: list[UUID],
     stopped: bool,
 ) -> None:
-    status = FlowStatus(1, modules, failure, preprocessor, failed, {"k": [1]}, None, stopped)
+    status = FlowStatus(1, modules, failure, preprocessor, failed, {"k": [1]}, stopped=stopped)
     text = status.to_json()
     again = FlowStatus.parse(text)
     assert again.to_json() == text
