@@ -323,6 +323,7 @@ class Slots:
             self._kinds["net"] = kernel.CLONE_NEWNET
         self._namespaces: list[list[tuple[int, int]]] = []  # descriptors and their kinds
         self._free: list[int] = []
+        self._current = -1  # where this process is
         self._resized: set[int] = set()
 
     def take(self) -> int:
@@ -330,7 +331,7 @@ class Slots:
         if self._free:
             slot = self._free.pop()
             if self._proc is not None:
-                self._enter(slot)
+                self.enter(slot)
                 # With the one uid of all jobs a job owns /tmp, and may have left it empty but closed.
                 is_used = not self._plan["own_uids"] or slot in self._resized or os.listdir("/tmp")  # noqa: PTH208
                 if is_used:
@@ -342,6 +343,7 @@ class Slots:
         if self._proc is None:
             self._namespaces.append([])
             return slot
+        self._current = -1
         for kind in self._kinds.values():
             kernel.unshare(kind)
         if self._namespaces:  # what this namespace copies is the slot we stood in: its /tmp must go
@@ -355,11 +357,16 @@ class Slots:
                 for name, kind in self._kinds.items()
             ]
         )
+        self._current = slot
         return slot
 
-    def _enter(self, slot: int) -> None:
-        for fd, kind in self._namespaces[slot]:
-            kernel.setns(fd, kind)
+    def enter(self, slot: int) -> None:
+        """Goes into a taken slot."""
+        if slot != self._current:
+            self._current = -1  # it may end half-way
+            for fd, kind in self._namespaces[slot]:
+                kernel.setns(fd, kind)
+            self._current = slot
 
     def give_back(self, slot: int) -> None:
         """The child of ``slot`` and all its descendants are gone."""
@@ -373,7 +380,7 @@ class Slots:
 
     def resize(self, slot: int, size: int) -> None:
         """Gives /tmp of a taken slot another size, until it is given back."""
-        self._enter(slot)
+        self.enter(slot)
         kernel.mount("tmp", "/tmp", None, kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV, f"size={size}")
         self._resized.add(slot)
 

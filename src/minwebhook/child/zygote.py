@@ -46,6 +46,8 @@ from minwebhook.child import bash, confine, descendants, engines, kernel, preloa
 _MAX_MESSAGE = 1 << 16
 #: Trees of control groups: memory, processes, processor time, and the one of version 2.
 _MAX_ENTRANCES = 4
+#: More would let the first of them wait too long.
+_FORKS_AT_ONCE = 4
 #: The fork server is the first process of its PID namespace, or the second.
 _LAST_PLACE = 2
 
@@ -109,6 +111,31 @@ def _leave_first_place() -> None:
     confine.die_with_parent()
 
 
+class _Order:
+    """A child that was asked for, and what is opened for it."""
+
+    def __init__(self, child_id: int, language: str, entrances: list[int]) -> None:
+        self.child_id = child_id
+        self.language = language
+        self.entrances = entrances
+        self.opened = list(entrances)
+        self.job_here = self.job_there = self.log_read = self.log_write = -1
+        self.slot = self.pid = -1
+        self.is_announced = self.is_refused = False
+
+    def open(self) -> None:
+        """Its job socket and its log pipe."""
+        self.job_here, self.job_there = (end.detach() for end in socket.socketpair())
+        self.opened += [self.job_here, self.job_there]
+        self.log_read, self.log_write = os.pipe2(os.O_CLOEXEC)
+        self.opened += [self.log_read, self.log_write]
+
+    def close(self) -> None:
+        """The child has its own, the server what was sent."""
+        for fd in self.opened:
+            os.close(fd)
+
+
 class ForkServer:
     """Forks children on request and reports their ends."""
 
@@ -116,6 +143,8 @@ class ForkServer:
         self, control: socket.socket, plan: dict[str, Any], *, namespace: int | None, proc: int | None, has_proc: bool
     ) -> None:
         self._control = control
+        self._requests = select.poll()
+        self._requests.register(control.fileno(), select.POLLIN)
         self._plan = plan
         self._namespace = namespace
         self._slots = confine.Slots(plan, proc, self._hand_over)
@@ -154,15 +183,22 @@ class ForkServer:
                 if fd == wakeup_read:
                     os.read(wakeup_read, 512)
                 else:
-                    message, entrances, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, _MAX_ENTRANCES)
-                    if not message:
-                        self._end_all()
-                    request = json.loads(message)
-                    if "spawn" in request:
-                        self._spawn(request["spawn"], request["language"], entrances)
-                    else:
-                        self._adjust(request["adjust"], request["tmp_bytes"], request["limits"])
+                    self._serve_requests()
             self._reap()
+
+    def _serve_requests(self) -> None:
+        """At least one that has come, and if more have, as many as children are forked in one go."""
+        orders: list[_Order] = []
+        while not orders or (len(orders) < _FORKS_AT_ONCE and self._requests.poll(0)):
+            message, entrances, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, _MAX_ENTRANCES)
+            if not message:
+                self._end_all()
+            request = json.loads(message)
+            if "spawn" not in request:
+                self._adjust(request["adjust"], request["tmp_bytes"], request["limits"])
+                break
+            orders.append(_Order(request["spawn"], request["language"], entrances))
+        self._spawn(orders)
 
     def _end_all(self) -> NoReturn:
         """The server is gone: so is everything here, at once. The kernel would do it, one parent after the other."""
@@ -177,32 +213,50 @@ class ForkServer:
             self._modules = preload.import_forkable(self._modules, self._proc)
             self._is_loaded = True
 
-    def _spawn(self, child_id: int, language: str, entrances: list[int]) -> None:
-        opened = list(entrances)
-        slot, pid, pidfd = -1, -1, -1
-        try:
-            job_here, job_there = (end.detach() for end in socket.socketpair())
-            opened += [job_here, job_there]
-            log_read, log_write = os.pipe2(os.O_CLOEXEC)
-            opened += [log_read, log_write]
-            slot = self._slots.take()
-            pid = self._fork()
-            if pid == 0:
-                self._become_child(language, slot, job_there, log_write, entrances)
-            pidfd = os.pidfd_open(pid)
-            opened.append(pidfd)
-            self._children[pid] = (child_id, slot)
-            self._send({"spawned": child_id, "pid": pid}, (job_here, log_read, pidfd))
-        except OSError as error:  # no memory, processes or descriptors left
-            if pidfd < 0 < pid:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            if slot >= 0 and pidfd < 0:
-                self._slots.give_back(slot)
-            self._send({"refused": child_id, "reason": str(error)})
-        finally:
-            for fd in opened:
-                os.close(fd)
+    def _spawn(self, orders: list[_Order]) -> None:
+        """Forks the children that were asked for.
+
+        A fork makes every page shared again, and each that is written afterwards is copied. So what must be done for all
+        children is done before the first fork, and after the last one.
+        """
+        for step in (self._prepare, self._fork, self._announce):
+            for order in orders:
+                if order.is_refused:
+                    continue
+                try:
+                    step(order)
+                except OSError as error:  # no memory, processes or descriptors left
+                    self._refuse(order, str(error))
+        for order in orders:
+            order.close()
+
+    def _prepare(self, order: _Order) -> None:
+        order.open()
+        order.slot = self._slots.take()
+
+    def _fork(self, order: _Order) -> None:
+        self._slots.enter(order.slot)
+        pid = self._fork_process()
+        if pid == 0:
+            self._become_child(order)
+        order.pid = pid
+
+    def _announce(self, order: _Order) -> None:
+        pidfd = os.pidfd_open(order.pid)
+        order.opened.append(pidfd)
+        self._children[order.pid] = (order.child_id, order.slot)
+        order.is_announced = True
+        self._send({"spawned": order.child_id, "pid": order.pid}, (order.job_here, order.log_read, pidfd))
+
+    def _refuse(self, order: _Order, reason: str) -> None:
+        order.is_refused = True
+        if not order.is_announced:
+            if order.pid > 0:
+                os.kill(order.pid, signal.SIGKILL)
+                os.waitpid(order.pid, 0)
+            if order.slot >= 0:
+                self._slots.give_back(order.slot)
+        self._send({"refused": order.child_id, "reason": reason})
 
     def _hand_over(self, listening: socket.socket) -> None:
         """Gives the server a socket on which it is to answer."""
@@ -221,7 +275,7 @@ class ForkServer:
             reason = str(error)
         self._send({"adjusted": child_id, "reason": reason})
 
-    def _fork(self) -> int:
+    def _fork_process(self) -> int:
         """Forks; the child is the first process of a PID namespace of its own."""
         if self._namespace is None:
             return os.fork()
@@ -234,17 +288,17 @@ class ForkServer:
                 kernel.setns(self._namespace, kernel.CLONE_NEWPID)
         return pid
 
-    def _become_child(self, language: str, slot: int, job_fd: int, log_fd: int, entrances: list[int]) -> None:
-        """Never returns."""
+    def _become_child(self, order: _Order) -> NoReturn:
+        language, slot = order.language, order.slot
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.dup2(log_fd, 1)
-            os.dup2(log_fd, 2)
-            confine.enter_group(entrances)
-            os.dup2(job_fd, 3, inheritable=False)
+            os.dup2(order.log_write, 1)
+            os.dup2(order.log_write, 2)
+            confine.enter_group(order.entrances)
+            os.dup2(order.job_there, 3, inheritable=False)
             confine.close_all_but(3)
             own_proc = self._has_proc and language != "python3"
             bounds_addresses = language not in engines.ENGINES
