@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import trio
 
+from minwebhook.child import wire
+from minwebhook.runtimes.child import Child, Exchange, Report
 from minwebhook.runtimes.ladder import Reached, start_best
-from minwebhook.sandbox.plan import FIRST_UID, UIDS_PER_ZYGOTE, USER_NAMESPACE
+from minwebhook.sandbox.plan import FIRST_UID, NAMESPACED, UIDS_PER_ZYGOTE, USER_NAMESPACE
 from minwebhook.settings import SandboxSettings
 from tests.conftest import missing
 from tests.sandbox.conftest import CONTAINED
@@ -132,3 +135,65 @@ def test_a_demand_that_cannot_be_met_says_what_would_help(tmp_path: Path) -> Non
     assert "scripts cannot be isolated here (userns: [Errno 28] unshare:" in failed.value.errors
     assert "user.max_user_namespaces" in failed.value.errors
     assert "--insecure" in failed.value.errors
+
+
+TELLS = """
+import os
+
+def is_open(fd):
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+def main(name):
+    open(name, "w").close()
+    return {"files": os.listdir("."), "open": [fd for fd in range(256) if is_open(fd)], "uid": os.getuid(), "pid": os.getpid()}
+"""
+
+
+def test_children_that_are_forked_together_share_nothing(rung: str, tmp_path: Path) -> None:
+    count = 12
+    told: dict[int, dict[str, Any]] = {}
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            zygote, _ = await start_best(nursery, replace(SandboxSettings(), sandbox=rung), tmp_path)
+            children: list[Child] = []
+            all_came = trio.Event()
+
+            def deliver(child: Child | None, reason: str) -> None:
+                assert child is not None, reason
+                children.append(child)
+                if len(children) == count:
+                    all_came.set()
+
+            for _ in range(count):
+                zygote.spawn("python3", deliver)
+            with trio.fail_after(30):
+                await all_came.wait()
+
+            async def run(number: int) -> None:
+                job = os.urandom(8)
+                header = wire.pack_header("u/a/b", {}, stays=True)
+                exchange = Exchange(job, max_payload=10_000, on_log=lambda data: True, on_code=lambda code: None)
+                arguments = json.dumps({"name": f"of {number}"}).encode()
+                end = await children[number].run(wire.pack_job(header, TELLS.encode(), b"", arguments, job), exchange)
+                assert isinstance(end, Report)
+                told[number] = json.loads(end.payload)
+
+            async with trio.open_nursery() as runs:  # they stay, so all are there at the same time
+                for number in range(count):
+                    runs.start_soon(run, number)
+            for child in children:
+                child.end()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert [told[number]["files"] for number in range(count)] == [[f"of {number}"] for number in range(count)]
+    assert {tuple(each["open"]) for each in told.values()} == {(0, 1, 2, 3)}
+    if rung == "root":
+        assert len({each["uid"] for each in told.values()}) == count
+    if rung in NAMESPACED:
+        assert {each["pid"] for each in told.values()} == {1}
