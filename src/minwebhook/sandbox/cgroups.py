@@ -74,7 +74,20 @@ class Group:
     The files that are read at the end of each job are kept open: two, and if it stays for further jobs, two more.
     """
 
-    __slots__ = ("_files", "_folders", "_is_unified", "_limits", "_places", "_seen", "_used_cpu_us", "counts")
+    __slots__ = (
+        "_cpu",
+        "_files",
+        "_folders",
+        "_is_unified",
+        "_limits",
+        "_oom",
+        "_peak",
+        "_pids",
+        "_places",
+        "_seen",
+        "_used_cpu_us",
+        "counts",
+    )
 
     def __init__(self, trees: list[_Tree], name: str) -> None:
         """Makes it. Raises OSError."""
@@ -88,6 +101,11 @@ class Group:
             for tree, folder in zip(trees, self._folders, strict=True)
             for feature in tree.features
         }
+        # To make a path takes longer than to read the file.
+        self._cpu = self._find("cpu", "cpu.stat", "cpuacct.usage")
+        self._peak = self._find("memory", "memory.peak", "memory.max_usage_in_bytes")
+        self._oom = self._find("memory", "memory.events", "memory.oom_control")
+        self._pids = self._find("processes", "pids.events", "pids.events")
         #: What is limited and counted here.
         self.counts = frozenset(self._places)
         self._used_cpu_us = 0
@@ -96,9 +114,9 @@ class Group:
             for folder in self._folders:
                 folder.mkdir()
             if (memory := self._places.get("memory")) is not None and memory[0] == 2:
-                self._write(memory[1] / "memory.oom.group", "1")
+                _write(memory[1] / "memory.oom.group", "1")
                 if (memory[1] / "memory.swap.max").exists():
-                    self._write(memory[1] / "memory.swap.max", "0")
+                    _write(memory[1] / "memory.swap.max", "0")
             self.mark()
         except BaseException:
             self.remove()
@@ -121,16 +139,16 @@ class Group:
         if "memory" in self._places and memory_bytes != old_memory:
             version, folder = self._places["memory"]
             if version == 2:
-                self._write(folder / "memory.max", "max" if memory_bytes == UNLIMITED else str(memory_bytes))
+                _write(folder / "memory.max", "max" if memory_bytes == UNLIMITED else str(memory_bytes))
             else:
                 # Memory with swap may never be the lesser one.
                 names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
                 for name in names if memory_bytes < old_memory else reversed(names):
                     if (folder / name).exists():
-                        self._write(folder / name, "-1" if memory_bytes == UNLIMITED else str(memory_bytes))
+                        _write(folder / name, "-1" if memory_bytes == UNLIMITED else str(memory_bytes))
         if "processes" in self._places and processes != old_processes:
             folder = self._places["processes"][1]
-            self._write(folder / "pids.max", "max" if processes == UNLIMITED else str(processes))
+            _write(folder / "pids.max", "max" if processes == UNLIMITED else str(processes))
         self._limits = (memory_bytes, processes)
 
     def mark(self, *, stays: bool = False) -> None:
@@ -145,10 +163,7 @@ class Group:
 
     def used(self) -> Usage:
         """What was used since the last mark."""
-        peak = 0
-        if "memory" in self._places:
-            version, folder = self._places["memory"]
-            peak = self._number(folder / ("memory.peak" if version == 2 else "memory.max_usage_in_bytes"))
+        peak = 0 if self._peak is None else self._number(self._peak)
         return Usage(max(self._cpu_us() - self._used_cpu_us, 0) // 1000, peak >> 10)
 
     def limits_hit(self) -> set[str]:
@@ -160,7 +175,7 @@ class Group:
         """Ends all processes at once, where the kernel can (version 2, Linux 5.14)."""
         if "kill" in self._places:
             with contextlib.suppress(OSError):
-                self._write(self._places["kill"][1] / "cgroup.kill", "1")
+                _write(self._places["kill"][1] / "cgroup.kill", "1")
 
     @property
     def is_empty(self) -> bool:
@@ -174,12 +189,11 @@ class Group:
 
     def restart_peak(self) -> bool:
         """The peak is that of now. False where the kernel cannot do that (version 2 before Linux 6.12)."""
-        if "memory" not in self._places:
+        if self._peak is None:
             return True
-        version, folder = self._places["memory"]
         try:
             # Of version 2 only for whoever reads through this descriptor.
-            self._write(folder / ("memory.peak" if version == 2 else "memory.max_usage_in_bytes"), "0")
+            os.pwrite(self._open(self._peak, os.O_RDWR), b"0", 0)
         except OSError:
             return False
         return True
@@ -207,23 +221,25 @@ class Group:
         return sum(_remove(folder) for folder in self._folders) == len(self._folders)
 
     def _cpu_us(self) -> int:
-        if "cpu" not in self._places:
+        if self._cpu is None:
             return 0
-        version, folder = self._places["cpu"]
-        if version == 2:  # usage_usec is the first line
-            return int(self._read(folder / "cpu.stat").split(maxsplit=2)[1])
-        return self._number(folder / "cpuacct.usage") // 1000
+        if self._places["cpu"][0] == 2:  # usage_usec is the first line
+            return int(self._read(self._cpu).split(maxsplit=2)[1])
+        return self._number(self._cpu) // 1000
 
     def _events(self, *, keep: bool) -> dict[str, int]:
         read = self._read if keep else Path.read_bytes
         found: dict[str, int] = {}
-        if "memory" in self._places:
-            version, folder = self._places["memory"]
-            name = "memory.events" if version == 2 else "memory.oom_control"
-            found["oom"] = _field(read(folder / name), b"oom_kill")
-        if "processes" in self._places:
-            found["pids"] = _field(read(self._places["processes"][1] / "pids.events"), b"max")
+        if self._oom is not None:
+            found["oom"] = _field(read(self._oom), b"oom_kill")
+        if self._pids is not None:
+            found["pids"] = _field(read(self._pids), b"max")
         return found
+
+    def _find(self, feature: Feature, second: str, first: str) -> Path | None:
+        """The file of a feature by its name in version 2 and in version 1; None where there is no such feature."""
+        place = self._places.get(feature)
+        return None if place is None else place[1] / (second if place[0] == 2 else first)
 
     def _open(self, path: Path, flags: int) -> int:
         fd = self._files.get(path)
@@ -232,21 +248,14 @@ class Group:
         return fd
 
     def _read(self, path: Path) -> bytes:
-        flags = os.O_RDWR if path.name in ("memory.peak", "memory.max_usage_in_bytes") else os.O_RDONLY
         try:
-            fd = self._open(path, flags)
+            fd = self._open(path, os.O_RDWR if path is self._peak else os.O_RDONLY)
         except PermissionError:  # a peak that cannot be set back
             fd = self._open(path, os.O_RDONLY)
         return os.pread(fd, _READ_BYTES, 0)
 
     def _number(self, path: Path) -> int:
         return int(self._read(path))
-
-    def _write(self, path: Path, text: str) -> None:
-        if path.name in ("memory.peak", "memory.max_usage_in_bytes"):
-            os.pwrite(self._open(path, os.O_RDWR), text.encode(), 0)
-        else:  # rarely: not worth a descriptor
-            _write(path, text)
 
 
 class Branch:
