@@ -433,7 +433,7 @@ def test_children_that_die_while_they_wait_are_replaced(client: Client, server: 
 
 
 def test_many_short_jobs_leave_no_process_and_no_descriptor(rung: str, tmp_path: Path) -> None:
-    server = start(rung, tmp_path / "data")
+    server = start(rung, tmp_path / "data", "--warm-children", "4")
     try:
         client = server.client()
         client.deploy("u/admin/one", "def main():\n    return 1")
