@@ -17,6 +17,10 @@ PROGRAMS: Final = {
     "curl": "curl",
     "cc": "gcc libc6-dev",  # with --no-install-recommends the compiler comes without headers
     "openssl": "openssl",
+    "perl": "perl",
+    "php": "php-cli",
+    "ruby": "ruby",
+    "go": "golang-go",
     "setsid": "util-linux",
     "nginx": "nginx-light",
     "chromium": "chromium",

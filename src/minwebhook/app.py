@@ -89,6 +89,7 @@ from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
 from minwebhook.runtimes.ladder import clear as clear_sandboxes
 from minwebhook.runtimes.pool import ReusePool
+from minwebhook.runtimes.programs import find_programs
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import HttpSettings, Settings, Supervision, load_hook_secrets
@@ -252,6 +253,7 @@ class _Program:
         self._variables.on_change = self._resources.on_change = self._storages.resources_changed
         self._upload_journal = UploadJournal(database)
         self._engines = find_engines(settings.sandbox)
+        self._programs = find_programs()
         self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
         self._internal_url = next(filter(None, map(_local_url, self._addresses)), self._base_url)
         self._shutdown = trio.Event()
@@ -278,6 +280,7 @@ class _Program:
                 self._settings.sandbox,
                 self._data / "sandbox",
                 engines=self._engines,
+                programs=self._programs,
                 on_listening=self._inner.send_nowait,
             )
             _log_rung(reached)
@@ -289,6 +292,7 @@ class _Program:
                 max_families=self._settings.sandbox.max_zygotes,
                 room=Room(self._settings.more_warm_count),
                 heavy_idle_s=self._settings.sandbox.heavy_idle_s,
+                programs=self._programs,
             )
             services.start_soon(fleet.run)
             services.start_soon(self._jobs.run_clock)
@@ -397,6 +401,7 @@ class _Program:
             base_url=self._base_url,
             audit=self._audit,
             engines=self._engines,
+            programs=self._programs,
         )
         limits = _open_files_for(self._settings)
         api = Api(routes, services)
@@ -520,7 +525,13 @@ class _Program:
             return
         root = Path(settings.server.scripts)
         deployed = await deploy_directory(
-            self._scripts, root, SCRIPTS_WORKSPACE, ADMIN_USERNAME, now_ms(), self._engines.check
+            self._scripts,
+            root,
+            SCRIPTS_WORKSPACE,
+            ADMIN_USERNAME,
+            now_ms(),
+            self._engines.check,
+            missing=self._programs.missing_after_check,
         )
         for script in deployed:
             if script.is_new:

@@ -25,6 +25,7 @@ from typing import Any, Final
 import trio
 
 from minwebhook.child import kernel
+from minwebhook.child.programs import PROGRAMS
 from minwebhook.runtimes import bait
 from minwebhook.runtimes import zygote as starting
 from minwebhook.runtimes.ladder import find_interpreter, start_best
@@ -130,7 +131,7 @@ async def probe(task: dict[str, Any]) -> list[Finding]:
             group_limits=reached.workshop.group_limits,
         ) as facts:
             await Prober(zygote, facts, JobSettings()).run(
-                wanted, task.get("languages") or list(RUNTIMES), findings.append
+                wanted, task.get("languages") or [each for each in RUNTIMES if each not in PROGRAMS], findings.append
             )
         zygote.stop()
         nursery.cancel_scope.cancel()

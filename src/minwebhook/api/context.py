@@ -47,6 +47,7 @@ from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.observability.figures import Tally, TrafficFigures
 from minwebhook.runtimes.engines import Engines
+from minwebhook.runtimes.programs import Programs
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import Settings
 from minwebhook.storage.journal import UploadJournal
@@ -112,6 +113,8 @@ class Services:
     audit: AuditLog
     #: Those that run JavaScript here.
     engines: Engines
+    #: Of this machine, those that run scripts.
+    programs: Programs
     is_draining: bool = False
 
 

@@ -9,13 +9,14 @@ from minwebhook.api.context import Context
 from minwebhook.api.imports import find_imports
 from minwebhook.api.permissions import check_tag
 from minwebhook.api.runs import queue
+from minwebhook.api.scripts import check_language
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import BadRequest
 from minwebhook.http.codecs import json_text
 from minwebhook.http.messages import Response
 from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.submission import preview_spec
-from minwebhook.scripts.model import Language, marked_language, parse_language
+from minwebhook.scripts.model import Language, check_content, marked_language, parse_language
 from minwebhook.webhooks.query import RunOptions
 
 
@@ -42,7 +43,8 @@ async def _spec(context: Context, options: RunOptions) -> JobSpec:
         raise BadRequest("kind: only code is run here")
     content = _text(body, "content", "")
     language = marked_language(_language(body), content)
-    context.services.engines.check(language.value, content.encode())
+    check_content(language, content)
+    await check_language(context, language, content)
     spec = preview_spec(
         context.workspace,
         context.principal,

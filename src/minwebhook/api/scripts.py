@@ -14,7 +14,7 @@ from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import submit_lock_job
 from minwebhook.scripts.imports import FIELD
-from minwebhook.scripts.model import EXTENSIONS, NewScript, hash_from_hex, hash_to_hex, split_extension
+from minwebhook.scripts.model import EXTENSIONS, Language, NewScript, hash_from_hex, hash_to_hex, split_extension
 from minwebhook.scripts.query import ScriptQuery
 from minwebhook.scripts.script import Script
 from minwebhook.times import now_ms
@@ -25,7 +25,7 @@ async def create(context: Context) -> Response:
     """Deploys a new version: 201 and its hash as bare text."""
     new = NewScript.parse(await context.json())
     check_path(context.principal, context.endpoint, new.path)
-    context.services.engines.check(new.language.value, new.content.encode())
+    await check_language(context, new.language, new.content)
     if imports := find_imports(context, new.language, new.content, new.path):
         new = replace(new, settings={**new.settings, FIELD: imports})
     _check_secret(context, new)
@@ -41,6 +41,13 @@ async def create(context: Context) -> Response:
     if new.lock is None:
         await _find_lock(context, script_hash)
     return Response.text(hash_to_hex(script_hash), 201)
+
+
+async def check_language(context: Context, language: Language, content: str) -> None:
+    """Raises :class:`BadRequest` if a script of this language and code cannot be run on this machine."""
+    context.services.engines.check(language.value, content.encode())
+    if reason := await context.services.programs.missing_after_check(language.value):
+        raise BadRequest(reason)
 
 
 def _check_secret(context: Context, new: NewScript) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from minwebhook.child import limits, values, wire
+from minwebhook.child.programs.running import report, wait_for
 from minwebhook.child.transfer import read_frame, write_all
 from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
@@ -73,10 +74,10 @@ def serve(fd: int, interpreter: str, home: str) -> None:
     before, _ = used()
     os.write(go_write, b"go\n")
     os.close(go_write)
-    report = _report(_wait_for(pid))
+    ending = report(wait_for(pid))
     cpu_s, peak_kib = used()
     usage = wire.frame(wire.USAGE, wire.pack_usage(cpu_s - before, peak_kib), job)
-    write_all(fd, usage + wire.frame(wire.EXIT, json.dumps(report).encode(), job))
+    write_all(fd, usage + wire.frame(wire.EXIT, json.dumps(ending).encode(), job))
     os.read(fd, 1)  # the server ends this process after the answer is out
 
 
@@ -93,30 +94,3 @@ def _write_job(header: wire.JobHeader, source: bytes, arguments_json: bytes, hom
     Path("result.json").touch()
     Path("main.sh").write_bytes(source)
     Path(".job.sh").write_text("\n".join(lines), encoding="utf-8", errors="replace")
-
-
-def _wait_for(pid: int) -> int:
-    """The wait status of ``pid``, reaping the orphans of this PID namespace meanwhile."""
-    while True:
-        ended, status = os.wait()
-        if ended == pid:
-            return status
-
-
-def _report(status: int) -> dict[str, Any]:
-    """How the script ended, for an EXIT frame."""
-    code = os.waitstatus_to_exitcode(status)
-    report: dict[str, Any] = {"code": code} if code >= 0 else {"code": 128 - code, "signal": -code}
-    result = _read_file("result.json")
-    if result.strip():
-        report["result_json"] = result
-    elif code == 0 and (text := _read_file("result.out")):
-        report["result_text"] = text
-    return report
-
-
-def _read_file(name: str) -> str:
-    try:
-        return Path(name).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -10,8 +10,9 @@ A frame is one kind byte, the payload's length as 4 bytes little-endian, the job
     child  -> server   USAGE   what the job used, see pack_usage; right before the report
     child  -> server   RESULT  the result as JSON text
     child  -> server   ERROR   the error object as JSON text: {"message", "name", "stack"?, "extra"?}
-    child  -> server   EXIT    JSON {"code": int, "signal": int?, "result_json": text?, "result_text": text?}: the script
-                               is a program, and ended; without a result the last line of its log is the result
+    child  -> server   EXIT    JSON {"code": int, "signal": int?, "result_json": text?, "result_text": text?,
+                               "program": text?}: the script is a program, and ended; without a result the last line of
+                               its log is the result. ``program`` is what ended, if it is not the script
 
 A child speaks on its own socket; its stdout and stderr are the job's log and never carry frames. The number of a job is
 random and comes with it; every frame of the child repeats it, so that what an earlier job of the same process left behind

@@ -42,6 +42,7 @@ import sys
 from typing import Any, NoReturn
 
 from minwebhook.child import bash, confine, descendants, engines, kernel, preload, python
+from minwebhook.child.programs import PROGRAMS, running
 
 _MAX_MESSAGE = 1 << 16
 #: Trees of control groups: memory, processes, processor time, and the one of version 2.
@@ -311,6 +312,8 @@ class ForkServer:
                 bash.serve(3, self._plan["bash"], home)
             elif language in engines.ENGINES:
                 engines.become(language, self._plan, home)
+            elif language in PROGRAMS:
+                running.serve(3, PROGRAMS[language], self._plan["programs"].get(language, ""), home)
             else:
                 if self._is_loaded:
                     preload.diverge()

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from minwebhook.child.programs import PROGRAMS
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.reasons import one_reason
 from minwebhook.runtimes import bait
@@ -118,7 +119,7 @@ async def _probe(settings: Settings, tell: Any) -> str:
             ) as facts:
                 engines = engines.on(reached.rung)
                 await Prober(zygote, facts, settings.jobs).run(
-                    PROBES, [runtime for runtime in RUNTIMES if not engines.missing(runtime)], tell
+                    PROBES, [each for each in RUNTIMES if each not in PROGRAMS and not engines.missing(each)], tell
                 )
             zygote.stop()
             nursery.cancel_scope.cancel(reason="all probes were run")

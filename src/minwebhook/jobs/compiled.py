@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-_MAX_BYTES: Final = 1024 * 1024
-_MAX_ALL_BYTES: Final = 32 * 1024 * 1024
+_MAX_BYTES: Final = 16 * 1024 * 1024
+_MAX_ALL_BYTES: Final = 64 * 1024 * 1024
 
 
 class CompiledScripts:

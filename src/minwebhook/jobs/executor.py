@@ -255,6 +255,7 @@ class Executor:
             return
         spec, runtime, limits, family = job.spec, run.runtime, run.limits, run.family
         try:
+            self._fleet.require(runtime.name)
             await self._table.begin(job)
             arguments = spec.arguments
             if may_hold_references(arguments) and not spec.preprocess:

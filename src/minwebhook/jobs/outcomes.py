@@ -204,6 +204,7 @@ def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:
         report = orjson.loads(payload)
         code, signal = int(report["code"]), report.get("signal")
         result_json, result_text = report.get("result_json"), report.get("result_text")
+        program = str(report.get("program") or program)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         return execution_error("the process ended with an unreadable report")
     if isinstance(result_json, str):

@@ -18,6 +18,7 @@ from minwebhook.errors import SandboxError
 from minwebhook.runtimes.demand import Room
 from minwebhook.runtimes.language import RUNTIMES, Runtime
 from minwebhook.runtimes.pool import ChildPool
+from minwebhook.runtimes.programs import Programs
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.plan import Surroundings
 
@@ -39,7 +40,7 @@ class Family:
         zygote: Zygote,
         number: int,
         *,
-        idle_target: int,
+        keeps_idle: bool,
         target: int,
         room: Room | None,
         heavy_idle_s: float,
@@ -54,7 +55,7 @@ class Family:
             name: ChildPool(
                 zygote,
                 name,
-                idle_target=0 if runtime.heavy else idle_target,
+                idle_target=runtime.idle if keeps_idle and not runtime.heavy else 0,
                 target=1 if runtime.heavy else target,
                 idle_s=heavy_idle_s if runtime.heavy else math.inf,
                 room=room,
@@ -86,15 +87,17 @@ class Fleet:
         max_families: int,
         room: Room | None = None,
         heavy_idle_s: float = math.inf,
+        programs: Programs | None = None,
     ) -> None:
         """``usual`` is the fork server that runs already and is never ended.
 
-        Of a runtime that nobody uses one process waits there, elsewhere none; after the first job ``target``, and as many
-        more as jobs come and ``room`` lets them. Without ``room`` there are never more.
+        Of a runtime that nobody uses as many processes wait there as it says (language.py), elsewhere none; after the first
+        job ``target``, and as many more as jobs come and ``room`` lets them. Without ``room`` there are never more.
         At most ``max_families`` run at once, more only as long as jobs of all of them run. Of heavy runtimes no process
         waits before the first is needed, then one, and none again after ``heavy_idle_s`` without a job.
         """
         self._heavy_idle_s = heavy_idle_s
+        self._programs = programs or Programs({})
         surroundings, zygote = usual
         self.usual: Final = surroundings
         self._make_zygote = make_zygote
@@ -102,7 +105,7 @@ class Fleet:
         self._max = max_families
         self._room = room
         self._taken = trio.Event()  # something was taken since the pools were looked at
-        self._first = self._make_family(zygote, 0, idle_target=1)
+        self._first = self._make_family(zygote, 0, keeps_idle=True)
         self._others: OrderedDict[Surroundings, Family] = OrderedDict()  # the one used last at the end
         self._wanted, self._starts = trio.open_memory_channel[tuple[Surroundings, Family]](float("inf"))
 
@@ -121,6 +124,11 @@ class Fleet:
         """All that run."""
         return [self._first, *self._others.values()]
 
+    def require(self, language: str) -> None:
+        """Raises :class:`SandboxError` if the program is not there that runs this language."""
+        if reason := self._programs.missing(language):
+            raise SandboxError(reason)
+
     def packages_in_use(self) -> set[str]:
         """The directories of packages that fork servers have."""
         return {surroundings.packages for surroundings in self._others}
@@ -137,16 +145,16 @@ class Fleet:
         self._make_room()
         taken = {family.number for family in self.families}
         number = next(number for number in range(len(taken) + 1) if number not in taken)
-        family = self._make_family(self._make_zygote(surroundings, number), number, idle_target=0)
+        family = self._make_family(self._make_zygote(surroundings, number), number, keeps_idle=False)
         self._others[surroundings] = family
         self._wanted.send_nowait((surroundings, family))
         return family
 
-    def _make_family(self, zygote: Zygote, number: int, *, idle_target: int) -> Family:
+    def _make_family(self, zygote: Zygote, number: int, *, keeps_idle: bool) -> Family:
         return Family(
             zygote,
             number,
-            idle_target=idle_target,
+            keeps_idle=keeps_idle,
             target=self._target,
             room=self._room,
             heavy_idle_s=self._heavy_idle_s,

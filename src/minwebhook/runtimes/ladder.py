@@ -27,6 +27,7 @@ from minwebhook.errors import SandboxError
 from minwebhook.http.listeners import Listener
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.engines import Engines
+from minwebhook.runtimes.programs import Programs, find_programs
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.cgroups import Groups
 from minwebhook.sandbox.plan import (
@@ -69,6 +70,7 @@ class Workshop:
         engines: Engines,
         without: Sequence[str],
         groups: Groups | None,
+        programs: Programs,
         on_listening: Callable[[Listener], None],
     ) -> None:
         """``directory`` is for the mount points and scratch files of the sandboxes. ``without`` names layers to leave out.
@@ -81,6 +83,7 @@ class Workshop:
         self._rung = rung
         self._directory = directory
         self.interpreter: Final = interpreter
+        self.programs: Final = programs
         self._without = without
         self._groups = groups
 
@@ -118,6 +121,8 @@ class Workshop:
             number=number,
             user_namespace=USER_NAMESPACE not in self._without,
             groups=self.group_limits,
+            programs=self.programs.paths,
+            visible=self.programs.visible,
         )
         return Zygote(plan, self.interpreter.binary, groups=self._groups, on_listening=self._on_listening)
 
@@ -167,13 +172,17 @@ async def start_best(
     *,
     engines: Engines = Engines(),  # noqa: B008 - it cannot be changed
     on_listening: Callable[[Listener], None] = lambda _: None,
+    programs: Programs | None = None,
 ) -> tuple[Zygote, Reached]:
     """The usual fork server, running, on the best rung. ``directory`` is for the sandboxes' mount points and files.
+
+    ``programs`` are those that run scripts, looked for if none are given.
 
     Raises :class:`SandboxError` that says what was tried if none works, or only ``none`` and that was not asked for.
     """
     interpreter = find_interpreter(settings.python)
     groups, unlimited = _open_groups()
+    programs = programs or find_programs()
     missing: list[Missing] = []
     for rung, without in _candidates(settings):
         workshop = Workshop(
@@ -182,6 +191,7 @@ async def start_best(
             directory,
             interpreter,
             engines=engines,
+            programs=programs,
             without=without,
             groups=groups,
             on_listening=on_listening,

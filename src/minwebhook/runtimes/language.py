@@ -7,6 +7,9 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
+from minwebhook.child.programs import PROGRAMS
+from minwebhook.child.programs.program import Program
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -26,6 +29,13 @@ class Runtime:
     imports_scripts: bool = False
     #: Whether a process sets the limits of its job itself; otherwise the fork server does.
     limits_itself: bool = True
+    #: Processes that wait for a job as long as nobody has used the language.
+    idle: int = 1
+
+
+def _of_program(program: Program) -> Runtime:
+    banner = f"--- {program.title.upper()} CODE EXECUTION ---\n"
+    return Runtime(program.language, f"{program.language} run", banner, reusable=False, idle=0)
 
 
 def _engine(name: str, program: str) -> Runtime:
@@ -47,33 +57,10 @@ RUNTIMES: Final = {
     for runtime in (
         Runtime("python3", "python run", "--- PYTHON ({version}) CODE EXECUTION ---\n", reusable=True),
         Runtime("bash", "bash run", "--- BASH CODE EXECUTION ---\n", reusable=False),
-        Runtime(
-            "bun",
-            "bun run",
-            "--- BUN CODE EXECUTION ---\n",
-            reusable=True,
-            heavy=True,
-            imports_scripts=True,
-            limits_itself=False,
-        ),
-        Runtime(
-            "deno",
-            "deno run",
-            "--- DENO CODE EXECUTION ---\n",
-            reusable=True,
-            heavy=True,
-            imports_scripts=True,
-            limits_itself=False,
-        ),
-        Runtime(
-            "nodejs",
-            "node run",
-            "--- NODE CODE EXECUTION ---\n",
-            reusable=True,
-            heavy=True,
-            imports_scripts=True,
-            limits_itself=False,
-        ),
+        _engine("bun", "bun"),
+        _engine("deno", "deno"),
+        _engine("nodejs", "node"),
+        *map(_of_program, PROGRAMS.values()),
     )
 }
 #: Languages with another name than their runtime, the best one first: they need none of what only one of them has.

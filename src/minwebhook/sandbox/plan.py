@@ -8,7 +8,7 @@ Landlock and the system call filter; ``none`` has only resource limits and a ses
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -157,6 +157,8 @@ class SandboxPlan:
     bound: tuple[tuple[str, str], ...] = ()
     #: What is limited by control groups, of all processes of a job together: ``memory``, ``processes``.
     groups: frozenset[str] = frozenset()
+    #: Programs that run scripts, by language.
+    programs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def group_memory_bytes(self) -> int:
@@ -195,6 +197,7 @@ class SandboxPlan:
             "engines": dict(self.engines),
             "bound": [list(pair) for pair in self.bound],
             "groups": sorted(self.groups),
+            "programs": dict(self.programs),
         }
 
 
@@ -211,13 +214,16 @@ def make_plan(
     number: int = 0,
     user_namespace: bool = True,
     groups: frozenset[str] = frozenset(),
+    programs: Mapping[str, str] | None = None,
+    visible: Sequence[str] = (),
 ) -> SandboxPlan:
     """The plan of ``rung`` from the settings. ``python_prefix`` is where the interpreter of scripts is installed.
 
     ``engines``: runtime to host path of its program. ``number`` is a small one that no other running fork server has.
-    ``groups``: what is limited by control groups.
+    ``groups``: what is limited by control groups. ``programs`` run the scripts of other languages; ``visible`` is what
+    they need to see of the machine.
     """
-    read_only = [*PROGRAM_PATHS, *LOOKUP_PATHS]
+    read_only = [*PROGRAM_PATHS, *LOOKUP_PATHS, *visible]
     if not f"{python_prefix}/".startswith("/usr/"):
         read_only.append(python_prefix)
     seen, bound = _place(engines or {}, read_only, rung)
@@ -243,6 +249,7 @@ def make_plan(
         engines=seen,
         bound=bound,
         groups=groups,
+        programs=programs or {},
     )
 
 

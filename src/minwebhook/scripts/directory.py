@@ -1,14 +1,16 @@
 """Deploying a directory: every file below it becomes the script of the same path.
 
-``u/admin/hello.py`` is the Python script ``u/admin/hello``. Names that begin with a dot and ``__pycache__`` are
+``u/admin/hello.py`` is the Python script ``u/admin/hello``. An executable file whose
+name has no ending is a script of the language ``exec``. Names that begin with a dot and ``__pycache__`` are
 skipped; any other file that cannot be deployed ends the start, so that a typing error does not silently leave a webhook
 dead. A file that did not change makes no new version, and summary, schema and settings given by other means stay.
 """
 
 from __future__ import annotations
 
+import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -45,6 +47,10 @@ class Deployed:
     is_new: bool
 
 
+async def _nothing_missing(_language: str) -> str:
+    return ""
+
+
 async def deploy_directory(
     store: ScriptStore,
     root: Path,
@@ -52,13 +58,20 @@ async def deploy_directory(
     created_by: str,
     now_ms: int,
     check: Callable[[str, bytes], None] = lambda _language, _code: None,
+    *,
+    missing: Callable[[str], Awaitable[str]] = _nothing_missing,
 ) -> list[Deployed]:
     """Deploy every file below ``root``, in order of their names.
 
     Everything is read before anything is deployed. ``check`` raises :class:`BadRequest` for a language and code that cannot
-    be run here. Raises :class:`DeployError` with the file's name and the reason.
+    be run here; ``missing`` says what to do if a language cannot. Raises :class:`DeployError` with the file's name and the
+    reason.
     """
     files = await trio.to_thread.run_sync(_read_all, root)
+    for language in {file.language: None for file in files.values()}:
+        if reason := await missing(language.value):
+            name = next(name for name, file in files.items() if file.language is language)
+            raise DeployError(f"cannot deploy {name}: {reason}")
     deployed = []
     for name, file in _imported_first(files):
         try:
@@ -180,9 +193,12 @@ def _read(file: Path, name: str, top: Path) -> _File:
         return DeployError(f"cannot deploy {name}: {reason}")
 
     known = split_extension(name)
+    if known is None and not file.suffix and os.access(file, os.X_OK):
+        known = name, Language.EXEC
     if known is None:
         raise refuse(
-            f"only files ending in {', '.join(EXTENSIONS)} are scripts; remove it or begin its name with a dot"
+            f"scripts are files ending in {', '.join(EXTENSIONS)}, and executable ones without an ending; "
+            "remove it or begin its name with a dot"
         )
     path, language = known
     if not is_script_path(path):

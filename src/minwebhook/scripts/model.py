@@ -17,6 +17,7 @@ from typing import Any, Final, NewType
 import orjson
 
 from minwebhook.addresses import parse_networks
+from minwebhook.child.programs import PROGRAMS
 from minwebhook.errors import BadRequest
 from minwebhook.scripts.fields import (
     MAX_TEXT_BYTES,
@@ -58,6 +59,11 @@ class Language(Enum):
     DENO = "deno"
     NATIVETS = "nativets"
     BUNNATIVE = "bunnative"
+    EXEC = "exec"
+    GO = "go"
+    PERL = "perl"
+    PHP = "php"
+    RUBY = "ruby"
 
 
 #: Languages whose code is TypeScript, or JavaScript.
@@ -70,6 +76,7 @@ EXTENSIONS: Final[Mapping[str, Language]] = {
     ".bun.ts": Language.BUN,
     ".deno.ts": Language.DENO,
     ".native.ts": Language.NATIVETS,
+    **{each.extension: Language(each.language) for each in PROGRAMS.values() if each.extension},
 }
 
 
@@ -83,8 +90,8 @@ class ScriptKind(Enum):
     PREPROCESSOR = "preprocessor"
 
 
-#: Every language name of Windmill, so that "not run here" and "no such thing" are different answers.
-KNOWN_LANGUAGES: Final = frozenset(
+#: Every language name of Windmill, and ours, so that "not run here" and "no such thing" are different answers.
+KNOWN_LANGUAGES: Final = frozenset({language.value for language in Language}) | frozenset(
     {"ansible", "bash", "bigquery", "bun", "bunnative", "csharp", "dbt", "deno", "duckdb", "go", "graphql", "java"}
     | {"mssql", "mysql", "nativets", "nu", "oracledb", "php", "postgresql", "powershell", "python3", "r", "ruby"}
     | {"rust", "snowflake"}
@@ -216,6 +223,7 @@ class NewScript:
             raise BadRequest("the body must be a JSON object")
         content = text("content", _required(obj, "content"))
         language = marked_language(parse_language(_required(obj, "language")), content)
+        check_content(language, content)
         no_main_func, has_preprocessor = _entry_points(language, content, obj)
         parent = _optional(obj, "parent_hash", word)
         settings = {
@@ -306,6 +314,14 @@ def split_extension(name: str) -> tuple[str, Language] | None:
         if name.endswith(ending):
             return name.removesuffix(ending), EXTENSIONS[ending]
     return None
+
+
+def check_content(language: Language, content: str) -> None:
+    """Raises :class:`BadRequest` for what cannot be run, whatever it says."""
+    if language is Language.EXEC and not content.startswith("#!/"):
+        raise BadRequest(
+            "content: a script of the language exec begins with #! and the path of the program that runs it"
+        )
 
 
 def _kind(value: object) -> ScriptKind:

@@ -114,7 +114,8 @@ async def _sandbox(settings: Settings) -> list[Item]:
             items += _layers(settings, zygote, reached.rung)
             engines = engines.on(reached.rung)
             for language in RUNTIMES:
-                if cure := engines.missing(language):
+                programs = reached.workshop.programs
+                if cure := engines.missing(language) or await programs.missing_after_check(language):
                     items.append(note(language, "not installed: scripts that need it are refused", cure))
                 else:
                     items.append(await _try_language(zygote, language, settings, engines))

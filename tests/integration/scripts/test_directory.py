@@ -136,8 +136,8 @@ async def test_links_within_the_directory_are_followed(store: ScriptStore, root:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("README.md", b"", "only files ending in .py, .sh, .ts"),
-        ("u/admin/noending", b"", "only files ending in .py, .sh, .ts"),
+        ("README.md", b"", "scripts are files ending in .py, .sh"),
+        ("u/admin/noending", b"", "scripts are files ending in .py, .sh"),
         ("hello.py", b"", "scripts are named u/<user>/<name>"),
         ("u/hello.py", b"", "scripts are named u/<user>/<name>"),
         ("x/admin/hello.py", b"", "scripts are named u/<user>/<name>"),

@@ -72,6 +72,9 @@ class OneFamily:
         self.zygote = SimpleNamespace(api_url="")
         self.jobs = 0
 
+    def require(self, language: str) -> None:
+        """It is there."""
+
     def family(self, surroundings: Surroundings | None) -> OneFamily:
         return self
 

@@ -7,6 +7,7 @@ the engines of JavaScript.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import inspect
 import json
@@ -72,6 +73,10 @@ export function main({{ ...given }}) {{
   return JSON.parse(fs.readFileSync("result.json", "utf8"));
 }}
 """
+#: What a job of any other language has the interpreter run, with its arguments in args.json; on one line, in no quotes.
+_COMMAND: Final = f"import base64; exec(base64.b64decode({base64.b64encode(_PROGRAM.encode()).decode()!r}))".replace(
+    "'", '"'
+)
 
 #: How each language runs a probe: the source of a job.
 STARTERS: Final[dict[str, str]] = {
@@ -81,6 +86,33 @@ STARTERS: Final[dict[str, str]] = {
     "bun": _JAVASCRIPT,
     "deno": _JAVASCRIPT,
     "nodejs": "//nodejs\n" + _JAVASCRIPT,
+    "exec": (
+        '#!/bin/bash\npython=$(sed \'s/.*"python": *"\\([^"]*\\)".*/\\1/\' args.json)\n'
+        f"\"$python\" -I -S -c '{_COMMAND}'\n"
+    ),
+    "go": (
+        'import (\n\t"encoding/json"\n\t"os"\n\t"os/exec"\n)\n\n'
+        "func main(python string) (interface{}, error) {\n"
+        f'\tcommand := exec.Command(python, "-I", "-S", "-c", `{_COMMAND}`)\n'
+        "\tcommand.Stdout, command.Stderr = os.Stdout, os.Stderr\n"
+        "\tif err := command.Run(); err != nil {\n\t\treturn nil, err\n\t}\n"
+        '\ttext, err := os.ReadFile("result.json")\n\treturn json.RawMessage(text), err\n}\n'
+    ),
+    "perl": (
+        "use JSON::PP;\n\nsub main {\n    my ($python) = @_;\n"
+        f"    system($python, '-I', '-S', '-c', '{_COMMAND}') == 0 or die 'it failed';\n"
+        "    open(my $file, '<', 'result.json') or die $!;\n    return decode_json(join '', <$file>);\n}\n"
+    ),
+    "php": (
+        "<?php\nfunction main($python) {\n"
+        f"    passthru(escapeshellarg($python) . ' -I -S -c ' . escapeshellarg('{_COMMAND}') . ' 2>&1');\n"
+        "    return json_decode(file_get_contents('result.json'));\n}\n"
+    ),
+    "ruby": (
+        "require 'json'\n\ndef main(python)\n"
+        f"  system(python, '-I', '-S', '-c', '{_COMMAND}', exception: true)\n"
+        "  JSON.parse(File.read('result.json'))\nend\n"
+    ),
 }
 
 #: A job that runs beside the probes and has what they look for: a file, a listener, a secret in memory and environment.

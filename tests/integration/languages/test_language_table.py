@@ -1,0 +1,130 @@
+"""Every language does what every language must do (tests/language_table.py), through a real server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from minwebhook.child.programs import PROGRAMS
+from tests.conftest import missing
+from tests.language_table import CASES, SAMPLES, UNICODE, Samples
+from tests.server import Client, serving
+
+BY_LANGUAGE = {samples.language: samples for samples in SAMPLES}
+
+
+def languages_with(script: str) -> list[Any]:
+    return [pytest.param(samples, id=samples.language) for samples in SAMPLES if script in samples.scripts]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of a server with two workers, on which each script is deployed when it is needed first."""
+    with serving(tmp_path_factory.mktemp("server") / "data", "--workers", "2") as (_, client):
+        yield client
+
+
+def deployed(client: Client, samples: Samples, script: str) -> str:
+    """The path of a script."""
+    if samples.program and shutil.which(samples.program) is None:
+        missing(f"the program {samples.program} is not installed")
+    path = f"u/admin/{script}_{samples.language}"
+    if not client.get(f"/scripts/exists/p/{path}").json():
+        client.deploy(path, samples.scripts[script], samples.language)
+    return path
+
+
+def test_every_language_is_in_the_table() -> None:
+    assert {"python3", "bash", *PROGRAMS} <= set(BY_LANGUAGE)
+    for samples in SAMPLES:
+        assert set(samples.without) <= set(CASES)
+        assert {case.script for name, case in CASES.items() if name not in samples.without} <= set(samples.scripts)
+
+
+@pytest.mark.parametrize("samples", SAMPLES, ids=lambda samples: samples.language)
+@pytest.mark.parametrize("name", CASES)
+def test_a_case(client: Client, name: str, samples: Samples) -> None:
+    case = CASES[name]
+    if name in samples.without:
+        return
+    answer = client.run(deployed(client, samples, case.script), case.arguments)
+    assert (answer.status, answer.json()) == (200, case.result)
+
+
+@pytest.mark.parametrize("samples", languages_with("fail"))
+def test_an_error(client: Client, samples: Samples) -> None:
+    error = client.run(deployed(client, samples, "fail")).error
+    if not samples.error:
+        assert error["name"] == "ExecutionErr"
+        assert error["exit_code"] == 1
+        assert error["message"] == f'exit code for "{samples.language} run": 1, last log lines:\nboom'
+        return
+    assert (error["name"], error["message"].strip("'")) == (samples.error, "boom")
+    assert samples.place in error["stack"]
+    assert "inner" in error["stack"]
+    # Nothing of what is ours, nor where it was run.
+    assert not [word for word in ("minwebhook", "Minwebhook", "-e:", "/tmp/") if word in error["stack"]]
+
+
+@pytest.mark.parametrize("samples", languages_with("log"))
+def test_the_log(client: Client, samples: Samples) -> None:
+    shown = client.ended(client.submit(deployed(client, samples, "log")))
+    lines = client.logs(shown["id"]).splitlines()
+    assert lines[0].endswith("CODE EXECUTION ---")
+    assert lines[1:] == [f"out {UNICODE}", "err"]
+    assert shown["success"] is True
+
+
+@pytest.mark.parametrize("samples", languages_with("exit"))
+def test_an_exit_code(client: Client, samples: Samples) -> None:
+    error = client.run(deployed(client, samples, "exit")).error
+    assert (error["name"], error["exit_code"]) == ("ExecutionErr", 3)
+    assert error["message"].startswith('exit code for "')
+
+
+@pytest.mark.parametrize("samples", languages_with("broken"))
+def test_code_that_cannot_be_run(client: Client, samples: Samples) -> None:
+    answer = client.run(deployed(client, samples, "broken"))
+    assert answer.status == 200
+    assert answer.error["message"]
+
+
+@pytest.mark.parametrize("samples", languages_with("no_main"))
+def test_no_main(client: Client, samples: Samples) -> None:
+    assert "main function is missing" in client.run(deployed(client, samples, "no_main")).error["message"]
+
+
+@pytest.mark.parametrize("samples", languages_with("environment"))
+def test_the_environment(client: Client, samples: Samples) -> None:
+    assert client.run(deployed(client, samples, "environment")).json() == client.workspace
+
+
+@pytest.mark.parametrize("samples", languages_with("sleep"))
+def test_a_timeout(client: Client, samples: Samples) -> None:
+    path = deployed(client, samples, "sleep")
+    body = {"content": samples.scripts["sleep"], "language": samples.language, "args": {}}
+    job = client.post("/jobs/run/preview", body, timeout=1).text
+    shown = client.ended(job)
+    assert "timeout after exceeding job-specific duration limit" in shown["result"]["error"]["message"]
+    assert path
+
+
+@pytest.mark.parametrize("samples", languages_with("sleep"))
+def test_a_cancel(client: Client, samples: Samples) -> None:
+    job = client.submit(deployed(client, samples, "sleep"))
+    client.running(job)
+    assert client.post(f"/jobs_u/queue/cancel/{job}", {"reason": "enough"}).status == 200
+    assert client.ended(job)["result"]["error"]["name"] == "Canceled"
+
+
+@pytest.mark.parametrize("language", [each for each in PROGRAMS if each != "exec"])
+def test_a_limit_of_its_own(client: Client, language: str) -> None:
+    """A program that waits gets the limits of the job all the same."""
+    samples = BY_LANGUAGE[language]
+    deployed(client, samples, "echo")
+    path = f"u/admin/limited_{language}"
+    client.deploy(path, samples.scripts["echo"], language, limits={"open_files": 32})
+    assert client.run(path, {"x": "y"}).json() == "y"
