@@ -68,6 +68,8 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
     "public": (
         "POST /api/auth/login",
         "GET /api/auth/is_first_time_setup",
+        "GET /api/auth/is_smtp_configured",
+        "GET /api/auth/is_password_login_disabled",
         "GET /api/version",
         "GET /api/health/status",
         "GET /readyz",
@@ -84,11 +86,14 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         "GET /api/workspaces/list",
         "GET /api/workspaces/users",
         "POST /api/workspaces/exists",
+        "POST /api/workspaces/exists_username",
+        "GET /api/workspaces/create_workspace_require_superadmin",
         "GET /api/health/detailed",
     ),
     "change oneself": (
         "POST|GET|HEAD /api/auth/logout",
         "POST /api/users/setpassword",
+        "GET|HEAD /api/users/refresh_token",
         "POST /api/users/tokens/create",
         "DELETE /api/users/tokens/delete/{prefix}",
         "POST /api/users/tokens/update_scopes/{prefix}",
@@ -96,6 +101,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "super admin": (
         "POST /api/users/create",
+        "POST /api/settings/test_smtp",
         "GET /api/users/list_as_super_admin",
         "GET /api/users/exists/{email}",
         "POST /api/users/update/{email}",
@@ -162,6 +168,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
     "developer": (
         f"POST {_W}/folders/create",
         f"POST {_W}/variables/encrypt",
+        f"DELETE {_W}/variables/delete_bulk",
         f"POST {_W}/resources/type/create",
         f"POST {_W}/resources/type/update/{{name}}",
         f"DELETE {_W}/resources/type/delete/{{name}}",
@@ -180,6 +187,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"DELETE {_W}/users/delete/{{username}}",
         f"POST {_W}/workspaces/add_user",
         f"POST {_W}/workspaces/archive",
+        f"GET|POST {_W}/workspaces/encryption_key",
         f"POST {_W}/workspaces/edit_large_file_storage_config",
         f"POST {_W}/groups/create",
         f"POST {_W}/groups/update/{{name}}",

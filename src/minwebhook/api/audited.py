@@ -16,6 +16,7 @@ from minwebhook.api import (
     flows,
     folders,
     groups,
+    instance,
     job_cancel,
     jobs,
     login,
@@ -40,6 +41,7 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
     tokens.update_label: ("users.token.update", UPDATED),
     login.login: ("users.login", EXECUTED),
     login.logout: ("users.logout", EXECUTED),
+    login.refresh_token: ("users.token.refresh", UPDATED),
     users.create: ("users.create", CREATED),
     users.update: ("users.update", UPDATED),
     users.delete: ("users.delete", DELETED),
@@ -48,6 +50,7 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
     workspaces.create: ("workspaces.create", CREATED),
     workspaces.archive: ("workspaces.archive", UPDATED),
     workspaces.unarchive: ("workspaces.unarchive", UPDATED),
+    workspaces.set_encryption_key: ("workspaces.set_encryption_key", UPDATED),
     workspaces.add_user: ("workspaces.add_user", CREATED),
     members.update: ("users.update", UPDATED),
     members.delete: ("users.delete", DELETED),
@@ -72,6 +75,7 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
     workspaces.edit_storage: ("workspaces.edit_large_file_storage_config", UPDATED),
     variables.create: ("variables.create", CREATED),
     variables.update: ("variables.update", UPDATED),
+    variables.delete_bulk: ("variables.delete_bulk", DELETED),
     variables.delete: ("variables.delete", DELETED),
     resources.create: ("resources.create", CREATED),
     resources.update: ("resources.update", UPDATED),
@@ -98,5 +102,5 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
 #: What changes nothing that is not told of elsewhere: sealing a text, uploads, which jobs and scripts do all the time, and
 #: names that are gone.
 NOT_AUDITED: Final[frozenset[Call]] = frozenset(
-    {variables.encrypt, files.upload, files.old_name, user_states.set_user_state}
+    {variables.encrypt, files.upload, files.old_name, user_states.set_user_state, instance.test_smtp}
 )

@@ -57,6 +57,35 @@ IDENTITY: Final[Mapping[str, Schema]] = {
         record({}, optional={"is_super_admin": _FLAG, "disabled": _FLAG, "name": _TEXT}), {"name": "Ada L."}
     ),
     "Password": _example(record({"password": _PASSWORD}), {"password": "correct horse battery"}),
+    "UsernameIn": _example(record({"id": _WORKSPACE_ID, "username": _USERNAME}), {"id": "demo", "username": "admin"}),
+    "NewKey": _example(
+        record(
+            {"new_key": {"type": "string", "pattern": "^[A-Za-z0-9]{64}$"}},
+            optional={"skip_reencrypt": described(_FLAG, "Nothing is encrypted with this key here.")},
+        ),
+        {"new_key": "k" * 64},
+    ),
+    "VariablePaths": _example(
+        record({"paths": {"type": "array", "items": TEXT, "maxItems": 1000}}), {"paths": ["u/admin/none"]}
+    ),
+    "TestMail": _example(
+        record(
+            {"to": _EMAIL},
+            optional={
+                "smtp": {
+                    **record(
+                        {"host": TEXT, "port": {"type": "integer", "minimum": 1, "maximum": 65535}},
+                        optional={
+                            **dict.fromkeys(("username", "password", "from"), _TEXT),
+                            **dict.fromkeys(("tls_implicit", "disable_tls"), _FLAG),
+                        },
+                    ),
+                    "type": ["object", "null"],
+                }
+            },
+        ),
+        {"to": "ada@localhost"},
+    ),
     "User": record(
         {
             "email": TEXT,

@@ -60,6 +60,30 @@ async def logout(context: Context) -> Response:
     return Response.text("logged out", headers=tuple(headers))
 
 
+async def refresh_token(context: Context) -> Response:
+    """Begins a new session in the place of the one that the request came with: 200, and the cookie.
+
+    With ``if_expiring_in_less_than_s`` only if that one ends so soon. 400 for tokens that are no session.
+    """
+    token, services, at_ms = find_token(context.request) or "", context.services, now_ms()
+    lasts_s = services.settings.auth.session_ttl_s
+    soon_s = context.number("if_expiring_in_less_than_s", int(lasts_s) + 1)
+    renewed = await services.users.renew_session(token, at_ms, int(lasts_s * 1000), soon_ms=soon_s * 1000)
+    if renewed is None:
+        return Response.text("the session lasts long enough", headers=(_NO_STORE,))
+    return Response.text("token refreshed", headers=(("Set-Cookie", _cookie(context, renewed, lasts_s)), _NO_STORE))
+
+
+async def is_smtp_configured(context: Context) -> Response:
+    """Whether there is a mail server."""
+    return Response.json(b"true" if context.services.settings.mail.smtp_host else b"false")
+
+
+async def is_password_login_disabled(context: Context) -> Response:
+    """Whether users cannot log in with a password: they always can."""
+    return Response.json(b"false")
+
+
 async def is_first_time_setup(context: Context) -> Response:
     """Whether the server has a default password that wants changing: never, there is none."""
     return Response.json(b"false")

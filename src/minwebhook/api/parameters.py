@@ -502,6 +502,9 @@ OF_USER_LISTS: Final = (PAGE, per_page(users.DEFAULT_PER_PAGE, users.MAX_PER_PAG
 REDIRECT: Final = Parameter(
     "rd", {"type": "string", "pattern": "^/[!-.0-[\\]-~]"}, "A path of this server to go on to."
 )
+IF_EXPIRING: Final = Parameter(
+    "if_expiring_in_less_than_s", {**_COUNT, "examples": [3600]}, "Only if the session ends so soon, in seconds."
+)
 
 # --- of files ---------------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 
 from minwebhook.api.context import Context
 from minwebhook.auth.catalogue import CATALOGUE
 from minwebhook.auth.requests import NewToken, parse_label, parse_scopes
+from minwebhook.auth.token_store import check_limits
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.times import now_ms
@@ -26,7 +29,8 @@ async def impersonate(context: Context) -> Response:
     email = body.get("impersonate_email")
     if not isinstance(email, str) or not email:
         raise BadRequest("impersonate_email: send the e-mail of the user")
-    new = NewToken(new.label, new.expiration_ms, new.workspace_id)
+    new = replace(new, scopes=(), read_only=False)
+    check_limits(context.principal, new)
     context.audited_resource = email.lower()
     return Response.text(await context.services.tokens.impersonate(email.lower(), new, now_ms()), 201)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from minwebhook.api.context import Context
+from minwebhook.api.fields import Fields
 from minwebhook.api.pages import DEFAULT_PER_PAGE, page_of
+from minwebhook.api.permissions import check_path
 from minwebhook.api.rights import readable, writable
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.http.messages import Response
 from minwebhook.jobs.environment import CONTEXTUAL
 from minwebhook.variables.model import NewVariable, Variable, VariableChange
+
+#: Variables that one request removes.
+MAX_AT_ONCE: Final = 1000
 
 
 async def create(context: Context) -> Response:
@@ -105,6 +110,19 @@ async def encrypt(context: Context) -> Response:
     except UnicodeEncodeError:
         raise BadRequest("the value is not valid Unicode") from None
     return Response.text(context.services.variables.seal(context.workspace, value))
+
+
+async def delete_bulk(context: Context) -> Response:
+    """Removes the variables at ``paths``, all or none: the paths of those that were there."""
+    fields = Fields(await context.json())
+    paths = fields.get("paths")
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths) or len(paths) > MAX_AT_ONCE:
+        raise BadRequest(f"paths: send an array of at most {MAX_AT_ONCE} paths")
+    for path in paths:
+        check_path(context.principal, context.endpoint, path)
+    gone = await context.services.variables.delete_all(context.workspace, paths)
+    context.audited_resource = ",".join(gone)
+    return _json(gone)
 
 
 def _readable(context: Context) -> Variable:

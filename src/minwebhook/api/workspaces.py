@@ -60,6 +60,32 @@ async def archive(context: Context) -> Response:
     return Response.text(f"archived workspace {context.workspace}")
 
 
+async def exists_username(context: Context) -> Response:
+    """Whether a workspace ``id`` has a member of the name ``username``."""
+    fields = Fields(await context.json())
+    workspace, username = fields.required_text("id"), fields.required_text("username")
+    found = context.services.workspaces.find_member(workspace, username=username)
+    return Response.json(b"true" if found else b"false")
+
+
+async def is_creation_restricted(context: Context) -> Response:
+    """Whether only super admins make workspaces: always."""
+    return Response.json(b"true")
+
+
+async def get_encryption_key(context: Context) -> Response:
+    """The key that the workspace signs with, ``{"key"}``; for its admins."""
+    return Response.json(orjson.dumps({"key": context.services.workspace_keys.find(context.workspace)}))
+
+
+async def set_encryption_key(context: Context) -> Response:
+    """Gives the workspace the key ``new_key``: what the old one signed, such as view tokens, is worth nothing any more."""
+    fields = Fields(await context.json())
+    fields.flag("skip_reencrypt")
+    await context.services.workspace_keys.replace(context.workspace, fields.required_text("new_key"))
+    return Response.text("encryption key updated")
+
+
 async def get_name(context: Context) -> Response:
     """The workspace's name, as text."""
     workspace = context.services.workspaces.find(context.workspace)

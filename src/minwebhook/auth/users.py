@@ -179,6 +179,27 @@ class UserStore:
         await self._db.transact(work)
         return token
 
+    async def renew_session(self, token: str, now_ms: int, lasts_ms: int, *, soon_ms: int) -> str | None:
+        """Another token for a browser, if its session ends within ``soon_ms``; the old one stops working.
+
+        Raises :class:`BadRequest` for a token that is no session: sessions have all rights of their user.
+        """
+        fresh, digest = new_token(), token_hash(token)
+
+        def work(connection: sqlite3.Connection) -> bool:
+            row = connection.execute("SELECT * FROM token WHERE hash = ?", (digest,)).fetchone()
+            if row is None or row["label"] != SESSION_LABEL:
+                raise BadRequest("only the session of a browser is renewed; this is another token")
+            if row["expiration"] - now_ms >= soon_ms:
+                return False
+            session = NewToken(SESSION_LABEL, now_ms + lasts_ms)
+            insert_token(connection, fresh, session, row["email"], bool(row["super_admin"]), now_ms)
+            connection.execute("DELETE FROM token WHERE hash = ?", (digest,))
+            self._auth.evict([digest])
+            return True
+
+        return fresh if await self._db.transact(work) else None
+
     async def end_session(self, token: str) -> None:
         """The token stops working, whatever it was."""
         digest = token_hash(token)

@@ -6,7 +6,7 @@ A variable whose time is over is as good as gone; :meth:`VariableStore.delete_ex
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from minwebhook.db.database import Database
@@ -109,6 +109,17 @@ class VariableStore:
 
         await self._db.transact(work)
         self.on_change(workspace)
+
+    async def delete_all(self, workspace: str, paths: Iterable[str]) -> list[str]:
+        """Remove what is at the paths, in one transaction; where there was something."""
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            query = "DELETE FROM variable WHERE workspace_id = ? AND path = ?"
+            return [path for path in paths if connection.execute(query, (workspace, path)).rowcount]
+
+        gone = await self._db.transact(work)
+        self.on_change(workspace)
+        return gone
 
     async def delete_expired(self, at_ms: int) -> int:
         """Remove those whose time is over; how many."""
