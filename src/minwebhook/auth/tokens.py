@@ -43,7 +43,7 @@ def token_prefix(token: str) -> str:
 
 def same_hash(left: str, right: str) -> bool:
     """Whether two hashes are equal, in constant time."""
-    return hmac.compare_digest(left.encode(), right.encode())
+    return hmac.compare_digest(left.encode("utf-8", "surrogatepass"), right.encode("utf-8", "surrogatepass"))
 
 
 def display_name(label: str | None, username: str) -> str:
