@@ -28,9 +28,15 @@ EXAMPLES: Final = HERE.parents[2] / "examples" / "scripts"
 #: Routes that are answered with what to call instead.
 GONE: Final = {f"POST /api/w/{{workspace}}/job_helpers/multipart_{way}load_s3_file" for way in ("up", "down")}
 #: Routes that would take away what the others are called with; they have tests of their own.
-NOT_CALLED: Final = {"POST /api/w/{workspace}/users/leave", "POST /api/w/{workspace}/workspaces/archive"}
+NOT_CALLED: Final = {
+    "POST /api/w/{workspace}/users/leave",
+    "POST /api/w/{workspace}/workspaces/archive",
+    "POST /api/settings/test_smtp",
+}
 #: It takes some twenty seconds on two cores with nothing else to do, and this on busy ones.
 _TIMEOUT_S: Final = 400.0
+#: Sessions only, which the token here is none of.
+SESSION: Final = "GET /api/users/refresh_token"
 #: Asked for by header fields that the generator does not send.
 WEBSOCKET: Final = "GET /api/w/{workspace}/jobs/ws"
 
@@ -131,4 +137,4 @@ def test_the_server_does_what_its_description_says(tmp_path: Path) -> None:
     assert called.keys() == {f"{route.method} {route.pattern}" for route in all_routes()} - NOT_CALLED
     # No operation was refused or not found all the time: what the checks saw were its real answers.
     unanswered = {route for route, seen in called.items() if not any(200 <= status < 300 for status in seen)}
-    assert unanswered == GONE | {WEBSOCKET}
+    assert unanswered == GONE | {WEBSOCKET, SESSION}

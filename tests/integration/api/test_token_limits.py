@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from tests.server import Answer, Client, serving
 
@@ -92,6 +96,27 @@ def test_a_script_runs_from_its_networks_alone_by_every_route(admin: Client) -> 
     for path, status in (("far", 403), ("near", 200)):
         asked = {"path": f"/api/w/demo/jobs/run_wait_result/p/u/admin/{path}", "method": "POST", "data": {}}
         assert admin.run("u/admin/ask", asked).json() == status
+
+
+def test_on_a_websocket_each_message_is_asked_where_it_is_from(admin: Client) -> None:
+    limited = token(admin, requests_per_minute=3, allowed_networks=HERE)
+    url = f"ws{admin.address.removeprefix('http')}/api/w/demo/jobs/ws"
+    fields, names = {"Authorization": f"Bearer {limited.token}"}, [Subprotocol("minwebhook.json")]
+
+    def ask(connection: ClientConnection, path: str) -> str:
+        connection.send(json.dumps({"op": "run", "id": 1, "path": path, "args": {}}))
+        while True:
+            told = json.loads(connection.recv(20))
+            if told["type"] in ("result", "error"):
+                return str(told.get("message", told["type"]))
+
+    with connect(url, subprotocols=names, additional_headers=fields, proxy=None) as connection:
+        assert ask(connection, "u/admin/far").startswith("Permission denied: u/admin/far cannot be run from 127.0.0.1")
+        assert ask(connection, "u/admin/near") == "result"
+        assert ask(connection, "u/admin/near").startswith("Too many requests: this token may make 3 requests a minute")
+    with pytest.raises(InvalidStatus) as refused_token:
+        connect(url, subprotocols=names, additional_headers={**fields, **FROM_THERE}, proxy=None)
+    assert refused_token.value.response.status_code == 403
 
 
 @pytest.mark.parametrize(
