@@ -111,8 +111,13 @@ def statuses(recording: Path) -> dict[str, collections.Counter[int]]:
 @pytest.mark.timeout(_TIMEOUT_S + 30)
 def test_the_server_does_what_its_description_says(tmp_path: Path) -> None:
     flags = ("--scripts", str(EXAMPLES), "--job-timeout-s", "5", "--workers", "2", "--stream-timeout-s", "0.5")
-    flags += ("--failed-tokens-per-address", "0", "--failed-tokens-per-prefix", "0")  # it tries many that do not work
-    with serving(tmp_path / "data", *flags) as (server, client):
+    no_limits = (
+        "--failed-tokens-per-address",
+        "0",
+        "--failed-tokens-per-prefix",
+        "0",
+    )  # many that do not work are tried
+    with serving(tmp_path / "data", *flags, *no_limits) as (server, client):
         write_settings(client, tmp_path / "schemathesis.toml")
         # From a file, because schemathesis does not call what gave it the document.
         (tmp_path / "openapi.json").write_bytes(client.get("/api/openapi.json").body)

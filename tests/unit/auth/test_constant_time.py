@@ -20,7 +20,13 @@ from minwebhook.auth.view_tokens import is_view_token, view_token
 ROOT: Final = Path(minwebhook.__file__).parent
 #: Where what callers send meets what is secret: all of the packages that deal with either.
 FILES: Final = sorted(
-    [*ROOT.glob("auth/*.py"), *ROOT.glob("vault/*.py"), ROOT / "scripts/signatures.py", ROOT / "storage/signing.py"]
+    [
+        *ROOT.glob("auth/*.py"),
+        *ROOT.glob("vault/*.py"),
+        ROOT / "flows/signatures.py",
+        ROOT / "scripts/signatures.py",
+        ROOT / "storage/signing.py",
+    ]
     + [ROOT / f"api/{name}.py" for name in ("context", "job_access", "jobs", "login", "tokens", "users")]
 )
 #: Values that are secret, or are made from what is, by their names.
@@ -32,6 +38,8 @@ COMPARED: Final = {
     "auth/store.py:knows": "same_hash",
     "auth/store.py:_load": "same_hash",
     "auth/view_tokens.py:is_view_token": "same_hash",
+    "flows/signatures.py:is_approval_signature": "compare_digest",
+    "flows/signatures.py:is_approval_token": "compare_digest",
     "scripts/signatures.py:finish": "compare_digest",
     "storage/signing.py:check": "compare_digest",
 }
