@@ -213,11 +213,14 @@ class Group:
             return False
         return True
 
+    def close_files(self) -> None:
+        """Closes what is open of it, until it is used again."""
+        close_all(list(self._files.values()))
+        self._files.clear()
+
     def remove(self) -> bool:
         """Removes it if no process lives in it; whether it is gone."""
-        for fd in self._files.values():
-            os.close(fd)
-        self._files.clear()
+        self.close_files()
         return sum(_remove(folder) for folder in self._folders) == len(self._folders)
 
     def _cpu_us(self) -> int:
@@ -284,6 +287,7 @@ class Branch:
         """The processes that were in it have ended; some may just be on their way."""
         self._left = [each for each in self._left if not self._drop(each)]
         if group.is_reusable():
+            group.close_files()
             self._free.append(group)
         elif not self._drop(group):
             group.kill()
