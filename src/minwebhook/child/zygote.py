@@ -302,7 +302,8 @@ class ForkServer:
             os.dup2(order.job_there, 3, inheritable=False)
             confine.close_all_but(3)
             own_proc = self._has_proc and language != "python3"
-            bounds_addresses = language not in engines.ENGINES
+            reserves = language in PROGRAMS and PROGRAMS[language].reserves_addresses
+            bounds_addresses = language not in engines.ENGINES and not reserves
             home = self._slots.scratch(slot)
             if self._plan["namespaces"]:
                 confine.confine_child(self._plan, slot, home, own_proc=own_proc, bounds_addresses=bounds_addresses)
@@ -313,6 +314,8 @@ class ForkServer:
             elif language in engines.ENGINES:
                 engines.become(language, self._plan, home)
             elif language in PROGRAMS:
+                if reserves:
+                    engines.limit_data(self._plan)
                 running.serve(3, PROGRAMS[language], self._plan["programs"].get(language, ""), home)
             else:
                 if self._is_loaded:

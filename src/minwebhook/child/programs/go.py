@@ -144,5 +144,6 @@ GO: Final = Program(
         ("GOMAXPROCS", "2"),
     ),
     files=go_files,
+    reserves_addresses=True,
     build=("build", "-p", "2", "-ldflags", "-s -w", "-o", f"../{BUILT}", "."),
 )

@@ -49,5 +49,7 @@ class Program(NamedTuple):  # dataclasses would bring inspect along into every c
     parameters: Callable[[str], list[Parameter]] = lambda _: []
     #: The files made of a source, by their names; None for the source alone, as ``main`` with the ending.
     files: Callable[[bytes], dict[str, bytes]] | None = None
+    #: Whether it reserves more addresses than it uses memory, so that these cannot be what is bounded.
+    reserves_addresses: bool = False
     #: Arguments with which the program builds :data:`BUILT` of the files, which then is run; none if it builds nothing.
     build: tuple[str, ...] = ()

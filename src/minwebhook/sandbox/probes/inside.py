@@ -475,7 +475,7 @@ def uncontained(facts: Facts, **limits: int) -> Outcome | None:
 
 def memory_limit(facts: Facts) -> tuple[str, int]:
     """The limit on the memory of a process of this job, as in ``resource.RLIMIT_AS``, and its value at most."""
-    if facts.language in ENGINES:
+    if facts.language in (*ENGINES, "go"):
         return "DATA", facts.memory_bytes + _RESERVED_BYTES
     return "AS", facts.memory_bytes
 
