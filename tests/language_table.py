@@ -68,6 +68,25 @@ _UNTYPED: Final = dict.fromkeys(
     ("null", "nothing sent", "numbers", "a big number", "booleans", "an object"), _TEXT_ONLY
 )
 
+_TYPESCRIPT: Final = {
+    "join": "export function main(b: string, a = 'd') {\n  return `${b}-${a}`;\n}",
+    "echo": "export function main(x: any) {\n  return x;\n}",
+    "stream": "export async function* main() {\n  yield 'a';\n  yield 'b\\n';\n  yield 'c';\n}",
+    "date": "export function main(when: Date) {\n  return when.getUTCFullYear();\n}",
+    "fail": "function inner() {\n  throw new RangeError('boom');\n}\n\nexport function main() {\n  inner();\n}",
+    "log": f"export function main() {{\n  console.log('out {UNICODE}');\n  console.error('err');\n}}",
+    "exit": "export function main() {\n  process.exit(3);\n}",
+    "sleep": "export async function main() {\n  console.log('started');\n"
+    "  await new Promise((resolve) => setTimeout(resolve, 60000));\n}",
+    "broken": "export function main( {",
+    "no_main": "export const x = 1;",
+    "environment": "export function main() {\n  return process.env.WM_WORKSPACE;\n}",
+}
+_DOUBLES: Final = {
+    "null leaves a default": "null is a value, undefined is none",
+    "a big number": "numbers are doubles; a parameter of the type bigint holds it",
+}
+
 SAMPLES: Final[tuple[Samples, ...]] = (
     Samples(
         "python3",
@@ -87,6 +106,8 @@ SAMPLES: Final[tuple[Samples, ...]] = (
         error="KeyError",
         place=".py",
     ),
+    Samples("bun", _TYPESCRIPT, without=_DOUBLES, error="RangeError", place=".ts:2"),
+    Samples("deno", _TYPESCRIPT, without=_DOUBLES, error="RangeError", place=".ts:2"),
     Samples(
         "bash",
         {
