@@ -13,8 +13,7 @@ from typing import Any, Final, NoReturn
 from minwebhook.child import limits
 from minwebhook.child.variables import USUAL
 
-#: Room in the data segment that engines reserve and do not use, beside what a script may.
-RESERVED_BYTES: Final = 512 * 1024 * 1024
+RESERVED_BYTES: Final = limits.RESERVED_BYTES
 _MEBIBYTE: Final = 1024 * 1024
 
 _ENVIRONMENT: Final = {

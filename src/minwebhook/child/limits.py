@@ -12,11 +12,21 @@ from typing import Final
 #: Letter and unit of each in the shell's ulimit.
 _ULIMIT: Final = {"AS": ("v", 1024), "CPU": ("t", 1), "FSIZE": ("f", 1024), "NOFILE": ("n", 1), "NPROC": ("u", 1)}
 
+#: Room in the data segment that such programs reserve and do not use.
+RESERVED_BYTES: Final = 512 * 1024 * 1024
+
 
 def parse(text: str) -> dict[str, int]:
     """The limits by name."""
     pairs = (part.partition("=") for part in text.split(",") if part)
     return {name: int(value) for name, _, value in pairs}
+
+
+def of_memory_itself(text: str) -> str:
+    """The limits with the one on addresses as one on data, for programs that reserve more addresses than they use."""
+    return ",".join(
+        f"DATA={value + RESERVED_BYTES}" if name == "AS" else f"{name}={value}" for name, value in parse(text).items()
+    )
 
 
 def apply(text: str, *, stays: bool) -> None:

@@ -126,5 +126,5 @@ def test_a_limit_of_its_own(client: Client, language: str) -> None:
     samples = BY_LANGUAGE[language]
     deployed(client, samples, "echo")
     path = f"u/admin/limited_{language}"
-    client.deploy(path, samples.scripts["echo"], language, limits={"open_files": 32})
+    client.deploy(path, samples.scripts["echo"], language, limits={"open_files": 32, "memory_bytes": 256 * 1024 * 1024})
     assert client.run(path, {"x": "y"}).json() == "y"

@@ -32,6 +32,7 @@ def serve(fd: int, program: Program, path: str, home: str) -> None:
     job, payload = read_frame(fd)
     packed_header, source, compiled, arguments_json, _ = wire.unpack_job(payload)
     header = wire.unpack_header(packed_header)
+    own_limits = limits.of_memory_itself(header.limits) if program.reserves_addresses else header.limits
     variables = _variables(program, header, home)
     before, _ = used()
     Path(_ARGUMENTS).write_bytes(arguments_json)
@@ -40,17 +41,17 @@ def serve(fd: int, program: Program, path: str, home: str) -> None:
     _write(program.files(source) if program.files else {script: source}, BUILD if program.build else ".")
     what = ""
     if started is not None:
-        status = _hand_over(program, *started, source, variables, header.limits, arguments_json)
+        status = _hand_over(program, *started, source, variables, own_limits, arguments_json)
     elif not program.build:
-        status = _run(script, variables, header.limits)
+        status = _run(script, variables, own_limits)
     elif compiled:
         _write({BUILT: compiled}, ".")
-        status = _run(BUILT, variables, header.limits)
-    elif status := _build(program, path, variables, header.limits):
+        status = _run(BUILT, variables, own_limits)
+    elif status := _build(program, path, variables, own_limits):
         what = f"{program.language} build"
     else:
         write_all(fd, wire.frame(wire.CODE, Path(BUILT).read_bytes(), job))
-        status = _run(BUILT, variables, header.limits)
+        status = _run(BUILT, variables, own_limits)
     ending = report(status)
     if what:
         ending["program"] = what
