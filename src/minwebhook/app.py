@@ -88,8 +88,8 @@ from minwebhook.runtimes.engines import find_engines
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
 from minwebhook.runtimes.ladder import clear as clear_sandboxes
-from minwebhook.runtimes.pool import ReusePool
 from minwebhook.runtimes.programs import find_programs
+from minwebhook.runtimes.reuse import Lifetime, ReusePool
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import HttpSettings, Settings, Supervision, load_hook_secrets
@@ -576,7 +576,14 @@ class _Program:
         return Executor(
             self._jobs,
             fleet,
-            ReusePool(4 * settings.worker_count),
+            ReusePool(
+                4 * settings.worker_count,
+                Lifetime(
+                    settings.jobs.dedicated_max_jobs,
+                    settings.jobs.dedicated_max_s,
+                    settings.jobs.dedicated_max_memory_bytes,
+                ),
+            ),
             settings.jobs,
             limits,
             base_url=self._base_url,

@@ -216,6 +216,17 @@ class JobSettings:
     keep_audit_s: float = _setting(0.0, "Seconds for which records of the audit log are kept; 0 = for good.", low=0)
     max_log_bytes: int = _setting(8 * MIB, "Bytes of log of one job; a job that writes more is ended.", low=KIB)
     max_result_bytes: int = _setting(32 * MIB, "Bytes of one result; a larger one fails the job.", low=KIB)
+    dedicated_max_jobs: int = _setting(
+        100_000, "Jobs of one dedicated process, then a fresh one takes its place; 0 = no limit.", low=0
+    )
+    dedicated_max_s: float = _setting(
+        86_400.0, "Seconds after its first job in which a dedicated process gets further ones; 0 = no limit.", low=0
+    )
+    dedicated_max_memory_bytes: int = _setting(
+        256 * MIB,
+        "Memory of a dedicated process after a job, looked at once a second; one that has more is replaced; 0 = no limit.",
+        low=0,
+    )
     spin_s: float = _setting(
         0.0004,
         "Seconds the server looks for the answer of a reused process, if nothing else runs, before it sleeps; 0 = never.",

@@ -1,5 +1,5 @@
 """Control groups, on the real server: all processes of a job together have its limits, its figures are those of all of them,
-and nothing is left. What version there is, the machine decides; of version 2 see also test_unified_groups.py.
+and nothing is left. What version there is, the machine decides.
 """
 
 from __future__ import annotations

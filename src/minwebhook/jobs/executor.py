@@ -41,8 +41,9 @@ from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
 from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.language import RUNTIMES
-from minwebhook.runtimes.pool import ChildPool, ReusePool
+from minwebhook.runtimes.pool import ChildPool
 from minwebhook.runtimes.readiness import Readiness
+from minwebhook.runtimes.reuse import ReusePool
 from minwebhook.settings import JobSettings
 from minwebhook.times import now_ms
 from minwebhook.variables.references import may_hold_references
@@ -534,7 +535,7 @@ class Executor:
         return fits
 
     def _let_go(self, run: Run, child: Child) -> None:
-        """After the job: a healthy child of a dedicated script waits for its next job, any other is ended."""
+        """After the job: a healthy child of a dedicated script waits for its next job, for its time; any other is ended."""
         job, end = run.job, run.end
         is_healthy = isinstance(end, Report) and end.kind in (wire.RESULT, wire.ERROR)
         # Stopped in the turn of the loop in which its report came: the process was killed all the same.
@@ -543,10 +544,10 @@ class Executor:
             child.given = None
         if is_healthy and not job.is_stopped and job.spec.dedicated and run.runtime.reusable:
             child.stay()
-            self._reuse.give_back(version_key(job.spec), child)
-        else:
-            self._used.append((child, run.pool))
-            self._sweep.set()
+            if self._reuse.give_back(version_key(job.spec), child):
+                return
+        self._used.append((child, run.pool))
+        self._sweep.set()
 
     def _keep_compiled(self, spec: JobSpec, key: str, code: bytes) -> None:
         if spec.script_hash is not None:

@@ -1,4 +1,4 @@
-"""Processor time of a process and all its descendants, by looking at /proc. Linux, with CONFIG_PROC_CHILDREN.
+"""Processor time of a process and all its descendants, and memory, by looking at /proc. Linux, with CONFIG_PROC_CHILDREN.
 
 In a PID namespace every process descends from its first one, so nothing escapes: neither a new session nor a double fork.
 What a process used that nobody waited for (its parent ignores SIGCHLD) is counted only while it lives. Ticks of 10 ms.
@@ -13,6 +13,7 @@ from typing import Final
 from minwebhook.child import descendants
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 #: Fields of /proc/PID/stat behind the name: utime, stime, cutime, cstime.
 _TIMES: Final = slice(11, 15)
 
@@ -36,3 +37,11 @@ def tree_cpu_s(pid: int) -> float:
             continue  # it has just ended; its parent's sums have its time
         ticks += sum(int(field) for field in stat.rpartition(b")")[2].split()[_TIMES])
     return ticks / _TICKS_PER_S
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that ``pid`` has now, with what it shares; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0

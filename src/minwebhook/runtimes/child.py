@@ -51,6 +51,16 @@ class Vanished:
     usage: wire.Usage | None = None
 
 
+@dataclass(slots=True)
+class Served:
+    """What a process that stays for further jobs has behind it. Times as ``reuse.py`` measures them."""
+
+    since_s: float
+    #: When its memory is looked at next.
+    look_s: float
+    jobs: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Broken:
     """The child broke a limit or the wire format, and was killed. ``reason`` is for the job's error text."""
@@ -142,6 +152,7 @@ class Child:
         "on_end",
         "on_exit",
         "pid",
+        "served",
     )
 
     def __init__(
@@ -174,6 +185,8 @@ class Child:
         self.ended = False
         #: The lasting part of the header (jobs/environment.py) that it keeps, and its script, for further jobs.
         self.given: bytes | None = None
+        #: Of one that stays for further jobs (reuse.py).
+        self.served: Served | None = None
         #: How it exited, once the zygote said so.
         self.exit: Vanished | None = None
         #: Told once when the process is gone.
@@ -251,9 +264,16 @@ class Child:
         """Seconds of processor time that the process and its descendants used since some moment before the job."""
         if self.group is not None and "cpu" in self.group.counts and self.exit is None:
             return self.group.cpu_s()
+        return accounting.tree_cpu_s(self._process_id())
+
+    def memory_bytes(self) -> int:
+        """Memory that the process itself has now, with what it shares."""
+        return accounting.resident_bytes(self._process_id())
+
+    def _process_id(self) -> int:
         if self._host_pid is None:
             self._host_pid = accounting.process_id(self._pidfd)
-        return accounting.tree_cpu_s(self._host_pid)
+        return self._host_pid
 
     def read_ready(self) -> bool | None:
         """Whether the child said READY; None while nothing came. Used by the zygote before the child is handed out."""

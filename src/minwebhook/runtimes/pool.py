@@ -1,4 +1,4 @@
-"""Waiting children of one runtime, and children that stay with one script.
+"""Waiting children of one runtime.
 
 A :class:`ChildPool` keeps some children ready; a job takes one and the pool asks for the next only when told to
 (:meth:`ChildPool.refill`): forking competes with the job for the processor, so the caller does it after the answer is out.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -201,52 +201,3 @@ class _Waiter:
         self.event = trio.Event()
         self.child: Child | None = None
         self.reason = ""
-
-
-class ReusePool:
-    """Children that have run a script with ``dedicated_worker`` and wait for its next job.
-
-    Keyed by script version, so a new version never meets an old process. Bounded: the one unused for longest is ended.
-    """
-
-    def __init__(self, max_idle: int) -> None:
-        self._max_idle = max_idle
-        self._idle: OrderedDict[Child, str] = OrderedDict()
-        self._by_key: dict[str, list[Child]] = {}
-
-    def __len__(self) -> int:
-        """Children that wait."""
-        return len(self._idle)
-
-    def take(self, key: str) -> Child | None:
-        """A waiting child of this script version, the one used last; None if there is none."""
-        while children := self._by_key.get(key):
-            child = children.pop()
-            self._forget(child, key, children)
-            if child.exit is None:
-                return child
-            child.end()
-        return None
-
-    def give_back(self, key: str, child: Child) -> None:
-        """The child ended its job well and may run another one of the same script version."""
-        self._idle[child] = key
-        self._by_key.setdefault(key, []).append(child)
-        if len(self._idle) > self._max_idle:
-            oldest, its_key = next(iter(self._idle.items()))
-            children = self._by_key[its_key]
-            children.remove(oldest)
-            self._forget(oldest, its_key, children)
-            oldest.end()
-
-    def _forget(self, child: Child, key: str, rest: list[Child]) -> None:
-        del self._idle[child]
-        if not rest:
-            del self._by_key[key]
-
-    def close(self) -> None:
-        """Ends all."""
-        for child in self._idle:
-            child.end()
-        self._idle.clear()
-        self._by_key.clear()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.server import Client, Server
+from pathlib import Path
+
+from tests.server import Client, Server, serving
 
 COUNTER = """
 import os
@@ -87,3 +89,13 @@ def test_a_large_script_that_cannot_be_loaded_says_so_every_time(client: Client)
     errors = [client.run("u/admin/large").error for _ in range(3)]
     assert errors[0] == errors[1] == errors[2]
     assert "main" in errors[0]["message"]
+
+
+def test_a_process_that_has_served_its_time_is_replaced(tmp_path: Path) -> None:
+    leaks = "kept = []\ndef main(mib=0):\n    kept.append(b'x' * (mib << 20))\n    return len(kept)\n"
+    flags = ("--dedicated-max-jobs", "5", "--dedicated-max-memory-bytes", str(100 << 20))
+    with serving(tmp_path / "data", *flags) as (_, client):
+        client.deploy("u/admin/leaks", leaks, dedicated_worker=True)
+        assert [client.run("u/admin/leaks").json() for _ in range(11)] == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1]
+        client.deploy("u/admin/large", leaks + "# large", dedicated_worker=True)
+        assert [client.run("u/admin/large", {"mib": 120}).json() for _ in range(3)] == [1, 1, 1]

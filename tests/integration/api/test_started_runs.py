@@ -23,7 +23,7 @@ def main(do: str, value: object = None):
     if do == "exit":
         os._exit(3)
     if do == "fail":
-        raise LookupError("no order")
+        raise LookupError(f"no order {value}")
     if do == "deaf":
         os.closerange(3, 64)
         time.sleep(60)
@@ -82,6 +82,25 @@ def test_each_answer_belongs_to_its_request(client: Client, subprotocol: str) ->
     assert job["success"] is True
     assert job["args"] == {"do": "nothing", "value": 49}
     assert client.get(f"/jobs_u/completed/get_result/{told[-1]['job']}").json()["value"] == 49
+
+
+def test_ten_thousand_calls_that_overlap_get_their_own_answers(client: Client) -> None:
+    """On two connections at once; every now and then one raises or ends its process, and another takes its place."""
+    kinds = ["nothing"] * 199 + ["fail"] + ["nothing"] * 200 + ["exit"]
+    with talking(client) as one, talking(client, "cbor") as other:
+        for first in range(0, 10_000, 50):
+            sent: dict[str, str] = {}
+            for number in range(first, first + 50):
+                talk, name = ((one, "one"), (other, "other"))[number % 2]
+                sent[f"{name} {number}"] = kind = kinds[number % len(kinds)]
+                talk.send(op="run", id=f"{name} {number}", path=PATH, args={"do": kind, "value": [name, number]})
+            for name, message in (ends(one, 25) | ends(other, 25)).items():
+                assert message["type"] == "result"
+                assert message["success"] is (sent[name] == "nothing")
+                if message["success"]:
+                    assert message["result"]["value"] == [name.split()[0], int(name.split()[1])]
+                elif sent[name] == "fail":
+                    assert message["result"]["error"]["message"] == f"no order {name.split()}"
 
 
 def test_large_arguments_and_results(client: Client) -> None:

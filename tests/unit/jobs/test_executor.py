@@ -25,10 +25,10 @@ from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
-from minwebhook.runtimes.child import Child, Report
+from minwebhook.runtimes.child import Child, Report, Served
 from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.fleet import Fleet
-from minwebhook.runtimes.pool import ReusePool
+from minwebhook.runtimes.reuse import ReusePool
 from minwebhook.sandbox.plan import Surroundings
 from minwebhook.settings import JobSettings, SandboxSettings
 from tests.jobs import job_spec
@@ -239,6 +239,7 @@ class ReportingChild(ReadyChild):
         super().__init__()
         self.reports = trio.Event()
         self.given: bytes | None = None
+        self.served: Served | None = None
 
     async def run(self, *_: object, **__: object) -> object:
         await self.reports.wait()

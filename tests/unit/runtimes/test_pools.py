@@ -15,7 +15,7 @@ from minwebhook.errors import SandboxError
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.demand import Demand, Room
 from minwebhook.runtimes.language import RUNTIMES, runtime_of
-from minwebhook.runtimes.pool import ChildPool, ReusePool
+from minwebhook.runtimes.pool import ChildPool
 from minwebhook.runtimes.zygote import Deliver, Zygote
 from minwebhook.scripts.model import Language
 
@@ -234,54 +234,6 @@ def test_closing_ends_all() -> None:
     pool.close()
     assert all(child.ended for child in children)
     assert pool.ready_count == 0
-
-
-# --- dedicated workers ------------------------------------------------------------------------------------------------
-
-
-def give(pool: ReusePool, key: str) -> FakeChild:
-    child = FakeChild()
-    pool.give_back(key, cast(Child, child))
-    return child
-
-
-def take(pool: ReusePool, key: str) -> FakeChild | None:
-    return cast(FakeChild | None, pool.take(key))
-
-
-def test_a_process_is_for_its_version_only_and_the_last_used_comes_first() -> None:
-    pool = ReusePool(10)
-    first, second = give(pool, "a"), give(pool, "a")
-    assert take(pool, "b") is None
-    assert take(pool, "a") is second
-    assert take(pool, "a") is first
-    assert take(pool, "a") is None
-
-
-def test_the_one_unused_for_longest_goes_when_there_are_too_many() -> None:
-    pool = ReusePool(2)
-    oldest, middle, newest = give(pool, "a"), give(pool, "b"), give(pool, "a")
-    assert (oldest.ended, middle.ended, newest.ended) == (True, False, False)
-    assert take(pool, "a") is newest
-    assert take(pool, "a") is None
-    assert take(pool, "b") is middle
-
-
-def test_the_dead_get_no_other_job() -> None:
-    pool = ReusePool(10)
-    healthy, dead = give(pool, "a"), give(pool, "a")
-    dead.exit = object()
-    assert take(pool, "a") is healthy
-    assert dead.ended
-    assert take(pool, "a") is None
-
-
-def test_closing_ends_all_that_wait() -> None:
-    pool = ReusePool(10)
-    children = [give(pool, "a"), give(pool, "b")]
-    pool.close()
-    assert all(child.ended for child in children)
-    assert take(pool, "a") is None
 
 
 def test_of_a_heavy_runtime_none_waits_before_it_is_needed_and_none_for_long_after() -> None:
