@@ -94,13 +94,13 @@ def test_ten_thousand_calls_that_overlap_get_their_own_answers(client: Client) -
                 talk, name = ((one, "one"), (other, "other"))[number % 2]
                 sent[f"{name} {number}"] = kind = kinds[number % len(kinds)]
                 talk.send(op="run", id=f"{name} {number}", path=PATH, args={"do": kind, "value": [name, number]})
-            for name, message in (ends(one, 25) | ends(other, 25)).items():
-                assert message["type"] == "result"
-                assert message["success"] is (sent[name] == "nothing")
+            for key, message in (ends(one, 25) | ends(other, 25)).items():
+                name, number = key.split()
+                assert (message["type"], message["success"]) == ("result", sent[key] == "nothing")
                 if message["success"]:
-                    assert message["result"]["value"] == [name.split()[0], int(name.split()[1])]
-                elif sent[name] == "fail":
-                    assert message["result"]["error"]["message"] == f"no order {name.split()}"
+                    assert message["result"]["value"] == [name, int(number)]
+                elif sent[key] == "fail":
+                    assert message["result"]["error"]["message"] == f"no order {[name, int(number)]}"
 
 
 def test_large_arguments_and_results(client: Client) -> None:
