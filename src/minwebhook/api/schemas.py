@@ -228,7 +228,7 @@ _JOBS: Final[Mapping[str, Schema]] = {
             "job_kind": TEXT,
             "schedule_path": nullable(TEXT),
             "is_flow_step": BOOLEAN,
-            "language": TEXT,
+            "language": described(nullable(TEXT), "null of flows."),
             "email": TEXT,
             "suspend": _INTEGER,
             "tag": TEXT,
