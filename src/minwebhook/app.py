@@ -46,6 +46,7 @@ from minwebhook.auth.token_store import TokenStore
 from minwebhook.auth.users import UserStore
 from minwebhook.auth.workspace_keys import WorkspaceKeys
 from minwebhook.auth.workspaces import WorkspaceStore
+from minwebhook.configuration import Supervision, load_hook_secrets
 from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
 from minwebhook.errors import ApiError, BadRequest, NotFound, SettingsError
@@ -92,7 +93,7 @@ from minwebhook.runtimes.programs import find_programs
 from minwebhook.runtimes.reuse import Lifetime, ReusePool
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
-from minwebhook.settings import HttpSettings, Settings, Supervision, load_hook_secrets
+from minwebhook.settings import HttpSettings, Settings
 from minwebhook.storage.journal import UploadJournal
 from minwebhook.storage.keys import ObjectKey
 from minwebhook.storage.uploads import remove_unsettled

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable
 
 from minwebhook.api.context import Services
 from minwebhook.api.dispatch import Api
+from minwebhook.configuration import load_hook_secrets, merge_live
 from minwebhook.errors import ApiError, MinwebhookError
 from minwebhook.http.tls import ServerTls
 from minwebhook.observability import log
-from minwebhook.settings import Settings, load_hook_secrets, merge_live
+from minwebhook.settings import Settings
 
 logger = logging.getLogger(__name__)
 

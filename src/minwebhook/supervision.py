@@ -13,8 +13,8 @@ from typing import Final
 
 import trio
 
+from minwebhook.configuration import Supervision
 from minwebhook.errors import SettingsError
-from minwebhook.settings import Supervision
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import pytest
 
 import minwebhook
 from minwebhook.api.routes import all_routes
+from minwebhook.configuration import CATALOGUE, SettingInfo
 from minwebhook.observability.metrics import METRICS
-from minwebhook.settings import CATALOGUE, SettingInfo
 from minwebhook.webhooks.query import CONTROL
 from tests.docs.pages import PAGES, ROOT
 

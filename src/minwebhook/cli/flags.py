@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from minwebhook.settings import CATALOGUE, SettingInfo, Settings, load_settings
+from minwebhook.configuration import CATALOGUE, SettingInfo, load_settings
+from minwebhook.settings import Settings
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,8 @@ from minwebhook import app
 from minwebhook.allocator import keep_freed_memory
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.reasons import one_reason
+from minwebhook.configuration import load_supervision
 from minwebhook.observability import log
-from minwebhook.settings import load_supervision
 
 
 def add_parser(commands: Any) -> None:

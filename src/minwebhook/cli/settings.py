@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from minwebhook.cli.flags import add_flags, settings_from
-from minwebhook.settings import CATALOGUE
+from minwebhook.configuration import CATALOGUE
 
 
 def add_parser(commands: Any) -> None:

@@ -23,6 +23,7 @@ from typing import Final, Literal
 
 import trio
 
+from minwebhook.configuration import load_hook_secrets
 from minwebhook.db.copies import is_locked
 from minwebhook.errors import SandboxError, SettingsError
 from minwebhook.http.listeners import open_listeners
@@ -33,7 +34,7 @@ from minwebhook.runtimes.engines import Engines, find_engines
 from minwebhook.runtimes.ladder import clear, start_best
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.zygote import Zygote
-from minwebhook.settings import MIB, Settings, load_hook_secrets
+from minwebhook.settings import MIB, Settings
 
 Status = Literal["ok", "note", "problem"]
 

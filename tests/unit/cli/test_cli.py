@@ -12,7 +12,7 @@ import minwebhook
 from minwebhook.api.operations import api_document
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.main import main
-from minwebhook.settings import CATALOGUE
+from minwebhook.configuration import CATALOGUE
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +28,22 @@ def parsed(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+#: What some settings take, and what they are not taken without.
+TEXTS = {
+    "sandbox": "none",
+    "listen": "x:1",
+    "s3_plain_http_hosts": "x:1",
+    "tls_cert": "x",
+    "tls_key": "x",
+    "trusted_proxies": "192.0.2.0/24",
+}
+PARTNERS = {"tls_cert": "tls_key", "tls_key": "tls_cert", "proxy_listen": "trusted_proxies"}
+
+
 @pytest.mark.parametrize("name", [name for name, info in CATALOGUE.items() if info.has_flag])
 def test_every_setting_has_a_flag(name: str) -> None:
     info = CATALOGUE[name]
-    text = {"sandbox": "none", "listen": "x:1", "s3_plain_http_hosts": "x:1", "tls_cert": "x", "tls_key": "x"}.get(name)
+    text = TEXTS.get(name)
     if text is None and info.choices:
         text = info.choices[-1]
     if info.type is bool:
@@ -39,7 +51,7 @@ def test_every_setting_has_a_flag(name: str) -> None:
         assert getattr(getattr(settings, info.topic), name) is not info.default
         return
     text = text or {int: "2000000000", float: str(max(7.5, info.low or 0)), str: "some/text", tuple: "some"}[info.type]
-    partner = ["--tls-key", "x"] if name == "tls_cert" else ["--tls-cert", "x"] if name == "tls_key" else []
+    partner = [CATALOGUE[PARTNERS[name]].flag, TEXTS[PARTNERS[name]]] if name in PARTNERS else []
     settings = settings_from(parsed(info.flag, text, *partner))
     assert settings.origins[name] == f"flag {info.flag}"
     got = getattr(getattr(settings, info.topic), name)

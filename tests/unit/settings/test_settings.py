@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minwebhook.configuration import CATALOGUE, SettingInfo, load_hook_secrets, load_settings
 from minwebhook.errors import SettingsError
-from minwebhook.settings import CATALOGUE, SettingInfo, Settings, load_hook_secrets, load_settings
+from minwebhook.settings import Settings
 
 NAMES = list(CATALOGUE)
 
