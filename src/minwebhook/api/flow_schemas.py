@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from minwebhook.api.parameters import BOOLEAN, SCRIPT_PATH, TEXT, TIME, Schema
-from minwebhook.api.records import array, described, nullable, record
+from minwebhook.api.records import INTEGER, OBJECT, array, described, nullable, record
 
-_OBJECT: Final[Schema] = {"type": "object"}
-_INTEGER: Final[Schema] = {"type": "integer"}
 _FLAG: Final[Schema] = {"type": ["boolean", "null"]}
 _STORED: Final[Schema] = {"type": ["string", "null"], "pattern": "^[^\\u0000]*$"}
 _SMALL: Final[Schema] = {"type": ["integer", "null"], "minimum": 0, "maximum": 2**31 - 1}
@@ -31,7 +29,7 @@ _EXAMPLE: Final = {
 _VALUE: Final = described(
     record(
         {"modules": {"type": "array", "items": record({"value": record({"type": {"enum": ["identity"]}})})}},
-        optional={"same_worker": _FLAG, "skip_expr": nullable(TEXT), "flow_env": nullable(_OBJECT)},
+        optional={"same_worker": _FLAG, "skip_expr": nullable(TEXT), "flow_env": nullable(OBJECT)},
     ),
     "OpenFlow's `value`; docs/flows.md has its members.",
 )
@@ -52,7 +50,7 @@ FLOWS: Final[Mapping[str, Schema]] = {
             {"path": SCRIPT_PATH, "summary": {"type": "string", "pattern": "^[^\\u0000]*$"}, "value": _VALUE},
             optional={
                 "description": _STORED,
-                "schema": nullable(_OBJECT),
+                "schema": nullable(OBJECT),
                 "deployment_message": _STORED,
                 **_SETTINGS,
             },
@@ -65,13 +63,13 @@ FLOWS: Final[Mapping[str, Schema]] = {
             "path": TEXT,
             "summary": TEXT,
             "description": TEXT,
-            "value": described(_OBJECT, "As it was sent."),
+            "value": described(OBJECT, "As it was sent."),
             "edited_by": TEXT,
             "edited_at": TIME,
             "archived": BOOLEAN,
-            "schema": nullable(_OBJECT),
-            "extra_perms": _OBJECT,
-            "version_id": _INTEGER,
+            "schema": nullable(OBJECT),
+            "extra_perms": OBJECT,
+            "version_id": INTEGER,
         },
         optional=_SETTINGS,
     ),
@@ -83,7 +81,7 @@ FLOWS: Final[Mapping[str, Schema]] = {
             "edited_by": TEXT,
             "edited_at": TIME,
             "archived": BOOLEAN,
-            "extra_perms": _OBJECT,
+            "extra_perms": OBJECT,
             "starred": BOOLEAN,
             "has_draft": BOOLEAN,
         },
@@ -94,7 +92,7 @@ FLOWS: Final[Mapping[str, Schema]] = {
             "deployment_msg": TEXT,
         },
     ),
-    "FlowHistoryItem": record({"id": _INTEGER, "created_at": TIME}, optional={"deployment_msg": TEXT}),
+    "FlowHistoryItem": record({"id": INTEGER, "created_at": TIME}, optional={"deployment_msg": TEXT}),
     "FlowDeploymentStatus": record(
         {"lock_error_logs": nullable(TEXT), "job_id": nullable(TEXT), "warnings": array(TEXT)}
     ),
@@ -103,14 +101,14 @@ FLOWS: Final[Mapping[str, Schema]] = {
     "FlowRestart": {
         **record(
             {"step_id": described(TEXT, "The step to begin at; those before it must have succeeded.")},
-            optional={"branch_or_iteration_n": {"type": "null"}, "flow_version": nullable(_INTEGER)},
+            optional={"branch_or_iteration_n": {"type": "null"}, "flow_version": nullable(INTEGER)},
         ),
         "examples": [{"step_id": "a"}],
     },
     "FlowPreview": {
         **record(
             {"value": _VALUE},
-            optional={"args": nullable(_OBJECT), "path": _STORED, "tag": _STORED, "restarted_from": {"type": "null"}},
+            optional={"args": nullable(OBJECT), "path": _STORED, "tag": _STORED, "restarted_from": {"type": "null"}},
         ),
         "examples": [{"value": _EXAMPLE, "args": {"a": 1}}],
     },

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from minwebhook.api.parameters import Schema
+from minwebhook.scripts.model import Language
 
 
 def ref(name: str) -> Schema:
@@ -35,3 +36,9 @@ def record(properties: Mapping[str, Schema], *, optional: Mapping[str, Schema] |
 
 #: Any JSON value.
 ANYTHING: Final[Schema] = {}
+OBJECT: Final[Schema] = {"type": "object"}
+INTEGER: Final[Schema] = {"type": "integer"}
+NUMBER: Final[Schema] = {"type": "number"}
+#: Hashes are lower-case where the server writes them.
+SHOWN_HASH: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+LANGUAGE: Final[Schema] = {"type": "string", "enum": [language.value for language in Language]}

@@ -14,281 +14,38 @@ from minwebhook.api.file_previews import PreviewKind
 from minwebhook.api.files import MAX_SIGNED
 from minwebhook.api.flow_schemas import FLOWS
 from minwebhook.api.identity_schemas import IDENTITY
-from minwebhook.api.job_access import MAX_IDS
+from minwebhook.api.job_schemas import JOBS
 from minwebhook.api.parameters import BOOLEAN, HASH, SCRIPT_PATH, TEXT, TIME, UUID, Schema
-from minwebhook.api.records import ANYTHING, array, described, nullable, record, ref
-from minwebhook.audit.record import ACTION_KINDS
+from minwebhook.api.records import (
+    ANYTHING,
+    INTEGER,
+    LANGUAGE,
+    NUMBER,
+    OBJECT,
+    SHOWN_HASH,
+    array,
+    described,
+    nullable,
+    record,
+)
+from minwebhook.api.variable_schemas import VARIABLES
 from minwebhook.auth.request_limits import MAX_PER_MINUTE
 from minwebhook.auth.requests import MAX_LABEL_LENGTH
 from minwebhook.auth.scopes import MAX_SCOPE_LENGTH, MAX_SCOPES
 from minwebhook.scripts.limits import LEAST
-from minwebhook.scripts.model import Language, ScriptKind
+from minwebhook.scripts.model import ScriptKind
 from minwebhook.scripts.signatures import ALGORITHMS, ENCODINGS, MAX_TOLERANCE_S
 from minwebhook.storage.keys import MAX_KEY_BYTES
 from minwebhook.storage.objects import MAX_SIGNED_S
-from minwebhook.variables.model import MAX_NAME_LENGTH, MAX_PATH_LENGTH
 
-_OBJECT: Final[Schema] = {"type": "object"}
 _NETWORKS: Final[Schema] = {
     "type": "array",
     "items": {"type": "string", "examples": ["192.0.2.0/24", "2001:db8::1"]},
     "minItems": 1,
     "maxItems": MAX_NETWORKS,
 }
-_INTEGER: Final[Schema] = {"type": "integer"}
-_NUMBER: Final[Schema] = {"type": "number"}
-#: Hashes are lower-case where the server writes them.
-_HASH: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 _SMALL: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-_LANGUAGE: Final[Schema] = {"type": "string", "enum": [language.value for language in Language]}
 _KIND: Final[Schema] = {"type": "string", "enum": [kind.value for kind in ScriptKind]}
-
-# --- jobs -------------------------------------------------------------------------------------------------------------
-
-_JOB: Final = record(
-    {
-        "workspace_id": TEXT,
-        "id": UUID,
-        "created_by": described(TEXT, "A username, or the label of a token."),
-        "created_at": TIME,
-        "canceled": BOOLEAN,
-        "job_kind": described(TEXT, "`script`, `preview`, `flow`, `flowpreview`, `identity` or `dependencies`."),
-        "permissioned_as": described(TEXT, "On whose behalf it runs: `u/<user>`."),
-        "is_flow_step": BOOLEAN,
-        "email": TEXT,
-        "visible_to_owner": BOOLEAN,
-        "tag": TEXT,
-    },
-    optional={
-        "language": TEXT,
-        "args": described(ANYTHING, "The arguments, or a short object in their place if they are large."),
-        "parent_job": UUID,
-        "script_hash": _HASH,
-        "script_path": TEXT,
-        "logs": described(TEXT, "The end of the log."),
-        "canceled_by": TEXT,
-        "canceled_reason": TEXT,
-        "priority": _INTEGER,
-        "mem_peak": described(_INTEGER, "Resident memory at its peak, in KiB."),
-        "cpu_s": described({"type": "number"}, "Seconds of processor time."),
-        "ended_by": described(
-            TEXT, "The limit that ended it: timeout, cpu, oom, pids, log, result; or `signal` and its number."
-        ),
-        "self_wait_time_ms": described(_INTEGER, "How long it was due before it started."),
-        "preprocessed": BOOLEAN,
-        "labels": array(TEXT),
-        "attempts": described(_INTEGER, "How often it was begun, if more than once."),
-        "dead": described(BOOLEAN, "It failed for good although it was to be tried again."),
-        "raw_code": described(TEXT, "The code of a preview."),
-        "raw_flow": described(_OBJECT, "The definition of a flow that came with its request."),
-        "flow_status": described(_OBJECT, "Where a flow is; docs/flows.md has its members."),
-        "flow_step_id": described(TEXT, "The step of the flow that it is a job of."),
-    },
-)
-_QUEUED: Final = record(
-    {
-        "type": {"const": "QueuedJob"},
-        "scheduled_for": TIME,
-        "running": BOOLEAN,
-        "same_worker": BOOLEAN,
-        "script_entrypoint_override": nullable(TEXT),
-    },
-    optional={
-        "started_at": TIME,
-        "root_job": UUID,
-        "suspend_until": described(TIME, "Until when a flow waits for approvals."),
-        "timeout": described(_INTEGER, "Its own limit, in seconds."),
-        "cache_ttl": _INTEGER,
-    },
-)
-_COMPLETED: Final = record(
-    {
-        "started_at": nullable(TIME),
-        "completed_at": nullable(TIME),
-        "duration_ms": _INTEGER,
-        "success": BOOLEAN,
-        "result_columns": nullable(array(TEXT)),
-        "deleted": BOOLEAN,
-        "is_skipped": BOOLEAN,
-    },
-    optional={
-        "type": {"const": "CompletedJob"},
-        "result": described(ANYTHING, "The result or error object, or `WINDMILL_TOO_BIG` if it is large."),
-    },
-)
-_JOBS: Final[Mapping[str, Schema]] = {
-    "JobMembers": {**_JOB, "description": "What every job shows."},
-    "QueuedJob": {"allOf": [ref("JobMembers"), _QUEUED], "description": "A job that waits or runs."},
-    "CompletedJob": {"allOf": [ref("JobMembers"), _COMPLETED], "description": "A job that has ended."},
-    "Job": {"oneOf": [ref("QueuedJob"), ref("CompletedJob")]},
-    "ResumeUrls": record({"approvalPage": TEXT, "cancel": TEXT, "resume": TEXT}),
-    "Approver": record({"resume_id": _INTEGER, "approver": TEXT}),
-    "FlowToApprove": record({"job": ref("Job"), "approvers": array(ref("Approver"))}),
-    "Approval": record(
-        {},
-        optional={
-            "payload": ANYTHING,
-            "approval_token": nullable(TEXT),
-            "approved": described(BOOLEAN, "`false` ends the flow. By default `true`."),
-        },
-    ),
-    "ApprovalInfo": record(
-        {
-            "flow_id": UUID,
-            "flow_path": nullable(TEXT),
-            "workspace_id": TEXT,
-            "is_waiting": BOOLEAN,
-            "can_approve": described(BOOLEAN, "Whether the caller may."),
-            "approvers": array(ref("Approver")),
-        },
-        optional={
-            "job_id": UUID,
-            "step_id": TEXT,
-            "summary": TEXT,
-            "required_events": described(_INTEGER, "How many more approvals are needed."),
-            "until": nullable(TIME),
-            "form_schema": described(ANYTHING, "JSON Schema of the form."),
-            "description": described(ANYTHING, "These three are members of the step's result."),
-            "default_args": ANYTHING,
-            "enums": ANYTHING,
-            "hide_cancel": BOOLEAN,
-            "user_auth_required": BOOLEAN,
-            "user_groups_required": array(ANYTHING),
-            "self_approval_disabled": BOOLEAN,
-        },
-    ),
-    "Redriven": record(
-        {
-            "jobs": described(array(UUID), "The ids of the new jobs."),
-            "failed": described(
-                {"type": "object", "additionalProperties": TEXT}, "Why letters, by their ids, could not be run."
-            ),
-            "left": described(_INTEGER, "Letters that are still there."),
-        }
-    ),
-    "ResultMaybe": {
-        **record(
-            {
-                "started": nullable(BOOLEAN),
-                "success": nullable(BOOLEAN),
-                "completed": BOOLEAN,
-                "result": described(ANYTHING, "null as long as `completed` is false."),
-            }
-        ),
-        "description": "The result, if there is one yet.",
-    },
-    "Update": {
-        **record(
-            {"stream_offset": described(_INTEGER, "The number of chunks until now.")},
-            optional={
-                "running": BOOLEAN,
-                "completed": described(BOOLEAN, "Always there, but for `only_result` before the end."),
-                "new_logs": TEXT,
-                "new_result_stream": TEXT,
-                "log_offset": described(_INTEGER, "The number of characters of the log until now, plus one."),
-                "only_result": described(ANYTHING, "The result, if it was asked for and is there."),
-            },
-        ),
-        "description": "What is new of a job since the offsets.",
-    },
-    "Event": {
-        **record(
-            {"data": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref("EventData")}},
-            optional={"id": described(TEXT, "What `Last-Event-ID` says to go on behind it."), "retry": _INTEGER},
-        ),
-        "description": "A server-sent event.",
-    },
-    "EventData": record(
-        {"type": {"enum": ["update", "timeout", "notfound", "error"]}},
-        optional={
-            "running": BOOLEAN,
-            "completed": {"const": True, "description": "The job has ended, and this is the last event."},
-            "new_logs": TEXT,
-            "new_result_stream": TEXT,
-            "log_offset": _INTEGER,
-            "stream_offset": _INTEGER,
-            "job": described(
-                ref("CompletedJob"), "At the end, without log and code, unless only the result is wanted."
-            ),
-            "only_result": described(ANYTHING, "At the end, if only the result is wanted."),
-            "error": TEXT,
-        },
-    ),
-    "QueueRow": record(
-        {
-            "id": UUID,
-            "running": BOOLEAN,
-            "created_by": TEXT,
-            "created_at": TIME,
-            "started_at": nullable(TIME),
-            "scheduled_for": TIME,
-            "script_hash": nullable(_HASH),
-            "script_path": nullable(TEXT),
-            "args": described(nullable(_OBJECT), "null unless asked for."),
-            "job_kind": TEXT,
-            "schedule_path": nullable(TEXT),
-            "is_flow_step": BOOLEAN,
-            "language": described(nullable(TEXT), "null of flows."),
-            "email": TEXT,
-            "suspend": _INTEGER,
-            "tag": TEXT,
-            "priority": nullable(_INTEGER),
-            "workspace_id": TEXT,
-        }
-    ),
-    "JobTiming": record({"created_at": TIME, "started_at": nullable(TIME), "duration_ms": _INTEGER}),
-    "JobCount": record({"database_length": _INTEGER, "suspended": nullable(_INTEGER)}),
-    "QueuePosition": record({"position": _INTEGER}),
-    "TagCount": record({"tag": TEXT, "count": _INTEGER}),
-    "JobIds": {**array(UUID), "maxItems": MAX_IDS, "examples": [["01a20156-0fca-7000-b6a3-dd03b6257e63"]]},
-    "JobError": {
-        **record(
-            {
-                "error": record(
-                    {"message": TEXT, "name": TEXT},
-                    optional={
-                        "stack": TEXT,
-                        "extra": described(ANYTHING, "Attributes of the exception."),
-                        "exit_code": _INTEGER,
-                        "signal": _INTEGER,
-                        "reason": TEXT,
-                        "canceler": TEXT,
-                    },
-                )
-            }
-        ),
-        "description": "The result of a job that failed on its own, was canceled or took too long.",
-    },
-    "Preview": {
-        **record(
-            {"language": _LANGUAGE},
-            optional={
-                "content": described(nullable(TEXT), "The code."),
-                "args": described(nullable(_OBJECT), "The arguments."),
-                "path": described(nullable(TEXT), "What the job shows as its path."),
-                "tag": described(nullable(TEXT), "The tag of the job; the query parameter wins."),
-                "kind": {"enum": ["code", None]},
-            },
-        ),
-        "examples": [{"language": "python3", "content": "def main(a: int): return a + 1", "args": {"a": 1}}],
-    },
-    "RawScripts": {
-        **record(
-            {
-                "raw_scripts": {
-                    **array(
-                        record({"raw_code": TEXT, "language": _LANGUAGE}, optional={"script_path": nullable(TEXT)}),
-                    ),
-                    "minItems": 1,
-                    "maxItems": 1,
-                }
-            },
-            optional={"entrypoint": nullable(TEXT)},
-        ),
-        "examples": [{"raw_scripts": [{"raw_code": "def main(): return 1", "language": "python3"}]}],
-    },
-    "Cancellation": {**record({}, optional={"reason": nullable(TEXT)}), "examples": [{"reason": "no longer needed"}]},
-}
 
 # --- scripts ----------------------------------------------------------------------------------------------------------
 
@@ -330,7 +87,7 @@ _SCRIPT_SETTINGS: Final[Mapping[str, Schema]] = {
     ),
     "allowed_networks": described(_NETWORKS, "Addresses and networks that requests may run it from."),
     "retry": described({"type": "object"}, "When failed runs are tried again; see the documentation."),
-    "crash_attempts": described(_INTEGER, "How often a run is begun that ends with the server."),
+    "crash_attempts": described(INTEGER, "How often a run is begun that ends with the server."),
     "signature": described(
         record(
             {"secret": TEXT, "header": TEXT},
@@ -351,13 +108,13 @@ _SCRIPT_TEXTS: Final[Mapping[str, Schema]] = {"summary": TEXT, "description": TE
 _SCRIPTS: Final[Mapping[str, Schema]] = {
     "NewScript": {
         **record(
-            {"path": SCRIPT_PATH, **_SCRIPT_TEXTS, "language": _LANGUAGE},
+            {"path": SCRIPT_PATH, **_SCRIPT_TEXTS, "language": LANGUAGE},
             optional={
                 "parent_hash": described(nullable(HASH), "The live version that this one follows."),
                 "auto_parent": described(nullable(BOOLEAN), "Follows whatever version is live."),
                 "kind": {"enum": [*_KIND["enum"], None]},
                 "tag": nullable(TEXT),
-                "schema": described(nullable(_OBJECT), "The JSON Schema of the arguments."),
+                "schema": described(nullable(OBJECT), "The JSON Schema of the arguments."),
                 "lock": {"anyOf": [nullable(TEXT), array(TEXT)], "description": "Requirements, whole or by line."},
                 "no_main_func": described(nullable(BOOLEAN), "Read off the code of Python scripts."),
                 "has_preprocessor": described(nullable(BOOLEAN), "Read off the code of Python scripts."),
@@ -381,19 +138,21 @@ _SCRIPTS: Final[Mapping[str, Schema]] = {
     "Script": record(
         {
             "workspace_id": TEXT,
-            "hash": _HASH,
+            "hash": SHOWN_HASH,
             "path": SCRIPT_PATH,
-            "parent_hashes": described(nullable(array(_HASH)), "Versions that this one follows, the last one first."),
+            "parent_hashes": described(
+                nullable(array(SHOWN_HASH)), "Versions that this one follows, the last one first."
+            ),
             **_SCRIPT_TEXTS,
             "created_by": TEXT,
             "created_at": TIME,
             "archived": BOOLEAN,
-            "schema": nullable(_OBJECT),
+            "schema": nullable(OBJECT),
             "deleted": BOOLEAN,
-            "extra_perms": _OBJECT,
+            "extra_perms": OBJECT,
             "lock": nullable(TEXT),
             "lock_error_logs": nullable(TEXT),
-            "language": _LANGUAGE,
+            "language": LANGUAGE,
             "kind": _KIND,
             "tag": nullable(TEXT),
         },
@@ -408,13 +167,13 @@ _SCRIPTS: Final[Mapping[str, Schema]] = {
     ),
     "ScriptListItem": record(
         {
-            "hash": _HASH,
+            "hash": SHOWN_HASH,
             "path": SCRIPT_PATH,
             "summary": TEXT,
             "created_at": TIME,
             "archived": BOOLEAN,
-            "extra_perms": _OBJECT,
-            "language": _LANGUAGE,
+            "extra_perms": OBJECT,
+            "language": LANGUAGE,
             "starred": BOOLEAN,
             "tag": nullable(TEXT),
             "has_deploy_errors": BOOLEAN,
@@ -429,7 +188,7 @@ _SCRIPTS: Final[Mapping[str, Schema]] = {
             "use_codebase": BOOLEAN,
         },
     ),
-    "ScriptHistoryItem": record({"script_hash": _HASH}, optional={"deployment_msg": TEXT}),
+    "ScriptHistoryItem": record({"script_hash": SHOWN_HASH}, optional={"deployment_msg": TEXT}),
 }
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -462,7 +221,7 @@ _FILES: Final[Mapping[str, Schema]] = {
     "FileMetadata": record(
         {
             "mime_type": TEXT,
-            "size_in_bytes": _INTEGER,
+            "size_in_bytes": INTEGER,
             "last_modified": TIME,
             "expires": {"type": "null"},
             "version_id": {"type": "null"},
@@ -480,146 +239,12 @@ _FILES: Final[Mapping[str, Schema]] = {
             {},
             optional={
                 "large_file_storage": described(
-                    nullable(_OBJECT), "`S3Storage` or `FilesystemStorage`; null or left out: that of the settings."
+                    nullable(OBJECT), "`S3Storage` or `FilesystemStorage`; null or left out: that of the settings."
                 )
             },
         ),
         "examples": [{"large_file_storage": None}],
     },
-}
-
-# --- variables, resources ---------------------------------------------------------------------------------------------
-
-_PATH: Final[Schema] = {
-    "type": "string",
-    "maxLength": MAX_PATH_LENGTH,
-    "pattern": "^(u/[A-Za-z0-9_.@+-]+|[fg]/[A-Za-z0-9_-]+)(/[A-Za-z0-9_-]+)+$",
-}
-_TYPE_NAME: Final[Schema] = {"type": "string", "maxLength": MAX_NAME_LENGTH, "pattern": "^[A-Za-z0-9_-]+$"}
-_NO_RIGHTS: Final[Schema] = {"type": "object", "maxProperties": 0}
-
-_KNOWLEDGE: Final[Mapping[str, Schema]] = {
-    "NewVariable": {
-        **record(
-            {"path": _PATH, "value": TEXT, "is_secret": BOOLEAN},
-            optional={
-                "description": nullable(TEXT),
-                "account": nullable(_INTEGER),
-                "is_oauth": nullable(BOOLEAN),
-                "expires_at": described(nullable(TIME), "When it is gone."),
-            },
-        ),
-        "examples": [{"path": "u/demo/hello", "value": "open sesame", "is_secret": True, "description": "the door"}],
-    },
-    "VariableChange": {
-        **record(
-            {},
-            optional={
-                "path": described(nullable({**_PATH}), "Where it goes."),
-                "value": nullable(TEXT),
-                "is_secret": nullable(BOOLEAN),
-                "description": nullable(TEXT),
-            },
-        ),
-        "examples": [{"value": "close sesame"}],
-    },
-    "Variable": record(
-        {
-            "workspace_id": TEXT,
-            "path": _PATH,
-            "value": nullable(TEXT),
-            "is_secret": BOOLEAN,
-            "description": TEXT,
-            "extra_perms": _NO_RIGHTS,
-            "account": nullable(_INTEGER),
-            "is_oauth": BOOLEAN,
-            "is_expired": BOOLEAN,
-            "refresh_error": {"type": "null"},
-            "is_linked": BOOLEAN,
-            "is_refreshed": BOOLEAN,
-            "expires_at": nullable(TIME),
-        }
-    ),
-    "ContextualVariable": record({"name": TEXT, "value": TEXT, "description": TEXT, "is_custom": BOOLEAN}),
-    "NewResource": {
-        **record(
-            {"path": _PATH, "value": ANYTHING, "resource_type": _TYPE_NAME},
-            optional={"description": nullable(TEXT)},
-        ),
-        "examples": [
-            {"path": "u/demo/hello", "value": {"host": "db.example.org", "port": 5432}, "resource_type": "postgresql"}
-        ],
-    },
-    "ResourceChange": {
-        **record(
-            {},
-            optional={
-                "path": described(nullable({**_PATH}), "Where it goes."),
-                "value": ANYTHING,
-                "resource_type": nullable({**_TYPE_NAME}),
-                "description": nullable(TEXT),
-            },
-        ),
-        "examples": [{"description": "the database"}],
-    },
-    "Resource": record(
-        {
-            "workspace_id": TEXT,
-            "path": _PATH,
-            "description": TEXT,
-            "resource_type": _TYPE_NAME,
-            "value": ANYTHING,
-            "extra_perms": _NO_RIGHTS,
-            "created_by": TEXT,
-            "edited_at": TIME,
-            "is_oauth": BOOLEAN,
-            "is_expired": BOOLEAN,
-            "is_linked": BOOLEAN,
-            "is_refreshed": BOOLEAN,
-            "account": {"type": "null"},
-        }
-    ),
-    "NewResourceType": {
-        **record(
-            {"name": _TYPE_NAME},
-            optional={
-                "schema": described(ANYTHING, "A JSON Schema."),
-                "description": nullable(TEXT),
-                "format_extension": described(nullable({**_TYPE_NAME}), "How files end, if the resources are files."),
-            },
-        ),
-        "examples": [{"name": "c_door", "schema": {"type": "object"}, "description": "A door"}],
-    },
-    "ResourceTypeChange": {
-        **record({}, optional={"schema": ANYTHING, "description": nullable(TEXT)}),
-        "examples": [{"schema": {"type": "object"}}],
-    },
-    "ResourceType": record(
-        {
-            "workspace_id": TEXT,
-            "name": _TYPE_NAME,
-            "schema": ANYTHING,
-            "description": TEXT,
-            "created_by": TEXT,
-            "edited_at": TIME,
-            "format_extension": nullable(TEXT),
-        }
-    ),
-    "PlainValue": {"type": "string", "examples": ["open sesame"]},
-    "ResourceValue": {**record({"value": ANYTHING}), "examples": [{"value": {"host": "db.example.org"}}]},
-    "AuditRecord": record(
-        {
-            "id": _INTEGER,
-            "workspace_id": nullable(TEXT),
-            "timestamp": TIME,
-            "username": TEXT,
-            "operation": TEXT,
-            "action_kind": {"type": "string", "enum": list(ACTION_KINDS)},
-            "resource": nullable(TEXT),
-            "parameters": _OBJECT,
-        }
-    ),
-    "FileType": record({"format_extension": TEXT, "is_fileset": BOOLEAN}),
 }
 
 # --- tokens, the server, errors ---------------------------------------------------------------------------------------
@@ -709,7 +334,7 @@ _REST: Final[Mapping[str, Schema]] = {
             "status": _HEALTH,
             "checked_at": TIME,
             "database_healthy": BOOLEAN,
-            "workers_alive": _INTEGER,
+            "workers_alive": INTEGER,
         },
         optional={"draining": described(BOOLEAN, "true while the server shuts down.")},
     ),
@@ -726,21 +351,21 @@ _REST: Final[Mapping[str, Schema]] = {
                     "database": record(
                         {
                             "healthy": BOOLEAN,
-                            "latency_ms": _NUMBER,
-                            "pool": record({"size": _INTEGER, "idle": _INTEGER, "max_connections": _INTEGER}),
+                            "latency_ms": NUMBER,
+                            "pool": record({"size": INTEGER, "idle": INTEGER, "max_connections": INTEGER}),
                         }
                     ),
                     "workers": record(
                         {
                             "healthy": BOOLEAN,
-                            "active_count": _INTEGER,
+                            "active_count": INTEGER,
                             "worker_groups": array(TEXT),
                             "min_version": TEXT,
                             "versions": array(TEXT),
                         }
                     ),
-                    "queue": record({"pending_jobs": _INTEGER, "running_jobs": _INTEGER, "oldest_pending_s": _NUMBER}),
-                    "disk": record({"healthy": BOOLEAN, "free_bytes": _INTEGER}),
+                    "queue": record({"pending_jobs": INTEGER, "running_jobs": INTEGER, "oldest_pending_s": NUMBER}),
+                    "disk": record({"healthy": BOOLEAN, "free_bytes": INTEGER}),
                     "sandbox": record(
                         {
                             "rung": TEXT,
@@ -754,10 +379,10 @@ _REST: Final[Mapping[str, Schema]] = {
         }
     ),
     "Problem": {
-        **record({"type": TEXT, "title": TEXT, "status": _INTEGER, "detail": TEXT}),
+        **record({"type": TEXT, "title": TEXT, "status": INTEGER, "detail": TEXT}),
         "description": "An error for those who accept `application/problem+json` (RFC 9457).",
     },
 }
 
 #: By their names below ``components/schemas``.
-SCHEMAS: Final[Mapping[str, Schema]] = {**_JOBS, **_SCRIPTS, **_FILES, **_KNOWLEDGE, **IDENTITY, **FLOWS, **_REST}
+SCHEMAS: Final[Mapping[str, Schema]] = {**JOBS, **_SCRIPTS, **_FILES, **VARIABLES, **IDENTITY, **FLOWS, **_REST}
