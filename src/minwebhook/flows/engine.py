@@ -43,7 +43,6 @@ from minwebhook.flows.model import (
     BranchAll,
     BranchOne,
     FlowModule,
-    FlowStep,
     ForloopFlow,
     Identity,
     Javascript,
@@ -261,8 +260,7 @@ class Engine(Machine):
         loop = module.value
         skips = isinstance(loop, ForloopFlow | WhileloopFlow) and loop.skip_failures
         if not ended.is_success and not skips:
-            result = ended.result if status.while_loop else self._all_results(status)
-            self._failed_module(module, status, result, handled=ended.handled)
+            self._failed_module(module, status, self._failed_results(module, status), handled=ended.handled)
             return
         if ended.stopped and ended.is_success:
             self._loop_ended(module, status)
@@ -402,9 +400,8 @@ class Engine(Machine):
         if module is self.level.preprocessor_module:
             self._preprocessed(status, ended)
         elif not ended.is_success:
-            is_flow, is_branch = isinstance(module.value, FlowStep), status.branch_chosen is not None
-            result = ended.result if is_flow or is_branch else with_step_id(ended.result, module.id)
-            self._failed_module(module, status, result, handled=ended.handled and is_branch)
+            handled = ended.handled and status.branch_chosen is not None
+            self._failed_module(module, status, self._error_of(module, ended.result), handled=handled)
         elif ended.stopped and status.branch_chosen is not None:
             self._stopped(module, status, ended.result, skipped=ended.skipped)
         else:

@@ -17,8 +17,11 @@ from minwebhook.flows.model import (
     FlowStep,
     InputTransform,
     Javascript,
+    RawScript,
+    ScriptStep,
     Static,
     StopAfterIf,
+    WhileloopFlow,
 )
 from minwebhook.flows.results import IterationArguments, error_result, joined, with_step_id
 from minwebhook.flows.status import NO_JOB, FlowStatus, ModuleStatus, State
@@ -150,13 +153,15 @@ class Machine:
         self.items, self.step_arguments = items, step_arguments
         for module, status in self._pairs():
             if status.flow_jobs is not None:
-                output = joined(results.get(job, b"null") for job in status.flow_jobs)
+                known = {job: results.get(job, b"null") for job in status.flow_jobs}
+                is_failure = status.state is State.FAILURE
+                output = _failed_jobs(module, status, known) if is_failure else _all_jobs(status, known)
             elif status.job is None or status.job == NO_JOB:
                 output = self._last_output(module)
             else:
                 output = results.get(status.job, b"null")
-                if status.state is State.FAILURE and module.inputs is not None:
-                    output = with_step_id(output, module.id)
+                if status.state is State.FAILURE:
+                    output = self._error_of(module, output)
             self.outputs[module.id] = output
         failed = self.status.failure_module.parent_module
         if self.status.handled and failed is not None:
@@ -271,7 +276,15 @@ class Machine:
         self._start_level(module, status, self._iterations.of(index, value), 0, index, ending)
 
     def _all_results(self, status: ModuleStatus) -> bytes:
-        return joined(self.results[job] for job in status.flow_jobs or () if job in self.results)
+        return _all_jobs(status, self.results)
+
+    def _failed_results(self, module: FlowModule, status: ModuleStatus) -> bytes:
+        return _failed_jobs(module, status, self.results)
+
+    @staticmethod
+    def _error_of(module: FlowModule, result: bytes) -> bytes:
+        """The result of a module with one job, which failed: a script's says which step it was, a flow's or a branch's knows."""
+        return with_step_id(result, module.id) if isinstance(module.value, RawScript | ScriptStep) else result
 
     def _start_branch(self, module: FlowModule, status: ModuleStatus) -> None:
         index = len(status.flow_jobs or ())
@@ -341,3 +354,15 @@ class Machine:
         known = {name: value for name, value in values.items() if name in names}
         self._asked = Evaluate(expressions, names, known, predicate)
         self._commands.append(self._asked)
+
+
+def _all_jobs(status: ModuleStatus, results: Mapping[UUID, bytes]) -> bytes:
+    """The array of what the iterations or branches gave."""
+    return joined(results[job] for job in status.flow_jobs or () if job in results)
+
+
+def _failed_jobs(module: FlowModule, status: ModuleStatus, results: Mapping[UUID, bytes]) -> bytes:
+    """What a module with several jobs gives that failed: a while loop the error of its last iteration, others the array."""
+    if isinstance(module.value, WhileloopFlow) and status.flow_jobs:
+        return results[status.flow_jobs[-1]]
+    return _all_jobs(status, results)

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minwebhook.flows.engine import Engine
@@ -107,7 +107,7 @@ class Naive:
             if not ended.ok:
                 if module.continue_on_error:
                     if is_last:
-                        return Ended(False, ended.result)
+                        return Ended(False, ended.result, handled=ended.handled)
                     previous = ended.result
                     continue
                 return self._failed(ended, module)
@@ -206,7 +206,7 @@ class Naive:
 
 
 class Driver:
-    """Runs an engine in memory: jobs end in a random order, and now and then everything is forgotten but the status."""
+    """Runs an engine in memory: jobs end in a random order, and now and then, or each time, all is forgotten but the status."""
 
     def __init__(self, flow: FlowValue, arguments: JSON, world: World, seed: int) -> None:
         self._world = world
@@ -220,6 +220,7 @@ class Driver:
         self._rows: dict[UUID, bytes] = {}
         self._finished: dict[UUID, Finish] = {}
         self.root = next(self._ids)
+        self._restart_odds = self._random.choice((0.1, 1.0))
         self._open(self.root, Level.of(flow), orjson.dumps(arguments))
 
     def _open(self, id: UUID, level: Level, arguments: bytes) -> None:
@@ -261,7 +262,7 @@ class Driver:
             job = self._random.choice(ready)
             owner, command = self._jobs[job]
             self._step(job, owner, command)
-            if self._random.random() < 0.1:
+            if self._random.random() < self._restart_odds:
                 self._restart()
         return self._finished[self.root]
 
@@ -385,7 +386,29 @@ def _flows(draw: st.DrawFn) -> JSON:
     return flow
 
 
+def _failing_while(id: str, *modules: JSON) -> JSON:
+    """A loop whose first iteration fails, and that is gone on from."""
+    last = step(f"{id}-last", _script("iter"))
+    return step(id, whileloop(*modules, last), stop_after_if=stop("result >= 2"), continue_on_error=True)
+
+
+_FAIL, _OK = step("fail", _script("fail")), step("ok", _script("ok"))
+
+
 @settings(max_examples=150, deadline=None)
+# The error of a while loop is what is passed on, after a restart too.
+@example({"modules": [_failing_while("a", _FAIL), step("b", IDENTITY)]}, 0)
+@example(
+    {"modules": [step("o", whileloop(_failing_while("a", _FAIL), step("b", IDENTITY)), stop_after_if=stop("True"))]}, 1
+)
+# An error that was handled inside is not handled again.
+@example(
+    {
+        "modules": [step("o", forloop([1], step("i", forloop([1], _FAIL), continue_on_error=True)))],
+        "failure_module": {"value": _script("ok")},
+    },
+    0,
+)
 @given(_flows(), st.integers(0, 2**32))
 def test_the_engine_does_what_a_naive_interpreter_does(definition: JSON, seed: int) -> None:
     flow = read_value(definition)
@@ -466,6 +489,19 @@ def test_a_restart_asks_for_the_messages_again() -> None:
     (job,) = again.advance(Resumed(2))
     assert isinstance(job, StartJob)
     assert again.status.modules[0].approvers == [(1, "ada"), (2, "anonymous")]
+
+
+def test_a_failed_flow_step_passes_on_the_same_error_after_a_restart() -> None:
+    inner = step("a", {"type": "flow", "path": "f/x/y", "input_transforms": {}}, continue_on_error=True)
+    engine = _engine(inner, step("b", _script("ok")))
+    (job,) = engine.advance(Started())
+    assert isinstance(job, StartJob)
+    error = b'{"error":{"name":"EarlyStopError","message":"enough"}}'
+    engine.advance(ChildEnded(job.job, False, error))
+    status = FlowStatus.parse(engine.status.to_json())
+    again = Engine(engine.id, engine.level, status, b"{}", new_id=lambda: UUID(int=77), random=lambda: 0.5)
+    again.restore({job.job: error}, [], None)
+    assert again.outputs == engine.outputs == {"a": error}
 
 
 def test_events_about_what_is_over_change_nothing() -> None:
