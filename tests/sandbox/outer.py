@@ -25,12 +25,11 @@ from typing import Any, Final
 import trio
 
 from minwebhook.child import kernel
-from minwebhook.child.programs import PROGRAMS
 from minwebhook.runtimes import bait
 from minwebhook.runtimes import zygote as starting
+from minwebhook.runtimes.engines import find_engines
 from minwebhook.runtimes.ladder import find_interpreter, start_best
-from minwebhook.runtimes.language import RUNTIMES
-from minwebhook.runtimes.probing import Prober
+from minwebhook.runtimes.probing import Prober, languages_to_probe
 from minwebhook.sandbox.probes.corpus import PROBES, Finding
 from minwebhook.settings import JobSettings, SandboxSettings
 
@@ -59,16 +58,16 @@ def enter(place: Path) -> None:
             (root / target[1:]).mkdir(parents=True, exist_ok=True)
             kernel.mount(target, str(root / target[1:]), None, kernel.MS_BIND)
     kernel.mount("tmp", str(root / "tmp"), "tmpfs", 0, "size=128m,mode=1777")
-    # The program may be installed or checked out below /tmp.
     for part in {Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[2]}:
-        if str(part).startswith("/tmp/"):
+        if str(part).startswith("/tmp/"):  # the program may be installed or checked out there
             there = root / part.relative_to("/")
             there.mkdir(parents=True, exist_ok=True)
             kernel.mount(str(part), str(there), None, kernel.MS_BIND)
-    # The interpreter may be below /root; in the copy ordinary users may go there.
-    for folder in (*Path(sys.base_prefix).parents, Path(sys.base_prefix)):
-        there = root / folder.relative_to("/")
-        there.chmod(there.stat().st_mode | 0o555)
+            continue
+        # It, its interpreter and its engines may be below /root; in the copy ordinary users may go there.
+        for folder in (*part.parents, part):
+            there = root / folder.relative_to("/")
+            there.chmod(there.stat().st_mode | 0o555)
     (root / "old").mkdir(exist_ok=True)
     kernel.pivot_root(str(root), str(root / "old"))
     os.chdir("/")
@@ -120,7 +119,8 @@ async def probe(task: dict[str, Any]) -> list[Finding]:
     directory = Path(tempfile.mkdtemp(prefix="minwebhook-"))
     wanted = [each for each in PROBES if each.name in task["probes"] or not task["probes"]]
     async with trio.open_nursery() as nursery:
-        zygote, reached = await start_best(nursery, settings, directory / "sandbox")
+        engines = find_engines(settings)
+        zygote, reached = await start_best(nursery, settings, directory / "sandbox", engines=engines)
         with bait.laid_out(
             directory,
             settings,
@@ -131,7 +131,7 @@ async def probe(task: dict[str, Any]) -> list[Finding]:
             group_limits=reached.workshop.group_limits,
         ) as facts:
             await Prober(zygote, facts, JobSettings()).run(
-                wanted, task.get("languages") or [each for each in RUNTIMES if each not in PROGRAMS], findings.append
+                wanted, task.get("languages") or languages_to_probe(engines.on(reached.rung)), findings.append
             )
         zygote.stop()
         nursery.cancel_scope.cancel()

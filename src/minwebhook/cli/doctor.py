@@ -12,14 +12,12 @@ from typing import Any
 
 import trio
 
-from minwebhook.child.programs import PROGRAMS
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.reasons import one_reason
 from minwebhook.runtimes import bait
 from minwebhook.runtimes.engines import find_engines
 from minwebhook.runtimes.ladder import clear, find_interpreter, start_best
-from minwebhook.runtimes.language import RUNTIMES
-from minwebhook.runtimes.probing import Prober
+from minwebhook.runtimes.probing import Prober, languages_to_probe
 from minwebhook.sandbox.probes.corpus import PROBES, Finding
 from minwebhook.settings import Settings
 from minwebhook.upkeep.examination import examine
@@ -117,9 +115,8 @@ async def _probe(settings: Settings, tell: Any) -> str:
                 hidden=_secrets(settings),
                 group_limits=reached.workshop.group_limits,
             ) as facts:
-                engines = engines.on(reached.rung)
                 await Prober(zygote, facts, settings.jobs).run(
-                    PROBES, [each for each in RUNTIMES if each not in PROGRAMS and not engines.missing(each)], tell
+                    PROBES, languages_to_probe(engines.on(reached.rung)), tell
                 )
             zygote.stop()
             nursery.cancel_scope.cancel(reason="all probes were run")

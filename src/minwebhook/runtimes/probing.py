@@ -12,9 +12,12 @@ import orjson
 import trio
 
 from minwebhook.child import wire
+from minwebhook.child.programs import PROGRAMS
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.bait import processes_named
 from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
+from minwebhook.runtimes.engines import Engines
+from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.probes.corpus import NEIGHBOR, Finding, Probe, Seen, finding, job, judge
 from minwebhook.sandbox.probes.inside import NOT_APPLICABLE, Facts
@@ -24,6 +27,14 @@ _PROBE_TIMEOUT_S: Final = 60.0
 _START_TIMEOUT_S: Final = 20.0
 #: How long what a job started may take to disappear after it.
 _END_TIMEOUT_S: Final = 5.0
+
+
+def languages_to_probe(engines: Engines) -> list[str]:
+    """Runtimes that probes are run in: what confines bash confines the programs that run other languages, too.
+
+    ``engines`` are those of the rung (:meth:`Engines.on`).
+    """
+    return [runtime for runtime in RUNTIMES if runtime not in PROGRAMS and not engines.missing(runtime)]
 
 
 class Prober:
@@ -73,6 +84,8 @@ class Prober:
         zygote_pid = self._zygote.pid
         if probe.terms.first:
             earlier = await self._job(language, *job(probe, language, facts, first=True))
+            if earlier.is_unstarted:
+                return earlier
             facts = dataclasses.replace(facts, earlier=earlier.value)
         seen = await self._job(language, *job(probe, language, facts))
         damage = await self._damage(zygote_pid, facts.mark)
@@ -94,7 +107,7 @@ class Prober:
         try:
             child = await self._child(language)
         except SandboxError as error:
-            return Seen(error=str(error))
+            return Seen(error=str(error), is_unstarted=True)
         written = 0
 
         def take(data: bytes) -> bool:

@@ -77,6 +77,12 @@ def test_judging(ending: str, seen: Seen, outcome: str) -> None:
     assert judge(probe(ending), seen)[0] == outcome
 
 
+@pytest.mark.parametrize("ending", ["report", "cut", "any"])
+def test_what_was_never_run_was_held_by_nothing(ending: str) -> None:
+    outcome, evidence = judge(probe(ending), Seen(error="cannot start a bun process", is_unstarted=True))
+    assert (outcome, evidence) == (BROKEN, "cannot start a bun process")
+
+
 @pytest.mark.parametrize("word", [HELD, THROUGH, NOT_APPLICABLE, NOT_CONTAINED, BROKEN, "anything else"])
 def test_only_what_held_is_good(word: str) -> None:
     assert finding(probe(), "bash", (word, "")).is_bad == (word not in (HELD, NOT_APPLICABLE))

@@ -167,6 +167,8 @@ class Seen:
     error: str = ""
     #: What must not have happened: others that ended, processes that are left.
     damage: str = ""
+    #: Whether the job was never run; ``error`` says why.
+    is_unstarted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,8 @@ def judge(probe: Probe, seen: Seen) -> Outcome:
     """What a probe's job says about the sandbox."""
     if seen.damage:
         return THROUGH, seen.damage
+    if seen.is_unstarted:  # what nobody tried was held by nothing
+        return BROKEN, seen.error
     value = seen.value
     if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
         return value[0], value[1][:400]

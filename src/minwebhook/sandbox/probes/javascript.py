@@ -34,8 +34,22 @@ function tried(steps: Record<string, () => unknown>) {
   return held(last);
 }
 
+/** Whether the kernel says that the process is there, and that this one may not signal it. */
+function isKeptOff(pid: number) {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+  return false;
+}
+
 /** What must be seen before anything that hurts is tried. */
 function uncontained(facts: any) {
+  if (facts.rung === "landlock") {  // the kernel refuses signals to others
+    const apart = [facts.server_pid, facts.zygote_pid].every(isKeptOff);
+    return apart ? null : ["not contained", "others are in reach"];
+  }
   if (process.pid >= 64 || fs.existsSync("/etc/shadow")) return ["not contained", "others are in reach"];
   const uid = Number(execFileSync("id", ["-u"], { encoding: "utf8" }));
   const spans = execFileSync("cat", ["/proc/self/uid_map"], { encoding: "utf8" }).trim().split("\n");
@@ -87,6 +101,9 @@ SCRIPTS: Final = {
         "",
         "const missing = uncontained(facts);\n"
         "if (missing) return missing;\n"
+        "const most = Number(execFileSync('bash', ['-c', 'ulimit -Hu'], { encoding: 'utf8' }));\n"
+        "if (!facts.counts_processes && !(most <= 4 * facts.processes))\n"
+        "  return ['not contained', 'no limit on processes'];\n"
         "let count = 0;\n"
         "for (; count < 4 * facts.processes + 64; count++) {\n"
         '  const started = spawn("sleep", ["5"], { stdio: "ignore" });\n'
@@ -127,7 +144,10 @@ SCRIPTS: Final = {
         "const files = ['/usr/bin/env', '/etc/hosts', '/proc/sys/kernel/core_pattern', process.execPath];\n"
         "if (fs.existsSync('/runtimes')) files.push('/runtimes/javascript/run.mjs');\n"
         "return tried(Object.fromEntries([\n"
-        "  ...places.map((place) => [place, () => fs.writeFileSync(`${place}.probe-${facts.mark}`, '')]),\n"
+        "  ...places.map((place) => `${place}.probe-${facts.mark}`).map((path) => [path, () => {\n"
+        "    fs.writeFileSync(path, '');\n"
+        "    try { fs.rmSync(path); } catch {}\n"
+        "  }]),\n"
         "  ...files.map((file) => [file, () => fs.closeSync(fs.openSync(file, 'a'))]),\n"
         "]));",
     ),
