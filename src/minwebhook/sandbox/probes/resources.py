@@ -119,6 +119,14 @@ def _more_than_all_may_have(facts: Facts) -> tuple[Outcome | None, int]:
     return None, wanted
 
 
+def _has_ended(started: list[int]) -> bool:
+    """Whether one of these children has, which is then no longer among them."""
+    ended = os.waitpid(-1, os.WNOHANG)[0]
+    if ended:
+        started.remove(ended)
+    return bool(ended)
+
+
 @probe(ending="cut", destructive=True)
 def memory_of_all(facts: Facts) -> Outcome:
     """takes the memory of several processes, each within its own limit"""
@@ -138,14 +146,22 @@ def memory_of_all(facts: Facts) -> Outcome:
                 with contextlib.suppress(MemoryError):
                     kept = b"x" * each
                     os.write(told, b"!"[: len(kept)])
-                    time.sleep(20)
+                    time.sleep(60)
                 os._exit(0)
             started.append(pid)
-            while not select.select([report], [], [], 0.05)[0]:
-                if ended := os.waitpid(-1, os.WNOHANG)[0]:  # this one, or the kernel chose another
-                    started.remove(ended)
+            is_told = False
+            while not is_told:
+                is_told = bool(select.select([report], [], [], 0.05)[0])
+                # This one, or the kernel chose another, and this one went on with what that had.
+                if _has_ended(started):
                     return held(f"one was ended when there were {ready * each // _MIB} MiB")
             ready += len(os.read(report, 1))
+        # Who was chosen last may still be on its way out: all must be there with what they took.
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            if _has_ended(started):
+                return held(f"one was ended when there were {ready * each // _MIB} MiB")
+            time.sleep(0.01)
     finally:
         for pid in started:
             os.kill(pid, signal.SIGKILL)
