@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from minwebhook.runtimes.programs import find_programs
+from minwebhook.sandbox.plan import LOOKUP_PATHS
 from tests.sandbox.conftest import CONTAINED, start
 from tests.server import Client, Server
 
@@ -72,8 +74,23 @@ HIDDEN = [
 ]
 
 
-# But for the way to the interpreter, wherever that is installed.
-@pytest.mark.parametrize("path", [path for path in HIDDEN if not sys.base_prefix.startswith(f"{path}/")])
+#: What scripts need besides the directories of the system: the interpreter and the programs, wherever they are installed.
+NEEDED = [path for path in (sys.base_prefix, *find_programs().visible) if Path(path).exists()]
+
+
+def steps(folder: str) -> set[str]:
+    """What is seen in ``folder`` of the ways to what is needed."""
+    start = folder.rstrip("/") + "/"
+    return {path.removeprefix(start).split("/")[0] for path in NEEDED if path.startswith(start)}
+
+
+@pytest.mark.parametrize("path", [path for path in HIDDEN if steps(path)])
+def test_what_leads_to_programs_holds_nothing_else(client: Client, path: str) -> None:
+    code = "import os\ndef main(path):\n    return os.listdir(path)"
+    assert set(probe(client, code, path=path)) == steps(path)
+
+
+@pytest.mark.parametrize("path", [path for path in HIDDEN if not steps(path)])
 def test_paths_that_are_not_there(client: Client, path: str) -> None:
     code = "import os\ndef main(path):\n    return os.path.lexists(path)"
     assert probe(client, code, path=path) is False
@@ -99,17 +116,19 @@ def test_nothing_of_the_server_is_there(client: Client, server: Server) -> None:
 
 
 def test_the_root_holds_only_what_is_planned(client: Client) -> None:
-    code = "import os\ndef main():\n    return {top: os.listdir(top) for top in ('/', '/dev', '/etc', '/var')}"
-    seen = probe(client, code)
-    from minwebhook.sandbox.plan import LOOKUP_PATHS
-
-    allowed = {"usr", "bin", "sbin", "lib", "lib32", "lib64", "etc", "dev", "tmp", "proc", "var"}
-    extra = set(seen["/"]) - allowed
-    # Where the interpreter is installed; on some machines below /opt or a home directory.
-    assert len(extra) <= 1, extra
-    assert set(seen["/dev"]) <= {"null", "zero", "full", "random", "urandom", "shm", "fd", "stdin", "stdout", "stderr"}
-    assert set(seen["/etc"]) <= {path.split("/")[2] for path in LOOKUP_PATHS}
-    assert seen["/var"] == ["tmp"]
+    code = (
+        "import os\n"
+        "def main():\n"
+        "    tops = ('/', '/dev', '/etc', '/var', '/runtimes')\n"
+        "    return {top: os.listdir(top) if os.path.exists(top) else [] for top in tops}\n"
+    )
+    seen = {top: set(names) for top, names in probe(client, code).items()}
+    system = {"usr", "bin", "sbin", "lib", "lib32", "lib64", "etc", "dev", "tmp", "proc", "var", "runtimes"}
+    assert seen["/"] <= system | steps("/")
+    assert seen["/dev"] <= {"null", "zero", "full", "random", "urandom", "shm", "fd", "stdin", "stdout", "stderr"}
+    assert seen["/etc"] <= {path.split("/")[2] for path in LOOKUP_PATHS} | steps("/etc")
+    assert seen["/var"] == {"tmp"} | steps("/var")
+    assert seen["/runtimes"] <= {"bun", "deno", "nodejs", "javascript"}
 
 
 @pytest.mark.parametrize("path", ["/x", "/etc/x", "/usr/x", "/dev/x", "/bin/x", "/var/x", "/usr/lib/x", "/proc/x"])

@@ -126,7 +126,7 @@ class Field:
         if isinstance(value, dict) and list(value) == ["error"]:
             error = value["error"]
             # A program that left a result and failed
-            return Seen(value=error) if isinstance(error, list) else Seen(error=error["message"])
+            return Seen(value=error) if isinstance(error, list) else Seen(error=f"{error['name']}: {error['message']}")
         return Seen(value=value)
 
 
