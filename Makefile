@@ -16,7 +16,7 @@ demo: $(STAMP)  ## start a server, deploy examples/, make the calls of the READM
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python tests/install_programs.py
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check src tests bench examples
