@@ -59,6 +59,10 @@ class Caller:
         for job_id in self._dead_letters:
             client.ended(job_id)
         self._flows = [self._waiting_flow() for _ in range(16)]
+        person = {"email": "grace@localhost", "password": "correct horse battery"}
+        assert client.post("/api/users/create", person).status == 201
+        #: Sessions only may be renewed.
+        self._session = client.with_token(client.post("/api/auth/login", person).text)
         client.submit("u/demo/hello", job_id=WAITING_JOB, scheduled_for="2999-12-31T23:59:59Z")
         key = document["components"]["parameters"]["file_key"]["schema"]["examples"][0]
         client.call("POST", f"/job_helpers/upload_s3_file?file_key={key}", b"text")
@@ -102,7 +106,8 @@ class Caller:
             content = operation.get("requestBody", {}).get("content", {})
             if "application/json" in content:
                 data = self._resolve(content["application/json"]["schema"]).get("examples", [{}])[0]
-            for client in (self._client, self._client.with_token("")):
+            holder = self._session if path == "/api/users/refresh_token" else self._client
+            for client in (holder, holder.with_token("")):
                 yield client.call(method, target, data=data, query=query).status
 
     def _waiting_flow(self) -> tuple[str, str]:

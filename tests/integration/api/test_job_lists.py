@@ -218,7 +218,7 @@ def test_counts(client: Client, server: Server, ended: list[str]) -> None:
     assert client.get("/api/jobs/completed/count_by_tag", workspace_id="demo").json() == by_tag
     bob = server.user("bob")
     assert bob.get("/api/jobs/completed/count_by_tag").status == 403
-    assert bob.get("/jobs/completed/count").json()["database_length"] == total
+    assert bob.get("/jobs/completed/count").json()["database_length"] == 0, "of what he may see"
 
 
 def test_all_workspaces_are_seen_from_admins_by_super_admins(client: Client, server: Server, ended: list[str]) -> None:
