@@ -59,10 +59,8 @@ class Caller:
         for job_id in self._dead_letters:
             client.ended(job_id)
         self._flows = [self._waiting_flow() for _ in range(16)]
-        person = {"email": "grace@localhost", "password": "correct horse battery"}
-        assert client.post("/api/users/create", person).status == 201
-        #: Sessions only may be renewed.
-        self._session = client.with_token(client.post("/api/auth/login", person).text)
+        self._person = {"email": "renewing@localhost", "password": "correct horse battery"}
+        assert client.post("/api/users/create", self._person).status == 201
         client.submit("u/demo/hello", job_id=WAITING_JOB, scheduled_for="2999-12-31T23:59:59Z")
         key = document["components"]["parameters"]["file_key"]["schema"]["examples"][0]
         client.call("POST", f"/job_helpers/upload_s3_file?file_key={key}", b"text")
@@ -106,7 +104,9 @@ class Caller:
             content = operation.get("requestBody", {}).get("content", {})
             if "application/json" in content:
                 data = self._resolve(content["application/json"]["schema"]).get("examples", [{}])[0]
-            holder = self._session if path == "/api/users/refresh_token" else self._client
+            holder = self._client
+            if path == "/api/users/refresh_token":  # of sessions only, which it ends
+                holder = holder.with_token(holder.post("/api/auth/login", self._person).text)
             for client in (holder, holder.with_token("")):
                 yield client.call(method, target, data=data, query=query).status
 
@@ -159,7 +159,8 @@ def test_the_code_asks_for_the_parameters_that_are_described_and_for_no_others(t
             asked_file.write_text("")
             statuses = list(caller.calls(method, path, operation))
             is_gone = not any(status.startswith("2") for status in operation["responses"])
-            assert is_gone or any(200 <= status < 300 for status in statuses), (name, statuses)
+            has_no_server = name == "post_settings_test_smtp"  # no mail server; test_instance.py has one
+            assert is_gone or has_no_server or any(200 <= status < 300 for status in statuses), (name, statuses)
             described[name] = {each["name"] for each in caller.parameters(operation, "query")}
             asked[name] = set(asked_file.read_text().split()) - (CREDENTIAL - described[name])
     assert asked == described
