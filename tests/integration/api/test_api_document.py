@@ -44,6 +44,8 @@ def test_every_member_of_an_answer_is_described(client: Client, path: str, name:
 class Caller:
     """Makes calls as the document describes them."""
 
+    STEP: Final = {"id": "a", "value": {"type": "identity"}}
+
     def __init__(self, client: Client, document: dict[str, Any]) -> None:
         self._client = client
         self._document = document
@@ -59,6 +61,8 @@ class Caller:
         for job_id in self._dead_letters:
             client.ended(job_id)
         self._flows = [self._waiting_flow() for _ in range(16)]
+        self._ended_flow = client.post("/jobs/run/preview_flow", {"value": {"modules": [self.STEP]}}).text
+        client.ended(self._ended_flow)
         self._person = {"email": "renewing@localhost", "password": "correct horse battery"}
         assert client.post("/api/users/create", self._person).status == 201
         client.submit("u/demo/hello", job_id=WAITING_JOB, scheduled_for="2999-12-31T23:59:59Z")
@@ -84,6 +88,8 @@ class Caller:
         """
         is_of_flows = OF_FLOWS.search(path) is not None
         jobs: tuple[Any, ...] = (self._dead_letters.pop(),) if "/dead_letters/" in path else (ENDED_JOB, WAITING_JOB)
+        if "/restart/f/" in path:
+            jobs = (self._ended_flow,)
         for job_id in (self._flows[-1][0],) if is_of_flows else jobs:
             known = {**self._known, "id": job_id}
             if is_of_flows:
@@ -112,7 +118,7 @@ class Caller:
 
     def _waiting_flow(self) -> tuple[str, str]:
         """One that waits for an approval behind its step ``a``, and a signature for it."""
-        module = {"id": "a", "value": {"type": "identity"}, "suspend": {"required_events": 9}}
+        module = {**self.STEP, "suspend": {"required_events": 9}}
         job_id = self._client.post("/jobs/run/preview_flow", {"value": {"modules": [module]}}).text
         eventually(lambda: self._client.get(f"/jobs/result_by_id/{job_id}/a").status == 200, "the step has ended")
         return job_id, self._client.get(f"/jobs/job_signature/{job_id}/1").text
@@ -128,8 +134,10 @@ class Caller:
 
 
 def takes_away(path: str) -> int:
-    """How much is gone after such a call: 0 nothing, 1 what one route is about, 2 the caller's way in."""
+    """How much is gone after such a call: 0 nothing, 1 what one route is about, 2 what was signed, 3 the caller's way in."""
     if path.endswith(("/workspaces/archive", "/users/leave")):
+        return 3
+    if path.endswith("/workspaces/encryption_key"):
         return 2
     return int(re.search("archive|delete|cancel|redrive_all", path) is not None)
 
