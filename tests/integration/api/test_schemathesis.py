@@ -49,6 +49,8 @@ def has_begun(client: Client, flow_id: str) -> bool:
 def write_settings(client: Client, path: Path) -> None:
     """The settings, with the token and the ids of what the server has."""
     client.deploy("u/demo/retired", "def main(): pass")
+    # The example of the document, which it is set to again and again: what is signed with it goes on to hold.
+    assert client.post("/workspaces/encryption_key", {"new_key": "k" * 64}).status == 200
     names = {
         "TOKEN": ADMIN_TOKEN,
         "HASH": client.get("/scripts/get/p/u/demo/hello").json()["hash"],
