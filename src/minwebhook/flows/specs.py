@@ -6,13 +6,16 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
+import orjson
+
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.rights import may_read
 from minwebhook.auth.store import AuthStore
-from minwebhook.errors import BadRequest, NotFound
+from minwebhook.errors import BadRequest, NotFound, PermissionDenied
 from minwebhook.flows.events import Run, StartJob
 from minwebhook.flows.model import FlowModule, FlowStep, FlowValue, RawScript, ScriptStep
 from minwebhook.flows.store import FlowStore, FlowVersion
+from minwebhook.http.codecs import json_text
 from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, JobSpec
 from minwebhook.jobs.submission import concurrency_of, surroundings_of
 from minwebhook.scripts.model import Language
@@ -29,7 +32,9 @@ FLOW_TAG: Final = "flow"
 def flow_spec(
     version: FlowVersion, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
-    """The spec of a run of a deployed flow."""
+    """The spec of a run of a deployed flow. Raises :class:`PermissionDenied` for references from a restricted token."""
+    if principal.scopes is not None:
+        _refuse_references(arguments.text)
     return JobSpec(
         workspace=version.workspace_id,
         kind=FLOW,
@@ -53,6 +58,15 @@ def flow_spec(
         cache_ttl_s=version.flow.cache_ttl_s,
         owner=principal.owner,
     )
+
+
+def _refuse_references(arguments: bytes) -> None:
+    """A flow's steps follow references with the rights of its user, and cannot tell those of its author from the sender's."""
+    text = json_text(orjson.loads(arguments))  # anew, because the sender may have written any character as an escape
+    if b"$var:" in text or b"$res:" in text:
+        raise PermissionDenied(
+            "this token may not name variables and resources ($var:, $res:) in the arguments of a flow"
+        )
 
 
 def flow_preview_spec(
