@@ -203,6 +203,36 @@ def test_each_job_of_a_process_that_stays_is_counted_by_itself(client: Client, f
         assert not peaks_can_be_set_back() or small["mem_peak"] < 40 << 10
 
 
+def test_a_job_is_not_blamed_for_what_an_earlier_one_of_its_process_met(
+    client: Client, features: frozenset[str]
+) -> None:
+    code = (
+        "import os, signal, time\n"
+        "def main(forks=False):\n"
+        "    if not forks:\n"
+        "        raise ValueError('no')\n"
+        "    pids = []\n"
+        "    try:\n"
+        "        while len(pids) < 100:\n"
+        "            pid = os.fork()\n"
+        "            if pid == 0:\n"
+        "                time.sleep(60)\n"
+        "            pids.append(pid)\n"
+        "    except OSError:\n"
+        "        return len(pids)\n"
+        "    finally:\n"
+        "        for pid in pids:\n"
+        "            os.kill(pid, signal.SIGKILL)\n"
+        "            os.waitpid(pid, 0)\n"
+    )
+    client.deploy(PATH, code, dedicated_worker=True, limits={"processes": 8})
+    first = client.ended(client.submit(PATH, {"forks": True}))
+    assert first["success"] and first["result"] < 8, first
+    failed = client.ended(client.submit(PATH))
+    assert not failed["success"]
+    assert failed.get("ended_by") is None, failed
+
+
 def test_groups_are_used_again_and_removed(features: frozenset[str], rung: str, tmp_path: Path) -> None:
     server = start(rung, tmp_path / "data")
     try:

@@ -23,8 +23,11 @@ _OWN_POLICY: Final = "frame-ancestors 'none'; base-uri 'none'; form-action 'self
 
 def secure(response: Response, *, is_scripts: bool, trusts_scripts: bool) -> None:
     """Add what the answer wants. ``is_scripts``: whether a script may have made it; ``trusts_scripts``: its pages, too."""
-    if response.content_type in _PLAIN and not response.headers:  # nearly all
-        response.headers = _NOSNIFF
+    if response.content_type in _PLAIN:  # nearly all
+        for name, _ in response.headers:
+            if name.lower() == "x-content-type-options":
+                return
+        response.headers += _NOSNIFF
         return
     said = {name.lower() for name, _ in response.headers}
     fields = [] if "x-content-type-options" in said else [*_NOSNIFF]

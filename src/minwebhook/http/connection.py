@@ -142,9 +142,8 @@ class Connection:
             if head is None:
                 return False
             await self._serve_request(head)
-            if not protocol.reusable():
+            if not protocol.start_next_cycle():
                 return protocol.has_bytes or not protocol.is_body_complete
-            protocol.start_next_cycle()
             if protocol.has_bytes:
                 await trio.lowlevel.checkpoint()  # pipelined requests must not starve other connections
 
@@ -216,7 +215,7 @@ class Connection:
             await self._serve_websocket(response, response.upgrade, request_id)
         else:
             await self._transport.send(self._render(response, request_id))
-        if isinstance(body, RequestBody) and not self._protocol.is_closing:
+        if not self._protocol.is_body_complete and isinstance(body, RequestBody) and not self._protocol.is_closing:
             await self._discard_body(body)
 
     def _settle_body(self) -> None:

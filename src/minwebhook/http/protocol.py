@@ -217,12 +217,13 @@ class ServerProtocol:
         """Whether another request may follow on this connection."""
         return not self.is_closing and self._framer.is_body_complete
 
-    def start_next_cycle(self) -> None:
-        """Forget the answered request. Only legal while :meth:`reusable`."""
+    def start_next_cycle(self) -> bool:
+        """Forget the answered request. False, and nothing has happened, if no other may follow (:meth:`reusable`)."""
         if not self.reusable():
-            raise RuntimeError("this connection takes no further request")
+            return False
         self.head = None
         self.needs_continue = False
+        return True
 
     def trailing_data(self) -> bytes:
         """Bytes after the current request, for the protocol that follows an upgrade. They are gone from here."""

@@ -129,7 +129,12 @@ class JobHeaders:
     @staticmethod
     def changing(spec: JobSpec, *, stays: bool) -> bytes:
         """A header without variables, for a process that has the lasting ones and its limits."""
-        return wire.pack_header("", {}, stays=stays, preprocess=spec.preprocess, plain=spec.language in _PLAIN)
+        return _bare_header(stays, spec.preprocess, spec.language in _PLAIN)
+
+
+@lru_cache(maxsize=8)  # all there are
+def _bare_header(stays: bool, preprocess: bool, plain: bool) -> bytes:
+    return wire.pack_header("", {}, stays=stays, preprocess=preprocess, plain=plain)
 
 
 @lru_cache(maxsize=8)  # many jobs share a second

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from minwebhook.errors import TooManyRequests, Unavailable
 from minwebhook.jobs.model import JobSpec
@@ -67,6 +67,7 @@ class Pressure:
 
     def __init__(self, limits: QueueLimits) -> None:
         self._limits = limits
+        self._has_shares = bool(limits.workspace or limits.script or limits.token)
         self._rate = ServiceRate()
         self._total = 0
         self._counts: dict[tuple[str, str], int] = {}
@@ -83,7 +84,10 @@ class Pressure:
     def check_share(self, workspace: str, path: str, owner: str, now_ms: int) -> None:
         """Whether one more job of a script (of none, if the ``path`` is empty) may come. Raises 503 if the server, or the
         workspace, is full and 429 if the script, or the token, is."""
-        self._check_instance(now_ms)
+        if self._total >= self._limits.instance:
+            self._refuse_all(now_ms)
+        if not self._has_shares:
+            return
         for what, name, limit in self._bounds(workspace, path, owner):
             count = self._counts.get((what, name), 0)
             if count >= limit:
@@ -95,25 +99,28 @@ class Pressure:
                     headers=_rate_limit(what, limit, after_s),
                 )
 
-    def _check_instance(self, now_ms: int) -> None:
+    def _refuse_all(self, now_ms: int) -> NoReturn:
         limit = self._limits.instance
-        if self._total >= limit:
-            after_s = self._rate.retry_after_s(self._total, now_ms)
-            raise Unavailable(
-                f"{self._total} jobs are queued, the limit is {limit} (max_queued_jobs)",
-                retry_after_s=after_s,
-                headers=_rate_limit("instance", limit, after_s),
-            )
+        after_s = self._rate.retry_after_s(self._total, now_ms)
+        raise Unavailable(
+            f"{self._total} jobs are queued, the limit is {limit} (max_queued_jobs)",
+            retry_after_s=after_s,
+            headers=_rate_limit("instance", limit, after_s),
+        )
 
     def enter_anyway(self, spec: JobSpec) -> None:
         """One more job waits, that was acknowledged long ago."""
         self._total += 1
+        if not self._has_shares:
+            return
         for what, name, _ in self._bounds(spec.workspace, spec.path, spec.owner):
             self._counts[what, name] = self._counts.get((what, name), 0) + 1
 
     def leave(self, spec: JobSpec) -> None:
         """A job does not wait any more."""
         self._total -= 1
+        if not self._has_shares:
+            return
         for what, name, _ in self._bounds(spec.workspace, spec.path, spec.owner):
             left = self._counts[what, name] - 1
             if left:

@@ -258,7 +258,7 @@ class Child:
     def stay(self) -> None:
         """The job has ended, and the process stays for others: what they use is counted from here on."""
         if self.group is not None and self.exit is None:
-            self.group.mark(stays=True)
+            self.group.go_on()
 
     def cpu_s(self) -> float:
         """Seconds of processor time that the process and its descendants used since some moment before the job."""

@@ -37,6 +37,8 @@ _LEAF: Final = "minwebhook.server"
 _MAX_LEFT_BYTES: Final = 4 << 20
 #: Where a peak cannot be set back: up to this one a group is used again, and the next job's may be shown so much too high.
 _MAX_OLD_PEAK_BYTES: Final = 16 << 20
+#: By so much the kernel may count memory that nobody uses: it charges ahead, in pieces.
+_PEAK_SLACK_BYTES: Final = 256 << 10
 _READ_BYTES: Final = 4096
 _REMOVE_TIMEOUT_S: Final = 2.0
 _REMOVE_PAUSE_S: Final = 0.005
@@ -68,6 +70,36 @@ class _Tree:
         return _Tree(self.version, folder, self.features)
 
 
+class _Figure:
+    """A file that is read at the end of every job, open from its first reading on."""
+
+    __slots__ = ("_fd", "_flags", "path")
+
+    def __init__(self, path: Path, flags: int = os.O_RDONLY) -> None:
+        self.path = path
+        self._flags = flags
+        self._fd = -1
+
+    def descriptor(self) -> int:
+        """It is open. Raises OSError."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self.path, self._flags | os.O_CLOEXEC)
+            except PermissionError:  # a peak that cannot be set back
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._fd
+
+    def read(self) -> bytes:
+        """What it says now. Raises OSError."""
+        return os.pread(self._fd if self._fd >= 0 else self.descriptor(), _READ_BYTES, 0)
+
+    def close(self) -> None:
+        """Until it is read again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 class Group:
     """Where one process of a job, and all that descends from it, is limited and counted.
 
@@ -76,7 +108,6 @@ class Group:
 
     __slots__ = (
         "_cpu",
-        "_files",
         "_folders",
         "_is_unified",
         "_limits",
@@ -84,8 +115,12 @@ class Group:
         "_peak",
         "_pids",
         "_places",
+        "_read_cpu_us",
+        "_read_peak",
         "_seen",
-        "_used_cpu_us",
+        "_seen_texts",
+        "_start_cpu_us",
+        "_start_peak",
         "counts",
     )
 
@@ -93,7 +128,6 @@ class Group:
         """Makes it. Raises OSError."""
         self._folders = [tree.folder / name for tree in trees]
         self._is_unified = trees[-1].version == 2  # a tree of version 2 is the last one
-        self._files: dict[Path, int] = {}
         self._limits = (UNLIMITED, UNLIMITED)
         #: Version and directory by feature.
         self._places: dict[Feature, tuple[int, Path]] = {
@@ -103,13 +137,17 @@ class Group:
         }
         # To make a path takes longer than to read the file.
         self._cpu = self._find("cpu", "cpu.stat", "cpuacct.usage")
-        self._peak = self._find("memory", "memory.peak", "memory.max_usage_in_bytes")
+        # Of version 2 the peak is only set back for whoever reads through this very descriptor.
+        self._peak = self._find("memory", "memory.peak", "memory.max_usage_in_bytes", os.O_RDWR)
         self._oom = self._find("memory", "memory.events", "memory.oom_control")
         self._pids = self._find("processes", "pids.events", "pids.events")
         #: What is limited and counted here.
         self.counts = frozenset(self._places)
-        self._used_cpu_us = 0
+        #: What the counts were at the last mark, and when they were read last.
+        self._start_cpu_us = self._read_cpu_us = 0
+        self._start_peak = self._read_peak = 0
         self._seen: dict[str, int] = {}
+        self._seen_texts: tuple[bytes, bytes] | None = None
         try:
             for folder in self._folders:
                 folder.mkdir()
@@ -151,24 +189,39 @@ class Group:
             _write(folder / "pids.max", "max" if processes == UNLIMITED else str(processes))
         self._limits = (memory_bytes, processes)
 
-    def mark(self, *, stays: bool = False) -> None:
-        """From here on is counted what :meth:`used` and :meth:`limits_hit` tell. ``stays``: it will be marked often."""
-        self._used_cpu_us = self._cpu_us()
-        self._seen = self._events(keep=stays)
+    def mark(self) -> None:
+        """From here on is counted what :meth:`used` and :meth:`limits_hit` tell."""
+        self._start_cpu_us = self._read_cpu_us = self._cpu_us()
+        self._seen, self._seen_texts = self._events(), None
         self.restart_peak()
+        self._start_peak = self._read_peak = self._peak_bytes()
+
+    def go_on(self) -> None:
+        """A job has ended whose use was just told, and the process stays: from there on is counted what the next one uses.
+
+        Reads, and sets back, only what may have changed: jobs may take less time than to look at everything.
+        """
+        self._start_cpu_us = self._read_cpu_us
+        oom, pids = self._oom, self._pids
+        texts = (b"" if oom is None else oom.read(), b"" if pids is None else pids.read())
+        if texts != self._seen_texts:
+            self._seen_texts, self._seen = texts, self._counted(*texts)
+        if self._read_peak > self._start_peak + _PEAK_SLACK_BYTES:
+            self.restart_peak()
+            self._start_peak = self._peak_bytes()
 
     def cpu_s(self) -> float:
         """Seconds of processor time since the last mark, those of processes that have ended among them."""
-        return max(self._cpu_us() - self._used_cpu_us, 0) / 1e6
+        return max(self._cpu_us() - self._start_cpu_us, 0) / 1e6
 
     def used(self) -> Usage:
         """What was used since the last mark."""
-        peak = 0 if self._peak is None else self._number(self._peak)
-        return Usage(max(self._cpu_us() - self._used_cpu_us, 0) // 1000, peak >> 10)
+        self._read_cpu_us, self._read_peak = self._cpu_us(), self._peak_bytes()
+        return Usage(max(self._read_cpu_us - self._start_cpu_us, 0) // 1000, self._read_peak >> 10)
 
     def limits_hit(self) -> set[str]:
         """``oom`` if the kernel ended a process because memory was used up since the last mark, ``pids`` if it refused one."""
-        now = self._events(keep=False)
+        now = self._events()
         return {name for name, count in now.items() if count > self._seen.get(name, 0)}
 
     def kill(self) -> None:
@@ -192,8 +245,7 @@ class Group:
         if self._peak is None:
             return True
         try:
-            # Of version 2 only for whoever reads through this descriptor.
-            os.pwrite(self._open(self._peak, os.O_RDWR), b"0", 0)
+            os.pwrite(self._peak.descriptor(), b"0", 0)
         except OSError:
             return False
         return True
@@ -207,16 +259,17 @@ class Group:
                 return False
             if "memory" in self._places:
                 version, folder = self._places["memory"]
-                left = self._number(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes"))
-                return left <= _MAX_LEFT_BYTES
+                left = (folder / ("memory.current" if version == 2 else "memory.usage_in_bytes")).read_bytes()
+                return int(left) <= _MAX_LEFT_BYTES
         except OSError:
             return False
         return True
 
     def close_files(self) -> None:
         """Closes what is open of it, until it is used again."""
-        close_all(list(self._files.values()))
-        self._files.clear()
+        for figure in (self._cpu, self._peak, self._oom, self._pids):
+            if figure is not None:
+                figure.close()
 
     def remove(self) -> bool:
         """Removes it if no process lives in it; whether it is gone."""
@@ -227,38 +280,27 @@ class Group:
         if self._cpu is None:
             return 0
         if self._places["cpu"][0] == 2:  # usage_usec is the first line
-            return int(self._read(self._cpu).split(maxsplit=2)[1])
-        return self._number(self._cpu) // 1000
+            return int(self._cpu.read().split(maxsplit=2)[1])
+        return int(self._cpu.read()) // 1000
 
-    def _events(self, *, keep: bool) -> dict[str, int]:
-        read = self._read if keep else Path.read_bytes
-        found: dict[str, int] = {}
-        if self._oom is not None:
-            found["oom"] = _field(read(self._oom), b"oom_kill")
-        if self._pids is not None:
-            found["pids"] = _field(read(self._pids), b"max")
-        return found
+    def _peak_bytes(self) -> int:
+        return 0 if self._peak is None else int(self._peak.read())
 
-    def _find(self, feature: Feature, second: str, first: str) -> Path | None:
+    def _events(self) -> dict[str, int]:
+        """Without keeping the files open: most processes have one job."""
+        oom, pids = self._oom, self._pids
+        return self._counted(
+            b"" if oom is None else oom.path.read_bytes(), b"" if pids is None else pids.path.read_bytes()
+        )
+
+    @staticmethod
+    def _counted(oom: bytes, pids: bytes) -> dict[str, int]:
+        return {"oom": _field(oom, b"oom_kill"), "pids": _field(pids, b"max")}
+
+    def _find(self, feature: Feature, second: str, first: str, flags: int = os.O_RDONLY) -> _Figure | None:
         """The file of a feature by its name in version 2 and in version 1; None where there is no such feature."""
         place = self._places.get(feature)
-        return None if place is None else place[1] / (second if place[0] == 2 else first)
-
-    def _open(self, path: Path, flags: int) -> int:
-        fd = self._files.get(path)
-        if fd is None:
-            fd = self._files[path] = os.open(path, flags | os.O_CLOEXEC)
-        return fd
-
-    def _read(self, path: Path) -> bytes:
-        try:
-            fd = self._open(path, os.O_RDWR if path is self._peak else os.O_RDONLY)
-        except PermissionError:  # a peak that cannot be set back
-            fd = self._open(path, os.O_RDONLY)
-        return os.pread(fd, _READ_BYTES, 0)
-
-    def _number(self, path: Path) -> int:
-        return int(self._read(path))
+        return None if place is None else _Figure(place[1] / (second if place[0] == 2 else first), flags)
 
 
 class Branch:

@@ -21,6 +21,8 @@ class Preference:
     @classmethod
     def parse(cls, headers: Headers) -> Preference | None:
         """``wait=N``, or ``respond-async`` for not at all; None without either. What is malformed is ignored (§2)."""
+        if headers.get("prefer") is None:  # nearly always
+            return None
         words: dict[str, str] = {}
         for field in headers.get_all("prefer"):
             for item in field.split(","):
