@@ -192,6 +192,7 @@ def _again(spec: JobSpec, record: JobRecord, principal: Principal, script_hash: 
         step_id="",
         # These are what a preprocessor has made already.
         preprocess=spec.preprocess and not record.options.is_preprocessed,
+        verbatim=spec.verbatim or record.options.is_preprocessed,
         restarted_from=None,
         script_hash=script_hash,
         created_by=principal.display_name,
@@ -200,6 +201,7 @@ def _again(spec: JobSpec, record: JobRecord, principal: Principal, script_hash: 
         permissioned_as=principal.permissioned_as,
         owner=principal.owner,
         scopes=principal.scopes,
+        authored=None,  # it is the caller's now, whoever wrote it
         parent_job=None,
         root_job=None,
     )

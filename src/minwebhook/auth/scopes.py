@@ -180,6 +180,14 @@ class Scopes:
             scope.is_known and scope.grants(domain, action, kind) and scope.has(path) for scope in self._read
         )
 
+    def allows_all(self, domain: str, action: str) -> bool:
+        """Whether this may be done with whatever there is."""
+        if self.is_read_only and action != "read":
+            return False
+        return not self.is_restricted or any(
+            scope.is_known and scope.grants(domain, action, None) and scope.has_every_resource for scope in self._read
+        )
+
     def paths(self, domain: str, action: str, kind: str | None = None) -> Paths | None:
         """Of which resources rows may be shown; None is all."""
         if not self.is_restricted:

@@ -130,10 +130,9 @@ def resolve(expression: str, context: Mapping[str, Any]) -> Any:
     """
     text = expression.strip()
     for name in _VERBATIM:
-        if text.startswith(name) and text[len(name) : len(name) + 1] == ".":
-            members, key = context.get(name), text[len(name) + 1 :]
-            if isinstance(members, Mapping) and key in members:
-                return members[key]
+        members = context.get(name)
+        if isinstance(members, Mapping) and (key := _verbatim_key(text, name, members)) is not None:
+            return members[key]
     plain = parse_plain(text)
     if plain is None:
         return NOT_PLAIN
@@ -151,6 +150,16 @@ def resolve(expression: str, context: Mapping[str, Any]) -> Any:
         if value is NOT_PLAIN:
             return NOT_PLAIN
     return value
+
+
+def verbatim_key(text: str, flow_input: Mapping[str, Any]) -> str | None:
+    """The key of ``flow_input`` that all of the trimmed text behind it is."""
+    return _verbatim_key(text, "flow_input", flow_input)
+
+
+def _verbatim_key(text: str, name: str, members: Mapping[str, Any]) -> str | None:
+    key = text[len(name) + 1 :]
+    return key if text.startswith(f"{name}.") and key in members else None
 
 
 def _member(value: Any, key: str) -> Any:

@@ -12,6 +12,8 @@ from minwebhook.http.codecs import json_text
 
 #: No pause is longer.
 MAX_PAUSE_S: Final = 6 * 3600
+#: The argument that an iteration has besides; those of the loops around it have this name and ``_parent``, once or more.
+ITERATION: Final = "iter"
 
 
 def joined(results: Iterable[bytes]) -> bytes:
@@ -44,7 +46,7 @@ class IterationArguments:
         outer = orjson.loads(arguments)
         moved = dict[str, Any]()
         if isinstance(outer, dict) and "iter" in outer:
-            while (name := _ITER + "_parent" * len(moved)) in outer:
+            while (name := ITERATION + "_parent" * len(moved)) in outer:
                 moved[name + "_parent"] = outer.pop(name)
             arguments = json_text({**outer, **moved})
         body = arguments.strip()[1:-1].strip()
@@ -53,9 +55,6 @@ class IterationArguments:
     def of(self, index: int, value: bytes) -> bytes:
         """JSON text for one iteration."""
         return b'%b%d,"value":%b}}' % (self._start, index, value)
-
-
-_ITER: Final = "iter"
 
 
 def pause_s(retry: Retry, failures: int, random: Callable[[], float]) -> float | None:

@@ -11,11 +11,22 @@ import orjson
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.rights import may_read
 from minwebhook.auth.store import AuthStore
-from minwebhook.errors import BadRequest, NotFound, PermissionDenied
+from minwebhook.errors import BadRequest, NotFound
 from minwebhook.flows.events import Run, StartJob
-from minwebhook.flows.model import FlowModule, FlowStep, FlowValue, RawScript, ScriptStep
+from minwebhook.flows.expressions import Path, parse_plain, verbatim_key
+from minwebhook.flows.model import (
+    FlowModule,
+    FlowStep,
+    FlowValue,
+    ForloopFlow,
+    Javascript,
+    RawScript,
+    ScriptStep,
+    Static,
+    WhileloopFlow,
+)
+from minwebhook.flows.results import ITERATION
 from minwebhook.flows.store import FlowStore, FlowVersion
-from minwebhook.http.codecs import json_text
 from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, JobSpec
 from minwebhook.jobs.submission import concurrency_of, surroundings_of
 from minwebhook.scripts.model import Language
@@ -32,9 +43,7 @@ FLOW_TAG: Final = "flow"
 def flow_spec(
     version: FlowVersion, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
-    """The spec of a run of a deployed flow. Raises :class:`PermissionDenied` for references from a restricted token."""
-    if principal.scopes is not None:
-        _refuse_references(arguments.text)
+    """The spec of a run of a deployed flow."""
     return JobSpec(
         workspace=version.workspace_id,
         kind=FLOW,
@@ -57,16 +66,8 @@ def flow_spec(
         preprocess=preprocess,
         cache_ttl_s=version.flow.cache_ttl_s,
         owner=principal.owner,
+        scopes=principal.scopes,  # for what the arguments name, and what is made of them
     )
-
-
-def _refuse_references(arguments: bytes) -> None:
-    """A flow's steps follow references with the rights of its user, and cannot tell those of its author from the sender's."""
-    text = json_text(orjson.loads(arguments))  # anew, because the sender may have written any character as an escape
-    if b"$var:" in text or b"$res:" in text:
-        raise PermissionDenied(
-            "this token may not name variables and resources ($var:, $res:) in the arguments of a flow"
-        )
 
 
 def flow_preview_spec(
@@ -100,7 +101,8 @@ def flow_preview_spec(
 
 class StepSpecs:
     """Makes the specs of the jobs of flows: a flow's jobs have the rights of whoever started it, those of a flow that came
-    with a request within the scopes of its token."""
+    with a request within the scopes of its token. References in arguments are the author's or the sender's (:func:`_authored`).
+    """
 
     def __init__(self, scripts: ScriptStore, flows: FlowStore, auth: AuthStore) -> None:
         self._scripts = scripts
@@ -128,6 +130,8 @@ class StepSpecs:
             concurrency=None,
             step_id=module.id,
             part=None,
+            authored=_authored(flow, command),
+            verbatim=flow.verbatim or flow.preprocess,
         )
         if command.run is Run.LEVEL:
             base.part = (module.id, command.inner, command.index)
@@ -151,7 +155,7 @@ class StepSpecs:
     def _flow(self, spec: JobSpec, value: FlowStep, module: FlowModule) -> JobSpec:
         version = self._flows.deployed(spec.workspace, value.path)
         self._check(spec, version.path)
-        spec.kind, spec.path, spec.script_hash, spec.scopes = FLOW, version.path, version.id, None
+        spec.kind, spec.path, spec.script_hash = FLOW, version.path, version.id
         spec.tag = _tag(spec, version.tag or FLOW_TAG)
         spec.timeout_s = spec.timeout_s if spec.timeout_s is not None else version.timeout_s
         spec.cache_ttl_s = module.cache_ttl_s or version.flow.cache_ttl_s
@@ -194,6 +198,44 @@ def _inline(spec: JobSpec, value: RawScript, module: FlowModule, *, is_preproces
     spec.lock = value.lock
     spec.modules = () if value.lock == "" else imported_modules(value.content)
     return spec
+
+
+def _authored(flow: JobSpec, command: StartJob) -> tuple[str, ...] | None:
+    """Which arguments of a job of a flow its author wrote: references in them are followed with the rights of the flow's user,
+    those in all others within the scopes of the sender. What an expression makes may hold anything the sender sent, unless it
+    only hands on what the author wrote. None if it makes no difference, or the sender has sent the flow as well.
+    """
+    if not (flow.scopes or flow.preprocess or flow.verbatim) or (flow.kind != FLOW and flow.authored is None):
+        return None
+    own, module = flow.authored or (), command.module
+    if command.run is Run.LEVEL:
+        loop = module.value
+        if isinstance(loop, ForloopFlow | WhileloopFlow):
+            own = tuple(name for name in own if not name.startswith(ITERATION))  # a loop moves them
+            if isinstance(loop, ForloopFlow) and isinstance(loop.iterator, Static):
+                own = (*own, ITERATION)
+        return own
+    if command.is_preprocessor or module.pass_flow_input_directly:
+        return own
+    return tuple(
+        name
+        for name, each in (module.inputs or {}).items()
+        if isinstance(each, Static) or (isinstance(each, Javascript) and _hands_on(each.expr, flow, own))
+    )
+
+
+def _hands_on(expression: str, flow: JobSpec, own: tuple[str, ...]) -> bool:
+    """Whether an expression is a part of the flow's environment, or of one of these arguments, and nothing else."""
+    plain = parse_plain(expression.strip())
+    if not isinstance(plain, Path) or not plain.segments:
+        return False
+    name, *below = (key for key, _ in plain.segments)
+    if plain.root == "flow_env":
+        return True
+    if plain.root != "flow_input" or name not in own:
+        return False
+    # "a.b" may as well be the name of one argument, which is another one's.
+    return not below or verbatim_key(expression.strip(), orjson.loads(flow.arguments)) is None
 
 
 def _tag(flow: JobSpec, own: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -59,12 +59,12 @@ def cache_key(spec: JobSpec) -> bytes:
     """Equal for runs that must have equal results: the same code in the same workspace, the same arguments in any order.
 
     Arguments are compared as JSON: 1 and 1.0 differ. Those with references mean what their reader may know: such runs
-    are equal for the same user only.
+    are equal for the same user with the same scopes only.
     """
     arguments = values.loads(spec.arguments)
     ordered = values.dumps([[name, arguments[name]] for name in sorted(arguments)])
     code = spec.source if spec.script_hash is None else b""
-    reader = [spec.permissioned_as] if may_hold_references(spec.arguments) else []
+    reader = _reader(spec) if may_hold_references(spec.arguments) else []
     digest = hashlib.sha256()
     for part in (
         orjson.dumps([spec.workspace, spec.kind, spec.language, spec.script_hash, spec.preprocess, *reader]),
@@ -74,3 +74,9 @@ def cache_key(spec: JobSpec) -> bytes:
     ):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.digest()
+
+
+def _reader(spec: JobSpec) -> list[Any]:
+    """With whose rights references are followed."""
+    scopes = None if spec.scopes is None else spec.scopes.texts
+    return [spec.permissioned_as, scopes, spec.authored, spec.verbatim]

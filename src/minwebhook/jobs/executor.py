@@ -259,7 +259,7 @@ class Executor:
             self._fleet.require(runtime.name)
             await self._table.begin(job)
             arguments = spec.arguments
-            if may_hold_references(arguments) and not spec.preprocess:
+            if may_hold_references(arguments):
                 arguments = await self._references.resolve(
                     job, lambda: self._contextual(job, run.token, family.zygote.api_url), run.log.hide
                 )

@@ -174,6 +174,11 @@ class JobSpec:
     restarted_from: tuple[UUID, str] | None = None
     #: What the token is restricted to that the code, or the arguments, came with; None if it is not.
     scopes: Scopes | None = None
+    #: Of a job of a deployed flow: the arguments that the flow's author wrote, all others are of whoever started it. None if
+    #: the code came with the request, or is a script of its own.
+    authored: tuple[str, ...] | None = None
+    #: Whether all others have come through a preprocessor: what looks like a reference there is a text.
+    verbatim: bool = False
 
     @property
     def is_driven(self) -> bool:
@@ -183,7 +188,7 @@ class JobSpec:
     @property
     def code_scopes(self) -> Scopes | None:
         """What its code is restricted to: what was deployed acts for its user, what was sent for the sender's token."""
-        return None if self.kind in DEPLOYED_KINDS else self.scopes
+        return None if self.kind in DEPLOYED_KINDS or self.authored is not None else self.scopes
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class JobOptions:
     is_skipped: bool = False
     scopes: Scopes | None = None
     restarted_from: tuple[UUID, str] | None = None
+    authored: tuple[str, ...] | None = None
+    verbatim: bool = False
 
     @classmethod
     def of(cls, job: Job) -> JobOptions:
@@ -48,6 +50,7 @@ class JobOptions:
         result_mask = outcome.mask if outcome is not None else b""
         is_usual = not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s or spec.retry)
         is_usual = is_usual and spec.part is None and spec.scopes is None and spec.restarted_from is None
+        is_usual = is_usual and spec.authored is None and not spec.verbatim
         if is_usual and not job.is_skipped:
             return _NO_OPTIONS
         return cls(
@@ -61,6 +64,8 @@ class JobOptions:
             job.is_skipped,
             spec.scopes,
             spec.restarted_from,
+            spec.authored,
+            spec.verbatim,
         )
 
     @classmethod
@@ -80,6 +85,8 @@ class JobOptions:
             stored.get("is_skipped", False),
             Scopes.of(stored["scopes"]) if "scopes" in stored else None,
             (UUID(stored["restarted_from"][0]), stored["restarted_from"][1]) if "restarted_from" in stored else None,
+            tuple(stored["authored"]) if "authored" in stored else None,
+            stored.get("verbatim", False),
         )
 
     def to_text(self) -> str | None:
@@ -97,8 +104,12 @@ class JobOptions:
             "is_skipped": self.is_skipped,
             "scopes": self.scopes.texts if self.scopes is not None else None,
             "restarted_from": self.restarted_from and (str(self.restarted_from[0]), self.restarted_from[1]),
+            "verbatim": self.verbatim,
         }
-        return orjson.dumps({name: value for name, value in stored.items() if value}).decode()
+        kept = {name: value for name, value in stored.items() if value}
+        if self.authored is not None:  # none is not the same as nothing
+            kept["authored"] = self.authored
+        return orjson.dumps(kept).decode()
 
 
 _NO_OPTIONS: Final = JobOptions()

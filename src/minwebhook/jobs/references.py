@@ -37,7 +37,13 @@ def reader_of(
     def allowed(domain: str, path: str) -> bool:
         return (scopes is None or scopes.allows(domain, "read", path)) and may_read(principal, path)
 
-    return Reader(workspace, allowed, contextual, on_secret)
+    if scopes is None:
+        return Reader(workspace, allowed, contextual, on_secret)
+
+    def within_scopes() -> Mapping[str, str]:  # the job's token may do more than the sender's
+        return {name: value for name, value in contextual().items() if name != "WM_TOKEN"}
+
+    return Reader(workspace, allowed, within_scopes, on_secret, may_unseal=scopes.allows_all("variables", "read"))
 
 
 class ArgumentReferences:
@@ -54,11 +60,19 @@ class ArgumentReferences:
         Raises :class:`NotAuthorized` if the job's user is gone, and what :class:`References` raises.
         """
         spec = job.spec
-        principal = replace(self._auth.principal_of(spec.email, spec.workspace), scopes=spec.scopes)
-        reader = reader_of(principal, spec.workspace, on_secret=on_secret, contextual=contextual)
+        if spec.preprocess or (spec.verbatim and not spec.authored):
+            return spec.arguments
+        author = self._auth.principal_of(spec.email, spec.workspace)
+        senders = reader_of(
+            replace(author, scopes=spec.scopes), spec.workspace, on_secret=on_secret, contextual=contextual
+        )
+        authors = reader_of(author, spec.workspace, on_secret=on_secret, contextual=contextual)
+        authored, others = spec.authored or (), None if spec.verbatim else senders
 
         def work(call: Call = directly) -> bytes:
-            return self._references.resolve_arguments(spec.arguments, reader, call)
+            return self._references.resolve_arguments(
+                spec.arguments, lambda name: authors if name in authored else others, call
+            )
 
         if len(spec.arguments) <= MAX_IN_LOOP:
             text = work()
@@ -66,8 +80,8 @@ class ArgumentReferences:
             text = await trio.to_thread.run_sync(work, trio.from_thread.run_sync)
         at_ms, known = now_ms(), {"job_id": str(job.id)}
         events = [
-            Event("variables.decrypt_secret", EXECUTED, principal.username, spec.workspace, path, at_ms, known)
-            for path in sorted(reader.secrets_read)
+            Event("variables.decrypt_secret", EXECUTED, author.username, spec.workspace, path, at_ms, known)
+            for path in sorted(senders.secrets_read | authors.secrets_read)
         ]
         if events:
             self._audit.post(*events)

@@ -189,6 +189,8 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         part=record.options.part,
         restarted_from=record.options.restarted_from,
         scopes=record.options.scopes,
+        authored=record.options.authored,
+        verbatim=record.options.verbatim,
         lock=_restored_lock(record, script),
         modules=script.imported_modules if script is not None and script.packages_lock != "" else (),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from minwebhook.child import values
-from minwebhook.errors import ApiError, BadRequest, NotFound
+from minwebhook.errors import ApiError, BadRequest, NotFound, PermissionDenied
 from minwebhook.variables.model import is_path
 from minwebhook.variables.resources import ResourceStore
 from minwebhook.variables.store import VariableStore
@@ -54,6 +54,8 @@ class Reader:
     #: Names and values; asked for when a text begins with ``$``.
     contextual: Callable[[], Mapping[str, str]] = dict
     on_secret: Callable[[str], None] = lambda value: None
+    #: Whether sealed texts are opened, which have no path that could be asked for.
+    may_unseal: bool = True
     #: The paths of secret variables whose values were read.
     secrets_read: set[str] = field(default_factory=set)
 
@@ -72,14 +74,21 @@ class References:
         """
         return _Resolution(self._variables, self._resources, reader).walk(value, 0)
 
-    def resolve_arguments(self, text: bytes, reader: Reader, call: Call = directly) -> bytes:
-        """The same of the text of a JSON object; errors name the argument.
+    def resolve_arguments(self, text: bytes, reader_of: Callable[[str], Reader | None], call: Call = directly) -> bytes:
+        """The same of the text of a JSON object, each argument for its reader, if it has one; errors name the argument.
 
         May be called in a thread; ``call`` then calls a function in the loop, where the stores belong.
         """
-        resolution = _Resolution(self._variables, self._resources, reader, call)
+        budget = _Budget()
         arguments = values.loads(text)
+        resolutions: dict[int, _Resolution] = {}  # by reader: what one has found is not for another
         for name, value in arguments.items():
+            if (reader := reader_of(name)) is None:
+                continue
+            resolution = resolutions.get(id(reader))
+            if resolution is None:
+                resolution = _Resolution(self._variables, self._resources, reader, call, budget)
+                resolutions[id(reader)] = resolution
             try:
                 arguments[name] = resolution.walk(value, 0)
             except ApiError as error:
@@ -87,19 +96,31 @@ class References:
         return values.dumps(arguments).encode()
 
 
+@dataclass(slots=True)
+class _Budget:
+    """What may yet be followed."""
+
+    references: int = MAX_REFERENCES
+    characters: int = MAX_CHARACTERS
+
+
 class _Resolution:
     """One walk."""
 
     def __init__(
-        self, variables: VariableStore, resources: ResourceStore, reader: Reader, call: Call = directly
+        self,
+        variables: VariableStore,
+        resources: ResourceStore,
+        reader: Reader,
+        call: Call = directly,
+        budget: _Budget | None = None,
     ) -> None:
         self._call = call
         self._names: Mapping[str, str] | None = None
         self._variables = variables
         self._resources = resources
         self._reader = reader
-        self._left = MAX_REFERENCES
-        self._room = MAX_CHARACTERS
+        self._budget = budget or _Budget()
         self._nesting = 0
         #: What was found already, and its size in characters.
         self._found: dict[str, tuple[Any, int]] = {}
@@ -119,18 +140,18 @@ class _Resolution:
 
     def _text(self, text: str) -> Any:
         if text.startswith((_VARIABLE, _RESOURCE, _ENCRYPTED)):
-            self._left -= 1
-            if self._left < 0:
+            self._budget.references -= 1
+            if self._budget.references < 0:
                 raise BadRequest(f"there are more than {MAX_REFERENCES} references")
-            before = self._room
+            before = self._budget.characters
             known = self._found.get(text)
             value = self._call(self._look_up, text) if known is None else known[0]
-            self._room -= len(value) if known is None and isinstance(value, str) else 0
+            self._budget.characters -= len(value) if known is None and isinstance(value, str) else 0
             if known is not None:
-                self._room -= known[1]
+                self._budget.characters -= known[1]
             else:
-                self._found[text] = value, before - self._room
-            if self._room < 0:
+                self._found[text] = value, before - self._budget.characters
+            if self._budget.characters < 0:
                 raise BadRequest(f"references add up to more than {MAX_CHARACTERS} characters")
             return value
         if self._names is None:
@@ -142,6 +163,8 @@ class _Resolution:
             return self._variable(text.removeprefix(_VARIABLE))
         if text.startswith(_RESOURCE):
             return self._resource(text.removeprefix(_RESOURCE))
+        if not self._reader.may_unseal:
+            raise PermissionDenied("sealed texts ($encrypted:) are opened for tokens with the scope variables:read")
         opened = self._variables.open(self._reader.workspace, text.removeprefix(_ENCRYPTED))
         self._reader.on_secret(opened)
         try:
@@ -169,7 +192,7 @@ class _Resolution:
         if self._nesting >= MAX_NESTING:
             raise BadRequest(f"resource {path} names resources that name resources, more than {MAX_NESTING} deep")
         text = self._resources.value(found)
-        self._room -= len(text)
+        self._budget.characters -= len(text)
         self._nesting += 1
         call, self._call = self._call, directly
         value = self.walk(values.loads(text), 0)
