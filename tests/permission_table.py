@@ -294,6 +294,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET {_W}/jobs/job_view_token/{{id}}",
         f"GET {_W}/jobs/queue/scheduled_for/{{id}}",
         f"GET {_W}/jobs/result_by_id/{{id}}/{{node}}",
+        f"GET {_W}/job_metrics/get_progress/{{id}}",
     ),
     "times, open": (f"POST {_W}/jobs_u/queue/get_started_at_by_ids",),
     "run job again": (
@@ -302,7 +303,11 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"POST {_W}/jobs/dead_letters/redrive/{{id}}",
         f"POST {_W}/jobs/flow/resume/{{id}}",
     ),
-    "change job": (f"POST {_W}/jobs/dead_letters/discard/{{id}}", f"POST {_W}/jobs/flow/user_states/{{id}}/{{key}}"),
+    "change job": (
+        f"POST {_W}/jobs/dead_letters/discard/{{id}}",
+        f"POST {_W}/jobs/flow/user_states/{{id}}/{{key}}",
+        f"POST {_W}/job_metrics/set_progress/{{id}}",
+    ),
     "signed": (
         f"GET|HEAD {_W}/jobs_u/resume/{{id}}/{{resume_id}}/{{signature}}",
         f"GET|HEAD {_W}/jobs_u/cancel/{{id}}/{{resume_id}}/{{signature}}",

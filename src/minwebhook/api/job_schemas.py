@@ -20,6 +20,13 @@ from minwebhook.api.records import (
     ref,
 )
 
+#: Members of updates of all kinds.
+_OF_UPDATES: Final[Mapping[str, Schema]] = {
+    "progress": described(INTEGER, "What the job says of its own progress, in percent, if that was asked for."),
+    "flow_status": described(OBJECT, "Of a flow: where it is; docs/flows.md has its members."),
+    "flow_stream_job_id": described(UUID, "Of a flow: the job of its last step, whose chunks these are."),
+}
+
 _JOB: Final = record(
     {
         "workspace_id": TEXT,
@@ -162,6 +169,7 @@ JOBS: Final[Mapping[str, Schema]] = {
                 "new_result_stream": TEXT,
                 "log_offset": described(INTEGER, "The number of characters of the log until now, plus one."),
                 "only_result": described(ANYTHING, "The result, if it was asked for and is there."),
+                **_OF_UPDATES,
             },
         ),
         "description": "What is new of a job since the offsets.",
@@ -187,8 +195,17 @@ JOBS: Final[Mapping[str, Schema]] = {
             ),
             "only_result": described(ANYTHING, "At the end, if only the result is wanted."),
             "error": TEXT,
+            **_OF_UPDATES,
         },
     ),
+    "Progress": {
+        **record(
+            {"percent": described(INTEGER, "From 0 to 99; what is less counts as 0, what is more as 99.")},
+            optional={"flow_job_id": described(nullable(UUID), "The flow of the job; not needed.")},
+        ),
+        "examples": [{"percent": 40}],
+        "additionalProperties": True,
+    },
     "QueueRow": record(
         {
             "id": UUID,

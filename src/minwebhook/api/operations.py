@@ -31,6 +31,7 @@ from minwebhook.api import (
     openapi,
     parameters,
     previews,
+    progress,
     resources,
     runs,
     scripts,
@@ -421,6 +422,8 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     approvals.approval_info: Operation(
         _json(ref("ApprovalInfo"), "What is shown."), (parameters.PAGE_TOKEN,), errors=_FORGED
     ),
+    progress.get_progress: Operation(_json(nullable(_INTEGER), "In percent.")),
+    progress.set_progress: Operation(_json(_INTEGER, "In percent, as it is now."), body=_json_body("Progress")),
     user_states.get_user_state: Operation(_json(ANYTHING, "The value."), (parameters.STATE_KEY,)),
     user_states.set_user_state: Operation(_said(), (parameters.STATE_KEY,), body=Body("Any JSON.", {_JSON: ANYTHING})),
     dead_letters.list_dead: Operation(

@@ -313,9 +313,9 @@ OF_UPDATES: Final = (
     Parameter("stream_offset", _SECONDS, "The chunks of the streamed result that are known; as an update gave it."),
     flag("no_logs", "Leaves the log out.", key="updates_no_logs"),
     flag("only_result", "Leaves the log out, and gives the result at the end instead of the job."),
-    flag("get_progress", "Nothing: no progress is known."),
+    flag("get_progress", "Tells what the job says of its own progress."),
     flag("fast", "Nothing: what is new is told at once."),
-    flag("is_flow", "Nothing: no job is a flow."),
+    flag("is_flow", "Nothing: which jobs are flows is known."),
     Parameter("poll_delay_ms", _SECONDS, "Nothing: nothing is polled."),
 )
 LAST_EVENT_ID: Final = Parameter(

@@ -22,6 +22,7 @@ from minwebhook.api import (
     login,
     members,
     previews,
+    progress,
     resources,
     runs,
     scripts,
@@ -183,6 +184,8 @@ def _approval_routes() -> list[Route[Endpoint]]:
             has_own_token=True,
         ),
         _route("GET", _W + "/jobs/flow/user_states/{id}/{key}", user_states.get_user_state, "jobs", read),
+        _route("GET", _W + "/job_metrics/get_progress/{id}", progress.get_progress, "jobs", read),
+        _route("POST", _W + "/job_metrics/set_progress/{id}", progress.set_progress, "jobs", write, role=MEMBER),
         _route("POST", _W + "/jobs/flow/user_states/{id}/{key}", user_states.set_user_state, "jobs", write, role=MEMBER),
     ]  # fmt: skip
     for way, call in (("resume", approvals.resume), ("cancel", approvals.cancel)):

@@ -24,7 +24,7 @@ from minwebhook.http.sse import EventWriter, encode_event, encode_retry, event_s
 from minwebhook.http.transport import Disconnected
 from minwebhook.jobs.model import FLOW
 from minwebhook.jobs.record import JobRecord
-from minwebhook.jobs.subscription import Position, Progress, Subscription
+from minwebhook.jobs.subscription import Position, Progress, Subscription, Wants
 from minwebhook.scripts.model import hash_from_hex
 from minwebhook.settings import StreamSettings
 from minwebhook.webhooks.updates import EventId, Members, UpdateOptions, update_text
@@ -97,6 +97,8 @@ async def getupdate(context: Context) -> Response:
         progress = subscription.read()
     last = progress or last
     assert last is not None  # noqa: S101 - the first read gives something
+    percent = last.ended.options.percent if last.ended is not None else job.options.percent
+    flow_status = last.ended.flow_status if last.ended is not None else job.flow_status
     has_ended = last.ended is not None
     members: Members = {
         "running": options.running_member(is_running=last.is_running, has_ended=has_ended),
@@ -105,6 +107,9 @@ async def getupdate(context: Context) -> Response:
         "new_result_stream": "".join(chunks) or None,
         "log_offset": last.position.log + 1 if options.wants_log else None,
         "stream_offset": last.position.stream,
+        "progress": percent if options.get_progress else None,
+        "flow_status": orjson.Fragment(flow_status) if flow_status is not None and not options.only_result else None,
+        "flow_stream_job_id": str(last.stream_job) if last.stream_job is not None else None,
     }
     shown = {name: value for name, value in members.items() if value is not None}
     if last.ended is not None and options.only_result:
@@ -127,9 +132,8 @@ def _job(context: Context, job_id: UUID) -> JobRecord:
 
 def _subscribe(context: Context, job_id: UUID, position: Position, options: UpdateOptions) -> Subscription:
     services = context.services
-    return Subscription(
-        services.jobs, services.job_store, context.workspace, job_id, position, wants_log=options.wants_log
-    )
+    wants = Wants(options.wants_log, options.get_progress, status=not options.only_result)
+    return Subscription(services.jobs, services.job_store, context.workspace, job_id, position, wants)
 
 
 def _stream(context: Context, start: EventId, options: UpdateOptions, *, is_continued: bool = False) -> Response:
@@ -170,6 +174,7 @@ class _Follower:
         self.has_ended = False
         #: What the member ``running`` said last.
         self._running = True if start.is_running_told else None
+        self._stream_job: UUID | None = None
 
     async def write(self, events: EventWriter, *, is_continued: bool) -> None:
         """Writes until the job has ended, or the stream has lasted too long, or the server stops."""
@@ -191,11 +196,12 @@ class _Follower:
         """The next event; None if nothing is new. Followers who know and want the same get the same bytes."""
         while (progress := self._subscription.read()) is not None:
             options = self._options
-            key = (options.only_result, options.running, self._running)
+            key = (options.only_result, options.running, self._running, self._stream_job)
             found = progress.rendered.get(key)
             if found is None:
                 found = progress.rendered[key] = self._render(progress)
             event, self._running, self._last = found
+            self._stream_job = progress.stream_job
             self.has_ended = progress.ended is not None
             if event is not None:
                 return event
@@ -223,6 +229,12 @@ class _Follower:
             members["log_offset"] = position.log + 1
         if progress.stream is not None:
             members["stream_offset"] = position.stream
+        if progress.percent is not None:
+            members["progress"] = progress.percent
+        if progress.status is not None:
+            members["flow_status"] = orjson.Fragment(progress.status)
+        if progress.stream_job is not None and progress.stream_job != self._stream_job:
+            members["flow_stream_job_id"] = str(progress.stream_job)
         if ended is not None and options.only_result:
             members["only_result"] = orjson.Fragment(ended.result or b"null")
         elif ended is not None:

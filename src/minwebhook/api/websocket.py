@@ -34,7 +34,7 @@ from minwebhook.jobs.executor import outcome_of
 from minwebhook.jobs.model import Cancellation, Job, JobState
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.submission import script_spec
-from minwebhook.jobs.subscription import Position, Subscription
+from minwebhook.jobs.subscription import Position, Subscription, Wants
 from minwebhook.webhooks import messages
 from minwebhook.webhooks.messages import BadMessage, Cancel, Id, Run, Subscribe
 from minwebhook.webhooks.query import NO_RUN_OPTIONS
@@ -296,8 +296,9 @@ class _Conversation:
     async def _tell_output(self, message_id: Id, job_id: UUID, *, wants_log: bool, wants_stream: bool) -> JobRecord:
         """What the job writes, until it has ended. Raises what :meth:`Subscription.next` raises."""
         services = self._services
+        workspace = self._context.workspace
         subscription = Subscription(
-            services.jobs, services.job_store, self._context.workspace, job_id, Position(), wants_log=wants_log
+            services.jobs, services.job_store, workspace, job_id, Position(), Wants(log=wants_log)
         )
         while True:
             await trio.lowlevel.checkpoint()

@@ -147,13 +147,18 @@ class LiveFlow:
         """See :class:`~minwebhook.jobs.model.Flow`."""
         return bool(self.items)
 
+    @property
+    def stream_job(self) -> UUID | None:
+        """See :class:`~minwebhook.jobs.model.Flow`."""
+        return self.engine.status.stream_job
+
     def shown_status(self) -> bytes:
         """See :class:`~minwebhook.jobs.model.Flow`."""
-        running = set()
+        running: dict[UUID, int | None] = {}
         for job_id in self.engine.open_jobs():
             job = self._table.get(job_id)
             if job is not None and job.state is not JobState.QUEUED:
-                running.add(job_id)
+                running[job_id] = job.percent
         return self.engine.status.to_json(running)
 
 

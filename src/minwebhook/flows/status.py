@@ -6,12 +6,14 @@ The shape is upstream's, with more where it says more: ``timing_ms`` (where the 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 import orjson
 
+_NONE: Final[Mapping[UUID, int | None]] = {}
 #: The job of a chosen branch that has no modules.
 NO_JOB = UUID(int=0)
 
@@ -66,13 +68,16 @@ class ModuleStatus:
     #: Of the failure module: the step that failed.
     parent_module: str | None = None
 
-    def to_json(self, *, is_running: bool = False) -> dict[str, Any]:
-        """The object in ``flow_status.modules``. ``is_running``: its job has been started."""
+    def to_json(self, *, is_running: bool = False, percent: int | None = None) -> dict[str, Any]:
+        """The object in ``flow_status.modules``. ``is_running``: its job has been started; ``percent``: what that says of
+        its progress."""
         state = State.RUNNING if is_running and self.state is State.QUEUED else self.state
         shown: dict[str, Any] = {"type": state.value, "id": self.id}
         if state is State.WAITING:
             return shown
         shown["job"] = str(self.job) if self.job is not None else None
+        if percent is not None and state is State.RUNNING:
+            shown["progress"] = percent
         if state is State.SUSPENDED:
             shown["count"] = self.count
             return shown
@@ -156,11 +161,24 @@ class FlowStatus:
     #: Its error handler has begun.
     handled: bool = False
 
-    def to_json(self, running: frozenset[UUID] | set[UUID] = frozenset()) -> bytes:
-        """JSON text of ``flow_status``. ``running``: which of its jobs have been started."""
+    @property
+    def stream_job(self) -> UUID | None:
+        """See :class:`~minwebhook.jobs.model.Flow`."""
+        modules = self.modules
+        if len(modules) > 1 and modules[-1].id == f"{modules[-2].id}-v":  # made for a wait after the last step
+            modules = modules[:-1]
+        if not modules or modules[-1].flow_jobs is not None or modules[-1].state in (State.WAITING, State.SUSPENDED):
+            return None
+        return modules[-1].job if modules[-1].job != NO_JOB else None
+
+    def to_json(self, running: Mapping[UUID, int | None] = _NONE) -> bytes:
+        """JSON text of ``flow_status``. ``running``: which of its jobs have been started, and what they say of their own
+        progress."""
 
         def module(status: ModuleStatus) -> dict[str, Any]:
-            return status.to_json(is_running=status.job in running)
+            if status.job is None or status.job not in running:
+                return status.to_json()
+            return status.to_json(is_running=True, percent=running[status.job])
 
         shown: dict[str, Any] = {
             "step": self.step,
@@ -169,6 +187,8 @@ class FlowStatus:
             "preprocessor_module": module(self.preprocessor_module) if self.preprocessor_module is not None else None,
             "cleanup_module": {},
         }
+        if (stream_job := self.stream_job) is not None:
+            shown["stream_job"] = str(stream_job)
         if self.failed_jobs:
             shown["retry"] = {
                 "fail_count": len(self.failed_jobs),

@@ -232,6 +232,10 @@ class Flow(Protocol):
     def shown_status(self) -> bytes:
         """The same, with which of its jobs run in this moment."""
 
+    @property
+    def stream_job(self) -> UUID | None:
+        """Its last step, once that has begun, if it is a single job: whose chunks are the flow's."""
+
 
 class Signal(Protocol):
     """Something that happens once and can be waited for (``trio.Event``)."""
@@ -307,6 +311,8 @@ class Job:
     early: Outcome | None = None
     #: Ended early by a condition of its own, which counts as skipped.
     is_skipped: bool = False
+    #: What it says of its own progress, from 0 to 99.
+    percent: int | None = None
     #: What readers at the same place have read of it (jobs/subscription.py).
     readings: dict[Any, Any] | None = None
 

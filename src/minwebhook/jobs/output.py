@@ -21,6 +21,11 @@ class StoredOutput:
         self._log_row = self._find("SELECT rowid FROM job_log WHERE job_id = ?", job_id)
         self._stream_row = self._find("SELECT rowid FROM job_stream WHERE job_id = ?", job_id)
 
+    @property
+    def extent(self) -> tuple[int, int]:
+        """See :class:`~minwebhook.jobs.flow_chunks.Output`: nothing comes any more."""
+        return 0, 0
+
     def log_piece(self, start: int, size: int) -> bytes:
         """Bytes of the log as UTF-8, from ``start`` on, at most ``size``; b"" behind its end."""
         if self._log_row is None:

@@ -40,6 +40,8 @@ class JobOptions:
     restarted_from: tuple[UUID, str] | None = None
     authored: tuple[str, ...] | None = None
     verbatim: bool = False
+    #: What the job said of its own progress, from 0 to 99.
+    percent: int | None = None
 
     @classmethod
     def of(cls, job: Job) -> JobOptions:
@@ -51,7 +53,7 @@ class JobOptions:
         is_usual = not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s or spec.retry)
         is_usual = is_usual and spec.part is None and spec.scopes is None and spec.restarted_from is None
         is_usual = is_usual and spec.authored is None and not spec.verbatim
-        if is_usual and not job.is_skipped:
+        if is_usual and not job.is_skipped and job.percent is None:
             return _NO_OPTIONS
         return cls(
             spec.mask,
@@ -66,6 +68,7 @@ class JobOptions:
             spec.restarted_from,
             spec.authored,
             spec.verbatim,
+            job.percent,
         )
 
     @classmethod
@@ -87,6 +90,7 @@ class JobOptions:
             (UUID(stored["restarted_from"][0]), stored["restarted_from"][1]) if "restarted_from" in stored else None,
             tuple(stored["authored"]) if "authored" in stored else None,
             stored.get("verbatim", False),
+            stored.get("percent"),
         )
 
     def to_text(self) -> str | None:
@@ -109,6 +113,8 @@ class JobOptions:
         kept = {name: value for name, value in stored.items() if value}
         if self.authored is not None:  # none is not the same as nothing
             kept["authored"] = self.authored
+        if self.percent is not None:  # 0 is one
+            kept["percent"] = self.percent
         return orjson.dumps(kept).decode()
 
 
@@ -228,6 +234,12 @@ class JobRecord:
     def is_flow(self) -> bool:
         """Whether it runs the steps of a flow, or a part of them."""
         return self.kind in (FLOW, FLOW_PREVIEW)
+
+    @property
+    def stream_job(self) -> UUID | None:
+        """See :class:`~minwebhook.jobs.model.Flow`."""
+        found = orjson.loads(self.flow_status).get("stream_job") if self.flow_status is not None else None
+        return UUID(found) if found is not None else None
 
     @property
     def root_id(self) -> UUID:

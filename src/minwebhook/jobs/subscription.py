@@ -4,17 +4,23 @@ No reader has a queue that could become full. Everyone reads the one record of t
 told that there is more. So the job never waits, a reader holds no more than one piece, and one who was away goes on where it
 was: in memory while the job is live, in the database afterwards. Readers at the same place get the same :class:`Progress`:
 it is made once.
+
+The chunks of a flow are those of its last step, while that is a single job: of a step that is a flow, its last step's.
 """
 
 from __future__ import annotations
 
 import codecs
+import math
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import trio
+
 from minwebhook.errors import NotFound, Unavailable
-from minwebhook.jobs.model import Job, JobState
+from minwebhook.jobs.flow_chunks import FlowChunks, Output
+from minwebhook.jobs.model import Flow, JobState
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
@@ -26,16 +32,8 @@ PIECE_BYTES: Final = 64 * 1024
 #: Readings that a job keeps for readers at the same place: those who follow it as it writes are at two, before and behind
 #: what is new, with and without its log.
 _MAX_READINGS: Final = 4
-
-
-class Output(Protocol):
-    """What a job wrote, in memory (:class:`~minwebhook.jobs.log.JobLog`) or stored."""
-
-    def log_piece(self, start: int, size: int) -> bytes:
-        """Bytes of the log as UTF-8, from ``start`` on, at most ``size``."""
-
-    def chunks_from(self, first: int, size: int) -> tuple[bytes, int]:
-        """The text of the chunks from number ``first`` on, as many as fit but at least one; the number of the next."""
+#: Between two looks at where a flow is: each is told whole, and large flows change often.
+STATUS_PAUSE_S: Final = 0.1
 
 
 @dataclass(slots=True)  # frozen ones take three times as long to make, for every event; nobody changes them
@@ -44,6 +42,16 @@ class Position:
 
     log: int = 0
     stream: int = 0
+
+
+class Wants(NamedTuple):
+    """What a reader wants to know besides chunks and the end."""
+
+    log: bool = True
+    #: What the job says of its own progress.
+    percent: bool = False
+    #: Where it is, if it is a flow.
+    status: bool = False
 
 
 @dataclass(slots=True)
@@ -55,6 +63,12 @@ class Progress:
     log: str = ""
     #: None if there are no new chunks; chunks may be empty.
     stream: str | None = None
+    #: Of a flow: the job that the chunks are of, once there is one.
+    stream_job: UUID | None = None
+    #: What the job says of its progress; None if that is not new.
+    percent: int | None = None
+    #: Of a flow: where it is, as JSON text; None if that is not new.
+    status: bytes | None = None
     #: Set once, with nothing else, when all is read and the job has ended.
     ended: JobRecord | None = None
     #: What readers have made of it, for others to use (by whatever tells them apart).
@@ -67,13 +81,28 @@ class _Place(NamedTuple):
     #: Characters of the log, chunks of the streamed result.
     log: int
     stream: int
-    wants_log: bool
+    wants: Wants
     #: Where the log is read next, in bytes, and how many characters from there on are known to the reader.
     log_at: int
     known: int
     piece_bytes: int = FIRST_PIECE_BYTES
     #: Whether the reader was told that the job runs; None if it was told nothing.
     told: bool | None = None
+    #: What it was told of the job's own progress, and of where the flow is.
+    percent: int | None = None
+    status: bytes | None = None
+
+
+class _Sources(NamedTuple):
+    """Where a reader finds what a job wrote."""
+
+    log: Output | None
+    chunks: Output | None
+    #: Of a flow: whose chunks they are.
+    stream_job: UUID | None = None
+
+
+_DEFAULT: Final = Wants()
 
 
 class Subscription:
@@ -86,15 +115,18 @@ class Subscription:
         workspace: str,
         job_id: UUID,
         position: Position,
-        *,
-        wants_log: bool = True,
+        wants: Wants = _DEFAULT,
     ) -> None:
         self._table = table
         self._store = store
         self._workspace = workspace
         self._job_id = job_id
-        self._place = _Place(position.log, position.stream, wants_log, log_at=0, known=position.log)
-        self._stored: Output | None = None
+        self._place = _Place(position.log, position.stream, wants, log_at=0, known=position.log)
+        self._chunks = FlowChunks(table, store, workspace)
+        #: Once it is stored, which it stays as it is.
+        self._stored: tuple[JobRecord, _Sources] | None = None
+        #: When it looks again where the flow is, by trio's clock.
+        self._status_due_s = -math.inf
 
     async def next(self) -> Progress:
         """What is new, as soon as something is. Cancelled, it has taken nothing. Raises what the other two raise."""
@@ -110,7 +142,11 @@ class Subscription:
         job = self._table.get(self._job_id)
         if self._table.is_stopping and job is not None and job.state is JobState.QUEUED:
             raise Unavailable("the server stops; try again")
-        await self._table.watchers.wait(self._job_id)
+        if self._place.wants.status and trio.current_time() < self._status_due_s:
+            with trio.move_on_at(self._status_due_s):
+                await self._table.watchers.wait(self._job_id, self._chunks.watched)
+        else:
+            await self._table.watchers.wait(self._job_id, self._chunks.watched)
 
     def read(self) -> Progress | None:
         """A piece of what is new; None if nothing is. The first call tells at least whether it runs.
@@ -119,10 +155,15 @@ class Subscription:
         """
         job = self._table.get(self._job_id)
         if job is None:
-            progress, self._place = self._read(None, self._stored_output())
+            progress, self._place = self._read_stored()
             return progress
-        output = job.output
-        key = (self._place, job.state, job.is_wiped, None if output is None else output.extent)
+        log = job.output
+        sources, status = _Sources(log, log), None
+        if job.flow is not None:
+            sources = self._of_flow(log, job.flow.stream_job)
+            status = self._status(job.flow) if self._place.wants.status else None
+        extents = [None if output is None else output.extent for output in (sources.log, sources.chunks)]
+        key = (self._place, job.state, job.is_wiped, job.percent, status, sources.stream_job, *extents)
         readings = job.readings
         if readings is None:
             readings = job.readings = {}
@@ -130,49 +171,87 @@ class Subscription:
         if found is None:
             if len(readings) >= _MAX_READINGS:
                 readings.clear()
-            found = readings[key] = self._read(job, output)
+            ended = JobRecord.of(job) if job.state.is_final else None
+            is_running = job.state is JobState.RUNNING
+            found = readings[key] = _read(self._place, sources, ended, is_running, job.percent, status)
         progress, self._place = found
         return progress
 
-    def _read(self, job: Job | None, output: Output | None) -> tuple[Progress | None, _Place]:
-        """What is new, and the place behind it."""
-        place = self._place
-        is_running = job is not None and job.state is JobState.RUNNING
-        log, stream = "", None
-        if output is not None:
-            log, stream, place = _read_output(output, place)
-        if log or stream is not None:
-            place = place._replace(piece_bytes=min(2 * place.piece_bytes, PIECE_BYTES))
-        elif (ended := self._ended(job)) is not None:
-            return Progress(Position(place.log, place.stream), False, ended=ended), place
-        elif is_running is place.told:
-            return None, place
-        return Progress(Position(place.log, place.stream), is_running, log, stream), place._replace(told=is_running)
-
-    def _stored_output(self) -> Output:
+    def _read_stored(self) -> tuple[Progress | None, _Place]:
+        """The same of a job that is not in the table. Raises :class:`NotFound`."""
         if self._stored is None:
-            self._stored = self._store.output(self._job_id)
-        return self._stored
+            record = self._store.get(self._workspace, self._job_id)
+            if record is None:
+                raise NotFound(f"Job {self._job_id} not found")
+            if not record.state.is_final:  # just stored, and in the table in the next moment: there is no output yet
+                return _read(self._place, _Sources(None, None), None, False, None, record.flow_status)
+            output = self._store.output(self._job_id)
+            sources = _Sources(output, output)
+            if record.flow_status is not None:
+                sources = self._of_flow(output, record.stream_job)
+            self._stored = record, sources
+        record, sources = self._stored
+        return _read(self._place, sources, record, False, record.options.percent, record.flow_status)
 
-    def _ended(self, job: Job | None) -> JobRecord | None:
-        """The record of the job if it has ended. Raises :class:`NotFound`."""
-        if job is not None:
-            return JobRecord.of(job) if job.state.is_final else None
-        record = self._store.get(self._workspace, self._job_id)
-        if record is None:
-            raise NotFound(f"Job {self._job_id} not found")
-        if record.state.is_final:
-            return record
-        self._stored = None  # just stored, and in the table in the next moment: there is no output yet
-        return None
+    def _of_flow(self, log: Output | None, last_step: UUID | None) -> _Sources:
+        stream_job, chunks = self._chunks.find(last_step)
+        return _Sources(log, chunks, stream_job)
+
+    def _status(self, flow: Flow) -> bytes | None:
+        """Where the flow is, or was when that was looked at last."""
+        now_s = trio.current_time()
+        if now_s < self._status_due_s:
+            return self._place.status
+        self._status_due_s = now_s + STATUS_PAUSE_S
+        return flow.shown_status()
 
 
-def _read_output(output: Output, place: _Place) -> tuple[str, str | None, _Place]:
+def _read(
+    place: _Place,
+    sources: _Sources,
+    ended: JobRecord | None,
+    is_running: bool,
+    percent: int | None,
+    status: bytes | None,
+) -> tuple[Progress | None, _Place]:
+    """What is new of a job, and the place behind it."""
+    if ended is not None:
+        status = place.status  # the record has it
+    place, news = _note(place, percent, status)
+    log, stream, place = _read_output(sources, place)
+    if log or stream is not None:
+        place = place._replace(piece_bytes=min(2 * place.piece_bytes, PIECE_BYTES))
+    elif ended is not None and not news:
+        return Progress(Position(place.log, place.stream), False, stream_job=sources.stream_job, ended=ended), place
+    elif is_running is place.told and not news:
+        return None, place
+    progress = Progress(Position(place.log, place.stream), is_running, log, stream, sources.stream_job, **news)
+    return progress, place._replace(told=is_running)
+
+
+def _note(place: _Place, percent: int | None, status: bytes | None) -> tuple[_Place, dict[str, Any]]:
+    """What the reader wants and does not know of the job's own progress and of where the flow is."""
+    news: dict[str, Any] = {}
+    if place.wants.percent and percent != place.percent:
+        news["percent"] = percent
+    if place.wants.status and status != place.status:
+        news["status"] = status
+    return (place._replace(**news) if news else place), news
+
+
+def _read_output(sources: _Sources, place: _Place) -> tuple[str, str | None, _Place]:
     """New text of the log, new chunks, and the place behind them."""
-    log, place = _read_log(output, place) if place.wants_log else ("", place)
-    text, after = output.chunks_from(place.stream, place.piece_bytes)
-    stream = text.decode() if after > place.stream else None
-    return log, stream, place._replace(log=place.log + len(log), stream=after)
+    log, stream = "", None
+    if sources.log is not None and place.wants.log:
+        log, place = _read_log(sources.log, place)
+        if log:
+            place = place._replace(log=place.log + len(log))
+    if sources.chunks is not None:
+        text, after = sources.chunks.chunks_from(place.stream, place.piece_bytes)
+        if after > place.stream:
+            stream = text.decode()
+            place = place._replace(stream=after)
+    return log, stream, place
 
 
 def _read_log(output: Output, place: _Place) -> tuple[str, _Place]:

@@ -35,11 +35,13 @@ class UpdateOptions:
     stream: int = 0
     no_logs: bool = False
     only_result: bool = False
+    #: Whether it wants to know what the job says of its own progress.
+    get_progress: bool = False
 
     @classmethod
     def parse(cls, query: Query) -> UpdateOptions:
         """Raises :class:`BadRequest` naming the parameter."""
-        for flag in ("get_progress", "fast", "is_flow"):  # no progress is known, nothing is polled, no job is a flow
+        for flag in ("fast", "is_flow"):  # nothing is polled, and which jobs are flows is known here
             query.flag(flag)
         query.number("poll_delay_ms", unit="milliseconds")
         return cls(
@@ -48,6 +50,7 @@ class UpdateOptions:
             stream=query.number("stream_offset", unit="chunks") or 0,
             no_logs=query.flag("no_logs"),
             only_result=query.flag("only_result"),
+            get_progress=query.flag("get_progress"),
         )
 
     @property

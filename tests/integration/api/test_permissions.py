@@ -119,6 +119,7 @@ MAY: dict[str, int] = {
     f"{W}/jobs_u/flow/resume_suspended/{{id}}": 400,
     f"{W}/jobs_u/flow/approval_info/{{id}}": 400,
     f"{W}/jobs/flow/user_states/{{id}}/{{key}}": 404,
+    f"{W}/job_metrics/set_progress/{{id}}": 400,
     f"{W}/resources/type/create": 400,
     f"{W}/resources/type/get/{{name}}": 404,
     f"{W}/resources/type/update/{{name}}": 404,

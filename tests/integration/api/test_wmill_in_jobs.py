@@ -136,6 +136,16 @@ def test_streams(client: Client) -> None:
     assert run(client, code) == "ab"
 
 
+def test_progress(client: Client) -> None:
+    code = """
+def main():
+    wmill.set_progress(30)
+    wmill.set_progress(20)
+    return wmill.get_progress()
+"""
+    assert run(client, code) == 30
+
+
 def test_a_step_asks_for_approval_and_keeps_a_state(client: Client) -> None:
     ask = """
 import wmill

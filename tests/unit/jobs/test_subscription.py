@@ -16,7 +16,7 @@ from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Job, JobState, Outcome
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.store import JobStore
-from minwebhook.jobs.subscription import FIRST_PIECE_BYTES, PIECE_BYTES, Position, Progress, Subscription
+from minwebhook.jobs.subscription import FIRST_PIECE_BYTES, PIECE_BYTES, Position, Progress, Subscription, Wants
 from minwebhook.jobs.table import JobTable
 from minwebhook.jobs.watch import Watchers
 from tests.jobs import job_spec
@@ -77,7 +77,7 @@ class Jobs:
             get, output = self.stored, self.output
 
         table, store = cast(JobTable, Table()), cast(JobStore, Store())
-        return Subscription(table, store, "demo", ID, position, wants_log=wants_log)
+        return Subscription(table, store, "demo", ID, position, Wants(log=wants_log))
 
 
 class Reader:
