@@ -13,11 +13,8 @@ still runs is killed; async jobs stay queued on disk), then results are flushed,
 from __future__ import annotations
 
 import dataclasses
-import gc
 import logging
 import math
-import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -46,10 +43,11 @@ from minwebhook.auth.token_store import TokenStore
 from minwebhook.auth.users import UserStore
 from minwebhook.auth.workspace_keys import WorkspaceKeys
 from minwebhook.auth.workspaces import WorkspaceStore
+from minwebhook.chores import clean_storages, delete_expired_variables, remove_old_audits
 from minwebhook.configuration import Supervision, load_hook_secrets
 from minwebhook.db.copies import FILE_NAME
 from minwebhook.db.database import Database
-from minwebhook.errors import ApiError, BadRequest, NotFound, SettingsError
+from minwebhook.errors import BadRequest, NotFound
 from minwebhook.flows.approvals import Approvals
 from minwebhook.flows.javascript import Evaluator
 from minwebhook.flows.lookups import LookUps
@@ -58,9 +56,8 @@ from minwebhook.flows.specs import StepSpecs
 from minwebhook.flows.store import FlowStore
 from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.forwarded import TrustedProxies
-from minwebhook.http.listeners import Listener, adopt_listeners, open_listeners
+from minwebhook.http.listeners import Listener
 from minwebhook.http.server import serve
-from minwebhook.http.tls import ServerTls, make_context
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.expiry import Expiry
@@ -84,7 +81,7 @@ from minwebhook.packages.sets import PackageSets
 from minwebhook.packages.uv import Interpreter
 from minwebhook.reload import Reload
 from minwebhook.runtimes.demand import Room
-from minwebhook.runtimes.descriptors import MAX_PROBES, connection_room
+from minwebhook.runtimes.descriptors import MAX_PROBES
 from minwebhook.runtimes.engines import find_engines
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
@@ -94,11 +91,18 @@ from minwebhook.runtimes.reuse import Lifetime, ReusePool
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import HttpSettings, Settings
+from minwebhook.startup import (
+    Sockets,
+    local_url,
+    log_rung,
+    open_files_for,
+    open_sockets,
+    prepare_data_directory,
+    relax_collector,
+)
 from minwebhook.storage.journal import UploadJournal
-from minwebhook.storage.keys import ObjectKey
-from minwebhook.storage.uploads import remove_unsettled
 from minwebhook.storage.workspaces import WorkspaceStorages
-from minwebhook.supervision import METRICS_NAME, Notifier, passed_sockets
+from minwebhook.supervision import Notifier
 from minwebhook.times import now_ms
 from minwebhook.upkeep.restore import refuse_half_restored
 from minwebhook.variables.references import Reader, References
@@ -113,31 +117,10 @@ logger = logging.getLogger(__name__)
 #: Workspace that ``--scripts`` deploys into.
 SCRIPTS_WORKSPACE = "demo"
 
-#: Unfinished uploads in a bucket may be those of another server that shares it; older ones are nobody's.
-_SWEEP_AGE_MS = 6 * 3600 * 1000
-_SWEEP_EVERY_S = 3600.0
-
-#: Objects made for each collection of the young ones, and so on. With CPython's own numbers each job pays for a collection.
-_COLLECTOR_THRESHOLDS = (10_000, 20, 20)
-
 #: What the end of the server takes besides the grace, at most: killing, flushing, closing.
 _AFTER_GRACE_S = 15.0
 
 _UNSUPERVISED = Supervision()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Sockets:
-    """What is listened on."""
-
-    api: list[Listener]
-    #: Of ``metrics_listen``.
-    probes: list[Listener]
-    tls: ServerTls | None
-
-    def close(self) -> None:
-        for listener in [*self.api, *self.probes]:
-            listener.close()
 
 
 async def run(
@@ -149,11 +132,11 @@ async def run(
     """
     hook_secrets = load_hook_secrets(settings.server.hook_secrets)
     hide([*settings.secrets_in_use(), *(secret.decode("utf-8", "replace") for secret in hook_secrets.values())])
-    _relax_collector()
-    data = _prepare_data_directory(Path(settings.server.data))
+    relax_collector()
+    data = prepare_data_directory(Path(settings.server.data))
     refuse_half_restored(data)
     # Before anything is made that would be left behind by an address that cannot be had. Early clients wait.
-    sockets = _open_sockets(settings, supervision)
+    sockets = open_sockets(settings, supervision)
     try:
         database = Database.open(data / FILE_NAME)  # refused while another server uses it
         try:
@@ -168,28 +151,6 @@ async def run(
         sockets.close()
 
 
-def _open_sockets(settings: Settings, supervision: Supervision) -> _Sockets:
-    """Those that a service manager has opened for us; what it has not, by the settings."""
-    server = settings.server
-    tls = ServerTls(make_context(server.tls_cert, server.tls_key)) if server.tls_cert else None
-    passed = passed_sockets(supervision)
-    sockets = _Sockets([], adopt_listeners(passed.pop(METRICS_NAME, [])), tls)
-    try:
-        sockets.api.extend(adopt_listeners([sock for group in passed.values() for sock in group], tls))
-        if sockets.api:
-            logger.info("sockets were passed: listen does not count")
-        else:
-            sockets.api.extend(open_listeners(server.listen, tls))
-        if server.proxy_listen:
-            sockets.api.extend(open_listeners(server.proxy_listen, tls, setting="proxy_listen", is_proxied=True))
-        if server.metrics_listen and not sockets.probes:
-            sockets.probes.extend(open_listeners(server.metrics_listen, setting="metrics_listen"))
-    except BaseException:
-        sockets.close()
-        raise
-    return sockets
-
-
 class _Program:
     """The parts of one running server."""
 
@@ -199,7 +160,7 @@ class _Program:
         data: Path,
         database: Database,
         keys: KeyRing,
-        sockets: _Sockets,
+        sockets: Sockets,
         read_settings: Callable[[], Settings],
         notifier: Notifier,
     ) -> None:
@@ -256,7 +217,7 @@ class _Program:
         self._engines = find_engines(settings.sandbox)
         self._programs = find_programs()
         self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
-        self._internal_url = next(filter(None, map(_local_url, self._addresses)), self._base_url)
+        self._internal_url = next(filter(None, map(local_url, self._addresses)), self._base_url)
         self._shutdown = trio.Event()
         # Where scripts without a network call: one for each that runs at one time.
         self._inner, self._inner_later = trio.open_memory_channel[Listener](float("inf"))
@@ -284,7 +245,7 @@ class _Program:
                 programs=self._programs,
                 on_listening=self._inner.send_nowait,
             )
-            _log_rung(reached)
+            log_rung(reached)
             self._engines = self._engines.on(reached.rung)
             fleet = Fleet(
                 (usual_surroundings(self._settings.sandbox), zygote),
@@ -304,18 +265,18 @@ class _Program:
                 self._storages, self._upload_journal, self._jobs, self._job_store, self._settings.storage
             )
             services.start_soon(uploads.run)
-            services.start_soon(self._delete_expired_variables)
+            services.start_soon(delete_expired_variables, self._variables)
             outbox = Outbox(self._database, Delivery(self._settings.mail))
             has_mail = bool(self._settings.mail.smtp_host)
             if has_mail:
                 services.start_soon(outbox.run)
             expiry = TokenExpiry(self._database, sends_mail=has_mail, on_deleted=self._auth.evict, on_mail=outbox.wake)
             services.start_soon(expiry.run)
-            services.start_soon(self._remove_old_audits)
+            services.start_soon(remove_old_audits, self._audit, self._settings.jobs.keep_audit_s)
             services.start_soon(self._sync_waits.run)
             services.start_soon(self._heartbeats.run)
             left = self._upload_journal.unsettled()  # before the first request can add to it
-            services.start_soon(self._clean_storages, left)
+            services.start_soon(clean_storages, self._storages, self._upload_journal, left)
             async with trio.open_nursery() as savers:
                 savers.start_soon(self._jobs.run_saver)
                 async with trio.open_nursery() as workers:
@@ -404,7 +365,7 @@ class _Program:
             engines=self._engines,
             programs=self._programs,
         )
-        limits = _open_files_for(self._settings)
+        limits = open_files_for(self._settings)
         api = Api(routes, services)
         reload = Reload(services, api, self._sockets.tls, read_settings=self._read_settings, deploy=self._deploy)
         async with trio.open_nursery() as probes:
@@ -429,7 +390,7 @@ class _Program:
                         task_status=task_status,
                     )
                 )
-                _relax_collector()
+                relax_collector()
                 print(f"minwebhook {minwebhook.__version__} listening on {' '.join(self._addresses)}", flush=True)
                 self._notifier.ready(self._status)
                 probes.start_soon(self._notifier.run_watchdog)
@@ -472,34 +433,6 @@ class _Program:
         self._jobs.stop_starting()
         with trio.move_on_after(self._settings.server.grace_s):
             await self._jobs.wait_until_nothing_runs()
-
-    async def _remove_old_audits(self) -> None:
-        kept_ms = int(self._settings.jobs.keep_audit_s * 1000)
-        while kept_ms:
-            try:
-                await self._audit.remove_before(now_ms() - kept_ms, now_ms())
-            except ApiError as error:
-                logger.warning("old records of the audit log could not be removed: %s", error.detail)
-            await trio.sleep(_SWEEP_EVERY_S)
-
-    async def _clean_storages(self, left: list[tuple[str, ObjectKey]]) -> None:
-        """What earlier processes did not finish storing is removed, beside the work of this one."""
-        await remove_unsettled(self._storages, self._upload_journal, left)
-        while True:
-            try:
-                await self._storages.sweep(now_ms() - _SWEEP_AGE_MS)
-            except ApiError as error:  # of the database, or of a disk: the next time, then
-                logger.warning("the storages could not be swept: %s", error.detail)
-            await trio.sleep(_SWEEP_EVERY_S)
-
-    async def _delete_expired_variables(self) -> None:
-        """They are gone from the moment on; this is about their rows."""
-        while True:
-            try:
-                await self._variables.delete_expired(now_ms())
-            except ApiError as error:
-                logger.warning("expired variables could not be deleted: %s", error.detail)
-            await trio.sleep(_SWEEP_EVERY_S)
 
     async def _listen_for_signals(self, everything: trio.CancelScope) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -610,52 +543,6 @@ class _Program:
         for script in self._scripts.without_lock():
             if script.lock_job is None or self._jobs.get(script.lock_job) is None:
                 await submit_lock_job(self._scripts, self._jobs, script)
-
-
-def _relax_collector() -> None:
-    """What was made until now stays; what jobs and requests make is mostly freed by its counts, without the collector.
-
-    Nothing is collected first: modules and a full queue have next to no cycles, and looking takes a tenth of a second.
-    """
-    gc.freeze()
-    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
-
-
-def _open_files_for(settings: Settings) -> HttpSettings:
-    """The limits of the HTTP server, with as many connections as this process may have files for."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    room = connection_room(settings, hard)
-    if settings.http.max_connections <= room:
-        return settings.http
-    logger.warning("only %d files may be open: %d connections at once instead of max_connections", hard, max(room, 1))
-    return dataclasses.replace(settings.http, max_connections=max(room, 1))
-
-
-def _local_url(address: str) -> str:
-    """Where scripts on this machine reach a listener; "" if they cannot."""
-    if not address.startswith("http://"):
-        return ""
-    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-
-
-def _prepare_data_directory(path: Path) -> Path:
-    """Creates it for the owner alone. Raises :class:`SettingsError`."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = path.resolve()
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(13, "it cannot be written")
-    except OSError as error:
-        raise SettingsError(f"data: cannot use the directory {path}: {error.strerror}") from error
-    return path
-
-
-def _log_rung(reached: Reached) -> None:
-    for each in reached.missing:
-        logger.warning("sandbox: %s does not work here: %s; %s", each.name, each.reason, each.cure)
-    level = logging.WARNING if reached.rung == "none" else logging.INFO
-    logger.log(level, "sandbox %s: %s", reached.rung, reached.description)
 
 
 def _report_error(error: BaseException, request_id: str) -> None:
