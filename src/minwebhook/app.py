@@ -315,7 +315,14 @@ class _Program:
         return runner
 
     async def _serve(self, executor: Executor, runner: FlowRunner, health: Health) -> None:
-        restore_jobs(self._jobs, self._job_store, self._scripts, now_ms(), on_driven=runner.remember)
+        restore_jobs(
+            self._jobs,
+            self._job_store,
+            self._scripts,
+            now_ms(),
+            on_driven=runner.remember,
+            ended_flows=runner.ended_runs(now_ms()),
+        )
         await self._find_locks()
         routes = all_routes()
         services = Services(

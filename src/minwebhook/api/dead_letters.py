@@ -17,9 +17,6 @@ from minwebhook.api.permissions import check_run, check_script_client, check_tag
 from minwebhook.api.waiting import is_wiped
 from minwebhook.auth.principal import Principal
 from minwebhook.errors import ApiError, BadRequest, Gone, NotFound, Unavailable
-from minwebhook.flows.level import Level, restarted
-from minwebhook.flows.reading import read_value
-from minwebhook.flows.status import FlowStatus
 from minwebhook.http.messages import Response
 from minwebhook.jobs.filters import DEFAULT_PER_PAGE, MAX_PER_PAGE
 from minwebhook.jobs.model import DRIVEN_KINDS, FLOW, Job, JobSpec
@@ -89,7 +86,7 @@ async def _dead(context: Context, offset: int, limit: int) -> list[JobRecord]:
 async def _run_again(context: Context, record: JobRecord) -> Job:
     """A new job like the old one, for whoever asks. A dead letter is none any more, and the job on disk, when this returns."""
     if record.kind in DRIVEN_KINDS:
-        spec = _flow_spec(context, record)
+        spec = flow_spec_again(context, record)
     else:
         check_run(context.principal, record.path if record.kind == "script" else None)
         spec = _spec(context, record)
@@ -122,8 +119,8 @@ def _spec(context: Context, record: JobRecord) -> JobSpec:
     return _again(spec, record, principal, None if script is None else script.hash)
 
 
-def _flow_spec(context: Context, record: JobRecord) -> JobSpec:
-    """Of a whole flow: its parts make no sense without it."""
+def flow_spec_again(context: Context, record: JobRecord) -> JobSpec:
+    """The spec of another run of a whole flow: its parts make no sense without it."""
     flows, principal = context.services.flows, context.principal
     if record.step_id:
         raise BadRequest(f"job {record.id} is a part of the flow job {record.root_id}: run that one again")
@@ -143,46 +140,6 @@ def _flow_spec(context: Context, record: JobRecord) -> JobSpec:
     spec = restored_spec(record, None)
     assert spec is not None  # noqa: S101 - of a flow there is always one
     return _again(spec, record, principal, version)
-
-
-async def restart_flow(context: Context) -> Response:
-    """Runs an ended flow again from one of its steps, with the results of the steps before it: 201 and the id of the new job."""
-    record = readable_ended(context)
-    body = await context.json()
-    if not isinstance(body, dict) or not isinstance(body.get("step_id"), str):
-        raise BadRequest("send an object with step_id, a text")
-    if body.get("branch_or_iteration_n"):
-        raise BadRequest("branch_or_iteration_n: flows are restarted at whole steps here; leave it out")
-    if record.kind not in DRIVEN_KINDS or record.flow_status is None:
-        raise BadRequest(f"job {record.id} is no flow")
-    spec = _flow_spec(context, record)
-    version = body.get("flow_version")
-    if version is not None:
-        spec = replace(spec, script_hash=_other_version(context, record, version))
-    check_tag(context.principal, spec.tag)
-    definition = (
-        read_value(orjson.loads(spec.source))
-        if spec.kind != FLOW
-        else found.flow
-        if (found := context.services.flows.version(record.workspace, spec.script_hash or 0)) is not None
-        else None
-    )
-    assert definition is not None  # noqa: S101 - _flow_spec has looked
-    restarted(Level.of(definition), FlowStatus.parse(record.flow_status), body["step_id"], record.id)
-    spec.restarted_from = (record.id, body["step_id"])
-    job = await context.services.jobs.submit(spec)
-    context.started_job = job.id
-    return Response.text(str(job.id), 201)
-
-
-def _other_version(context: Context, record: JobRecord, number: object) -> int:
-    """Another version of the same flow."""
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise BadRequest("flow_version: send the number of a version")
-    version = context.services.flows.version(record.workspace, number)
-    if version is None or version.path != record.path:
-        raise BadRequest(f"flow_version: {record.path} has no version {number}")
-    return version.id
 
 
 def _again(spec: JobSpec, record: JobRecord, principal: Principal, script_hash: int | None) -> JobSpec:

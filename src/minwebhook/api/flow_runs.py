@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from minwebhook.api.context import Context, parse_number
+from minwebhook.api.flow_restarts import restart_of_preview
 from minwebhook.api.job_access import readable
 from minwebhook.api.jobs import part_of
 from minwebhook.api.keys import begin_run, finish_key, submit_once
@@ -106,19 +107,20 @@ async def _preview_spec(context: Context, options: RunOptions) -> JobSpec:
     arguments: Any = body.get("args")
     if arguments is not None and not isinstance(arguments, dict):
         raise BadRequest("args: send an object")
-    if body.get("restarted_from") is not None:
-        raise BadRequest("restarted_from: flows cannot be restarted from a step here")
     value = body.get("value")
+    flow = read_value(value)
     spec = flow_preview_spec(
         context.workspace,
         context.principal,
-        read_value(value),
+        flow,
         encoded_json("value", value).encode(),
         path=text("path", body.get("path") or ""),
         arguments=json_text(arguments or {}),
         tag=options.tag or text("tag", body.get("tag") or "") or None,
     )
     spec.timeout_s = options.timeout_s
+    if body.get("restarted_from") is not None:
+        spec.restarted_from = restart_of_preview(context, flow, body["restarted_from"])
     check_tag(context.principal, spec.tag)
     return spec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from minwebhook.api.parameters import BOOLEAN, SCRIPT_PATH, TEXT, TIME, Schema
+from minwebhook.api.parameters import BOOLEAN, SCRIPT_PATH, TEXT, TIME, UUID, Schema
 from minwebhook.api.records import INTEGER, OBJECT, array, described, nullable, record
 
 _FLAG: Final[Schema] = {"type": ["boolean", "null"]}
@@ -42,6 +42,11 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
     "on_behalf_of_email": _STORED,
     "ws_error_handler_muted": _FLAG,
 }
+
+_KEPT: Final = described(_SMALL, "How many iterations or branches of the step are kept.")
+_RESTART: Final = nullable(
+    record({"flow_job_id": UUID, "step_id": TEXT}, optional={"branch_or_iteration_n": _KEPT}),
+)
 
 #: By name.
 FLOWS: Final[Mapping[str, Schema]] = {
@@ -101,14 +106,14 @@ FLOWS: Final[Mapping[str, Schema]] = {
     "FlowRestart": {
         **record(
             {"step_id": described(TEXT, "The step to begin at; those before it must have succeeded.")},
-            optional={"branch_or_iteration_n": {"type": "null"}, "flow_version": nullable(INTEGER)},
+            optional={"branch_or_iteration_n": _KEPT, "flow_version": nullable(INTEGER)},
         ),
         "examples": [{"step_id": "a"}],
     },
     "FlowPreview": {
         **record(
             {"value": _VALUE},
-            optional={"args": nullable(OBJECT), "path": _STORED, "tag": _STORED, "restarted_from": {"type": "null"}},
+            optional={"args": nullable(OBJECT), "path": _STORED, "tag": _STORED, "restarted_from": _RESTART},
         ),
         "examples": [{"value": _EXAMPLE, "args": {"a": 1}}],
     },

@@ -62,7 +62,7 @@ _JOB: Final = record(
         "attempts": described(INTEGER, "How often it was begun, if more than once."),
         "dead": described(BOOLEAN, "It failed for good although it was to be tried again."),
         "raw_code": described(TEXT, "The code of a preview."),
-        "raw_flow": described(OBJECT, "The definition of a flow that came with its request."),
+        "raw_flow": described(OBJECT, "The definition of a flow."),
         "flow_status": described(OBJECT, "Where a flow is; docs/flows.md has its members."),
         "flow_step_id": described(TEXT, "The step of the flow that it is a job of."),
     },

@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 
 from minwebhook.api.context import Context
+from minwebhook.api.flow_views import add_flow
 from minwebhook.api.job_access import find_readable, parse_ids, readable, readable_ended
 from minwebhook.auth.view_tokens import view_token
 from minwebhook.child import values
@@ -164,7 +165,10 @@ async def db_clock(context: Context) -> Response:
 
 def _shown(context: Context, record: JobRecord) -> dict[str, Any]:
     log = None if context.query.flag("no_logs") else _log(context, record.id)
-    return record.to_json(log=log or None, with_code=not context.query.flag("no_code"))
+    with_code = not context.query.flag("no_code")
+    shown = record.to_json(log=log or None, with_code=with_code)
+    add_flow(context, record, shown, with_code=with_code)
+    return shown
 
 
 def _completed(context: Context, record: JobRecord) -> Response:

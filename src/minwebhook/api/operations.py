@@ -17,6 +17,7 @@ from minwebhook.api import (
     dead_letters,
     dependencies,
     files,
+    flow_restarts,
     flow_runs,
     flows,
     folders,
@@ -434,7 +435,7 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
         _json(ref("Redriven"), "What became of them."), (parameters.SCRIPT_PATH_EXACT, parameters.USE_LATEST_VERSION)
     ),
     dead_letters.discard: Operation(_text("The id.")),
-    dead_letters.restart_flow: Operation(_STARTED, body=_json_body("FlowRestart"), errors=_DELETED),
+    flow_restarts.restart_flow: Operation(_STARTED, body=_json_body("FlowRestart"), errors=_DELETED),
     dead_letters.replay: Operation(_STARTED, (parameters.USE_LATEST_VERSION,), errors=_DELETED),
     job_cancel.cancel: _CANCEL,
     job_cancel.force_cancel: _CANCEL,

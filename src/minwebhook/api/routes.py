@@ -10,6 +10,7 @@ from minwebhook.api import (
     dead_letters,
     dependencies,
     files,
+    flow_restarts,
     flow_runs,
     flows,
     folders,
@@ -136,7 +137,7 @@ def _flow_routes() -> list[Route[Endpoint]]:
         _route("DELETE", _W + "/flows/delete/{path...}", flows.delete, "flows", write),
         _route("POST", _W + "/jobs/run/preview_flow", flow_runs.run_preview, "jobs", "run", role=DEVELOPER),
         _route("POST", _W + "/jobs/run_wait_result/preview_flow", flow_runs.run_wait_preview, "jobs", "run", role=DEVELOPER),
-        _route("POST", _W + "/jobs/restart/f/{id}", dead_letters.restart_flow, "jobs", "run", kind="flows"),
+        _route("POST", _W + "/jobs/restart/f/{id}", flow_restarts.restart_flow, "jobs", "run", kind="flows"),
         _route("GET", _W + "/jobs/result_by_id/{id}/{node}", flow_runs.result_by_id, "jobs", read),
     ]  # fmt: skip
     for part, run, wait, stream in (

@@ -130,9 +130,11 @@ def _job(context: Context, job_id: UUID) -> JobRecord:
     return record
 
 
-def _subscribe(context: Context, job_id: UUID, position: Position, options: UpdateOptions) -> Subscription:
+def _subscribe(
+    context: Context, job_id: UUID, position: Position, options: UpdateOptions, *, is_caller: bool = False
+) -> Subscription:
     services = context.services
-    wants = Wants(options.wants_log, options.get_progress, status=not options.only_result)
+    wants = Wants(options.wants_log, options.get_progress, status=not options.only_result, is_caller=is_caller)
     return Subscription(services.jobs, services.job_store, context.workspace, job_id, position, wants)
 
 
@@ -141,7 +143,9 @@ def _stream(context: Context, start: EventId, options: UpdateOptions, *, is_cont
     if start.is_end:
         return Response(204)
     settings = context.services.settings.streams
-    subscription = _subscribe(context, start.job_id, Position(start.log, start.stream), options)
+    subscription = _subscribe(
+        context, start.job_id, Position(start.log, start.stream), options, is_caller=options is _ONLY_RESULT
+    )
     follower = _Follower(subscription, start, options, settings)
     on_disconnect = context.request.on_disconnect
 

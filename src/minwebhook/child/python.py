@@ -133,10 +133,11 @@ class _Session:
                 arguments = values.restore(arguments, values.loads(mask))
             if self._functions is None:
                 self._functions = Functions(self._load(header.path, source, compiled))
+            entry = self._functions.find("preprocessor" if header.is_preprocessor else "main")
             if header.preprocess:
                 arguments = self._functions.preprocess(arguments)
                 self._send_value(wire.ARGUMENTS, *encode_result(arguments))
-            result = self._functions.call_main(arguments, is_preprocessed=header.preprocess)
+            result = entry.result(arguments, is_preprocessed=header.preprocess)
             kind, answer = wire.RESULT, encode_result(result)
         except _ModuleFailed as failure:
             self._exit_by(failure.__cause__)
@@ -242,24 +243,21 @@ class Functions:
 
     def __init__(self, module: types.ModuleType) -> None:
         self._module = module
-        self._main = Function(module, "main")
-        self._preprocessor: Function | None = None
+        self._known: dict[str, Function] = {}
+
+    def find(self, name: str) -> Function:
+        """One of them. Raises :class:`ValueError` if it is missing."""
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = Function(self._module, name)
+        return found
 
     def preprocess(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """What ``preprocessor`` makes of the request: the arguments of ``main``."""
-        if self._preprocessor is None:
-            self._preprocessor = Function(self._module, "preprocessor")
-        made = self._preprocessor.call(arguments)
+        made = self.find("preprocessor").call(arguments)
         if not isinstance(made, dict):
             raise TypeError(f"preprocessor must return a dict, the arguments of main, not {type(made).__name__}")
         return made
-
-    def call_main(self, arguments: dict[str, Any], *, is_preprocessed: bool = False) -> Any:
-        """The result of ``main``. What a preprocessor made is passed on as it is."""
-        result = self._main.call(arguments, converts=not is_preprocessed, streams=True)
-        if hasattr(result, "__iter__") and not isinstance(result, _CONTAINERS) and not _is_frame(result):
-            return _stream(result)
-        return result
 
 
 class Function:
@@ -300,6 +298,13 @@ class Function:
             import asyncio  # noqa: PLC0415 - dear, and only async scripts need it
 
             result = asyncio.run(_settle(result, streams=streams))
+        return result
+
+    def result(self, arguments: dict[str, Any], *, is_preprocessed: bool = False) -> Any:
+        """What the job gives, or None if that is streamed. What a preprocessor made is passed on as it is."""
+        result = self.call(arguments, converts=not is_preprocessed, streams=True)
+        if hasattr(result, "__iter__") and not isinstance(result, _CONTAINERS) and not _is_frame(result):
+            return _stream(result)
         return result
 
     def bind(self, arguments: dict[str, Any], *, converts: bool = True) -> tuple[list[Any], dict[str, Any]]:

@@ -112,19 +112,22 @@ def pack_header(
     *,
     stays: bool,
     preprocess: bool = False,
+    is_preprocessor: bool = False,
     plain: bool = False,
     limits: str = "",
 ) -> bytes:
     """The header of a JOB frame: the script's path, what to do, and the variables.
 
     ``stays``: the process stays for further jobs. ``preprocess``: the script's preprocessor makes the arguments.
+    ``is_preprocessor``: its preprocessor is called instead of ``main``, and gives the result.
     ``plain``: arguments stay what they are in JSON, whatever type is declared (of TypeScript).
     ``limits`` are those that differ from what the process has already (child/limits.py).
 
     Texts separated by NUL, which no variable can hold anyway (those that have one lose it): a child reads this in the
     time of the job, and a JSON parser would take five times as long.
     """
-    flags = ("s" if stays else "") + ("p" if preprocess else "") + ("n" if plain else "")
+    flags = ("s" if stays else "") + ("p" if preprocess else "") + ("o" if is_preprocessor else "")
+    flags += "n" if plain else ""
     parts = [path, flags, limits, *(f"{name}={value}" for name, value in environment.items())]
     text = "\0".join(parts)
     if text.count("\0") >= len(parts):
@@ -150,12 +153,13 @@ class JobHeader(NamedTuple):  # dataclasses would bring inspect along into every
     preprocess: bool
     limits: str
     variables: list[str]
+    is_preprocessor: bool = False
 
 
 def unpack_header(header: bytes) -> JobHeader:
     """The header of a JOB frame."""
     path, flags, limits, *variables = header.decode().split("\0")
-    return JobHeader(path, "s" in flags, "p" in flags, limits, variables)
+    return JobHeader(path, "s" in flags, "p" in flags, limits, variables, "o" in flags)
 
 
 def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:

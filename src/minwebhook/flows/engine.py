@@ -243,6 +243,10 @@ class Engine(Machine):
             if not is_number or (parallelism < 1 and self.items):
                 self._abort(error_result("BadParallelism", f"module {module.id}: parallelism must be 1 or more"))
                 return
+            if status.flow_jobs is not None and len(status.flow_jobs) >= len(self.items):
+                text = f"restarted at iteration {len(status.flow_jobs)}, but the iterator gives {len(self.items)} items"
+                self._abort(error_result("BadRestart", text))
+                return
             self._open(status, len(self.items), parallel=loop.parallel)
             status.is_iterator = True
             if not self.items:
@@ -351,7 +355,7 @@ class Engine(Machine):
             status.job = NO_JOB
             self._succeeded(module, status, b"[]")
             return
-        for _ in value.branches if value.parallel else value.branches[:1]:
+        for _ in value.branches if value.parallel else value.branches[:1]:  # of a restarted flow the next one
             self._start_branch(module, status)
 
     def _branch_ended(self, module: FlowModule, status: ModuleStatus, value: BranchAll, ended: ChildEnded) -> None:

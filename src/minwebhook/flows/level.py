@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from uuid import UUID
 
 from minwebhook.errors import BadRequest
-from minwebhook.flows.model import FAILURE_ID, FlowModule, FlowValue, Identity
+from minwebhook.flows.model import FAILURE_ID, BranchAll, FlowModule, FlowValue, ForloopFlow, Identity
 from minwebhook.flows.status import FlowStatus, ModuleStatus, State
+from minwebhook.jobs.model import RestartPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,45 @@ class Level:
         )
 
 
-def restarted(level: Level, before: FlowStatus, step_id: str, job_id: UUID) -> FlowStatus:
+def restarted(level: Level, before: FlowStatus, point: RestartPoint) -> FlowStatus:
     """The status of a flow that goes on at a step with the results of another job, which has ended.
 
-    Steps are told apart by their ids. Raises :class:`BadRequest` if there is no such step, or one before it has no result.
+    Steps are told apart by their ids. Raises :class:`BadRequest` if there is no such step, one before it has no result, or
+    it has not so many iterations or branches that could be kept.
     """
     status = level.new_status()
-    known = {module.id: module for module in before.modules if module.state is State.SUCCESS}
+    known = {module.id: module for module in before.modules}
     for place, module in enumerate(level.modules):
-        if module.id == step_id:
+        if module.id == point.step_id:
             status.step = place
-            status.restarted_from = (job_id, step_id)
+            status.restarted_from = point
+            if point.kept:
+                _keep_first(status.modules[place], module, known.get(module.id), point.kept)
             return status
-        if module.id not in known:
-            raise BadRequest(f"step_id: step {module.id}, before {step_id}, did not succeed in job {job_id}")
+        if module.id not in known or known[module.id].state is not State.SUCCESS:
+            raise BadRequest(
+                f"step_id: step {module.id}, before {point.step_id}, did not succeed in job {point.flow_job}"
+            )
         status.modules[place] = known[module.id]
-    raise BadRequest(f"step_id: the flow has no step {step_id!r}")
+    raise BadRequest(f"step_id: the flow has no step {point.step_id!r}")
+
+
+def _keep_first(status: ModuleStatus, module: FlowModule, before: ModuleStatus | None, count: int) -> None:
+    """The first iterations or branches of a step have been run already."""
+    value = module.value
+    is_sequential = isinstance(value, ForloopFlow | BranchAll) and not value.parallel
+    if not is_sequential:
+        raise BadRequest(
+            f"branch_or_iteration_n: step {module.id} is neither a for loop nor branches that run one after the other"
+        )
+    jobs = before.flow_jobs if before is not None else None
+    ended = 0 if before is None else sum(1 for ok in before.flow_jobs_success if ok is not None)
+    if before is None or jobs is None or count > ended:
+        raise BadRequest(f"branch_or_iteration_n: {ended} iterations or branches of step {module.id} have ended")
+    if isinstance(value, BranchAll) and count >= len(value.branches):
+        raise BadRequest(f"branch_or_iteration_n: step {module.id} has {len(value.branches)} branches")
+    status.flow_jobs, status.flow_jobs_success = jobs[:count], before.flow_jobs_success[:count]
+    status.started_at_ms, status.durations_ms = before.started_at_ms[:count], before.durations_ms[:count]
 
 
 def _with_end(modules: tuple[FlowModule, ...]) -> tuple[FlowModule, ...]:

@@ -115,6 +115,12 @@ class Machine:
             return self.status.modules[step]
         return None
 
+    @property
+    def current(self) -> FlowModule | None:
+        """The module that runs or comes next, the error handler's and the preprocessor, too."""
+        found = self._current()
+        return None if found is None else found[0]
+
     def open_jobs(self) -> list[UUID]:
         """Jobs whose end is waited for."""
         current = self._current()
@@ -136,7 +142,7 @@ class Machine:
     def ended_jobs(self) -> list[UUID]:
         """Jobs that have ended and whose results :meth:`restore` needs."""
         pairs = [*self._pairs()]
-        if (current := self._current()) is not None:
+        if (current := self._current()) is not None:  # also of one that a restarted flow has kept a part of
             pairs.append(current)
         found = list[UUID]()
         for _, status in pairs:
@@ -223,7 +229,7 @@ class Machine:
     def _start_nothing(
         self, module: FlowModule, status: ModuleStatus, result: bytes, *, is_success: bool = True
     ) -> None:
-        status.state, status.job = State.QUEUED, self._new_id()
+        status.state, status.job, status.flow_jobs = State.QUEUED, self._new_id(), None
         self._commands.append(
             StartJob(
                 status.job,
@@ -259,12 +265,13 @@ class Machine:
         )
 
     def _open(self, status: ModuleStatus, length: int | None, *, parallel: bool = False) -> None:
-        """The module has several jobs from now on."""
-        status.flow_jobs, status.flow_jobs_success = [], []
-        status.started_at_ms, status.durations_ms = [], []
+        """The module has several jobs from now on. Those that a restarted flow has kept of it stay."""
+        if status.flow_jobs is None:
+            status.flow_jobs, status.flow_jobs_success = [], []
+            status.started_at_ms, status.durations_ms = [], []
+            self.results.clear()
         status.length, status.parallel, status.job = length, parallel, self.id
         status.state = State.RUNNING
-        self.results.clear()
         self._iterations = None
 
     def _start_iteration(self, module: FlowModule, status: ModuleStatus) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
+from minwebhook.jobs.model import Concurrency
 from minwebhook.scripts.model import Language
 
 #: Ids of modules that are not in the list of modules.
@@ -105,6 +106,8 @@ class RawScript:
     lock: str | None = ""
     path: str | None = None
     tag: str | None = None
+    #: How many of its runs may run at a time; an empty key for that of its path.
+    concurrency: Concurrency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,8 @@ class FlowModule:
     mock: Mock | None = None
     priority: int | None = None
     delete_after_use: bool = False
+    #: Its script's preprocessor makes the arguments of ``main`` out of those of the step.
+    apply_preprocessor: bool = False
     continue_on_error: bool = False
     #: The arguments of the flow are the arguments of the step.
     pass_flow_input_directly: bool = False
@@ -251,9 +256,8 @@ class FlowValue:
     priority: int | None = None
     #: The step whose result answers a sync call.
     early_return: str | None = None
-    concurrent_limit: int | None = None
-    concurrency_key: str | None = None
-    concurrency_time_window_s: int = 0
+    #: How many of its runs may run at a time; an empty key for that of its path.
+    concurrency: Concurrency | None = None
 
     @cached_property
     def wiped_steps(self) -> frozenset[str]:

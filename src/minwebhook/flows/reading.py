@@ -34,6 +34,7 @@ from minwebhook.flows.model import (
     Suspend,
     WhileloopFlow,
 )
+from minwebhook.jobs.model import Concurrency
 from minwebhook.scripts.fields import Check, array, boolean, integer, json_object, text
 from minwebhook.scripts.model import first_lock, hash_from_hex, parse_language
 
@@ -80,10 +81,15 @@ def _flow_settings(fields: _Fields) -> dict[str, Any]:
         "flow_env": fields.get("flow_env", json_object) or {},
         "priority": fields.get("priority", integer(-(2**15), 2**15 - 1)),
         "early_return": fields.get("early_return", text) or None,
-        "concurrent_limit": fields.get("concurrent_limit", integer(0, 2**31 - 1)) or None,
-        "concurrency_key": fields.get("concurrency_key", text),
-        "concurrency_time_window_s": fields.get("concurrency_time_window_s", _SECONDS) or 0,
+        "concurrency": _concurrency(fields, "concurrency_key"),
     }
+
+
+def _concurrency(fields: _Fields, key_member: str) -> Concurrency | None:
+    limit = fields.get("concurrent_limit", integer(0, 2**31 - 1))
+    key = fields.get(key_member, text) or ""
+    window_s = fields.get("concurrency_time_window_s", _SECONDS) or 0
+    return Concurrency(key, limit, 1000 * window_s) if limit else None
 
 
 def _check_ids(flow: FlowValue) -> None:
@@ -144,7 +150,6 @@ class _Reader:
             raise BadRequest(f"{name}.id: {id} is the name of another kind of module")
         fields = _Fields(f"module {id}: {name.rpartition(': ')[2]}", value)
         fields.get("cache_ignore_s3_path", boolean)
-        fields.get("apply_preprocessor", boolean)
         skip = fields.get("skip_if", _object)
         inner = _Fields(f"{fields.name}.value", fields.needed("value", _object))
         return FlowModule(
@@ -162,6 +167,7 @@ class _Reader:
             mock=fields.get("mock", _mock),
             priority=fields.get("priority", integer(-(2**15), 2**15 - 1)),
             delete_after_use=bool(fields.get("delete_after_use", boolean)),
+            apply_preprocessor=bool(fields.get("apply_preprocessor", boolean)),
             continue_on_error=bool(fields.get("continue_on_error", boolean)),
             pass_flow_input_directly=bool(
                 fields.get("pass_flow_input_directly", boolean) or inner.get("pass_flow_input_directly", boolean)
@@ -284,6 +290,7 @@ def _rawscript(reader: _Reader, fields: _Fields, depth: int) -> RawScript:
         lock=fields.get("lock", text) or first_lock(language, content),
         path=fields.get("path", text) or None,
         tag=fields.get("tag", text) or None,
+        concurrency=_concurrency(fields, "custom_concurrency_key"),
     )
 
 

@@ -54,14 +54,25 @@ from minwebhook.flows.javascript import Evaluator, LookUp
 from minwebhook.flows.level import Level, restarted
 from minwebhook.flows.model import FlowValue
 from minwebhook.flows.reading import read_value
-from minwebhook.flows.specs import StepSpecs
+from minwebhook.flows.specs import StepSpecs, flow_limit
 from minwebhook.flows.status import FlowStatus
 from minwebhook.flows.store import FlowStore
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache, cache_key
 from minwebhook.jobs.log import JobLog
-from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, Cancellation, Job, JobState, Outcome
+from minwebhook.jobs.model import (
+    FLOW,
+    FLOW_PREVIEW,
+    IDENTITY,
+    Cancellation,
+    Concurrency,
+    Job,
+    JobSpec,
+    JobState,
+    Outcome,
+)
 from minwebhook.jobs.record import JobRecord
+from minwebhook.jobs.restoring import MAX_ENDED
 from minwebhook.jobs.store import FlowStep, JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.times import now_ms
@@ -72,6 +83,9 @@ logger = logging.getLogger(__name__)
 _MAX_TOGETHER: Final = 64
 _DISK_PAUSE_S: Final = 1.0
 _LOG_BYTES: Final = 64 * 1024
+
+#: What is left of the request that a preprocessor was given.
+_DISCARDED: Final = b'{"reason":"PREPROCESSOR_ARGS_ARE_DISCARDED"}'
 
 #: The messages for a suspended step that came before it was suspended.
 Messages = Callable[[Job, UUID], Sequence[Resumed | Disapproved]]
@@ -226,6 +240,8 @@ class FlowRunner:
         own = self._live.pop(job.id, None) if spec.is_driven else None
         parent = self._live.get(spec.parent_job) if spec.step_id and spec.parent_job is not None else None
         if parent is not None:
+            if parent.engine.status.step < 0:
+                spec.arguments, spec.mask = _DISCARDED, b""
             parent.ended.append(job)
             self._tell(parent, _child_ended(job, own))
         elif own is not None or spec.is_driven:
@@ -235,9 +251,39 @@ class FlowRunner:
             return False
         return True
 
-    def remember(self, record: JobRecord) -> None:
-        """A flow of an earlier run of the server, before its job starts."""
+    def remember(self, record: JobRecord, spec: JobSpec) -> bool:
+        """A flow of an earlier run of the server, before its job starts; whether it had begun."""
+        if spec.kind == IDENTITY:
+            return False
         self._stored[record.id] = record
+        if spec.part is None:
+            spec.concurrency = self._limit(spec)
+        return record.flow_status is not None
+
+    def _limit(self, spec: JobSpec) -> Concurrency | None:
+        if spec.kind == FLOW:
+            version = self._flows.version(spec.workspace, spec.script_hash or 0)
+            value, path = None if version is None else version.flow, spec.path
+        else:
+            try:
+                value, path = read_value(orjson.loads(spec.source)), spec.path or "preview"
+            except ApiError:  # it fails when it begins
+                return None
+        return None if value is None else flow_limit(value, spec.workspace, path, spec.arguments)
+
+    def ended_runs(self, now_ms: int) -> list[tuple[int, Concurrency]]:
+        """When runs ended that still count within the window of their concurrency key."""
+        ended = list[tuple[int, Concurrency]]()
+        for version in self._flows.windows():
+            limit = version.flow.concurrency
+            since_ms = now_ms - (0 if limit is None else limit.window_ms)
+            for _, arguments, at_ms in self._store.ended_runs(
+                FLOW, version.workspace_id, [version.id], since_ms, MAX_ENDED
+            ):
+                found = flow_limit(version.flow, version.workspace_id, version.path, arguments)
+                if found is not None:
+                    ended.append((at_ms, found))
+        return ended
 
     # --- for approvals --------------------------------------------------------------------------------------------------
 
@@ -519,11 +565,11 @@ class FlowRunner:
     def _new_status(self, job: Job, level: Level) -> FlowStatus:
         if job.spec.restarted_from is None:
             return level.new_status()
-        job_id, step_id = job.spec.restarted_from
-        record = self._store.get(job.spec.workspace, job_id)
+        point = job.spec.restarted_from
+        record = self._store.get(job.spec.workspace, point.flow_job)
         if record is None or record.flow_status is None or record.deleted:
-            raise NotFound(f"job {job_id}, whose results this one goes on with, is gone")
-        return restarted(level, FlowStatus.parse(record.flow_status), step_id, job_id)
+            raise NotFound(f"job {point.flow_job}, whose results this one goes on with, is gone")
+        return restarted(level, FlowStatus.parse(record.flow_status), point)
 
     def _level(self, job: Job) -> tuple[LiveFlow | None, Level, FlowValue | None]:
         """The level around it, its own, and the definition if it is a whole flow."""
@@ -565,6 +611,7 @@ class FlowRunner:
         flow.job.suspend_until_ms = record.suspend_until_ms
         flow.job.is_preprocessed = record.options.is_preprocessed
         flow.job.started_at_ms = record.started_at_ms or flow.job.started_at_ms
+        self._complete(flow, open_jobs)
         for command in engine.resume():
             self._do(flow, command)
         for row in ended.values():
@@ -572,6 +619,15 @@ class FlowRunner:
         flow.is_ready = True
         self._ready.append(flow)
         self._wake.set()
+
+    def _complete(self, flow: LiveFlow, open_jobs: Sequence[UUID]) -> None:
+        """Jobs that go on know again what their rows do not tell."""
+        current = flow.engine.current
+        for job_id in open_jobs:
+            job = self._table.get(job_id)
+            if job is not None and current is not None:
+                is_preprocessor = current is flow.engine.level.preprocessor_module
+                self._specs.restore(flow.job.spec, job.spec, current, is_preprocessor=is_preprocessor)
 
     def _row_if_ended(self, flow: Job, job_id: UUID) -> JobRecord | None:
         if self._table.get(job_id) is not None:

@@ -11,7 +11,7 @@ import orjson
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.rights import may_read
 from minwebhook.auth.store import AuthStore
-from minwebhook.errors import BadRequest, NotFound
+from minwebhook.errors import NotFound
 from minwebhook.flows.events import Run, StartJob
 from minwebhook.flows.expressions import Path, parse_plain, verbatim_key
 from minwebhook.flows.model import (
@@ -27,9 +27,9 @@ from minwebhook.flows.model import (
 )
 from minwebhook.flows.results import ITERATION
 from minwebhook.flows.store import FlowStore, FlowVersion
-from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, JobSpec
-from minwebhook.jobs.submission import concurrency_of, surroundings_of
-from minwebhook.scripts.model import Language
+from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, Concurrency, JobSpec
+from minwebhook.jobs.submission import concurrency_of, limit_of, surroundings_of
+from minwebhook.scripts.model import Language, entry_points
 from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.script import Script
 from minwebhook.scripts.store import ScriptStore
@@ -65,9 +65,16 @@ def flow_spec(
         visible_to_owner=not (version.visible_to_runner_only or options.invisible_to_owner),
         preprocess=preprocess,
         cache_ttl_s=version.flow.cache_ttl_s,
+        concurrency=flow_limit(version.flow, version.workspace_id, version.path, arguments.text),
         owner=principal.owner,
         scopes=principal.scopes,  # for what the arguments name, and what is made of them
     )
+
+
+def flow_limit(flow: FlowValue, workspace: str, path: str, arguments: bytes) -> Concurrency | None:
+    """How many runs of a flow may run at a time, with these arguments (JSON text); None for any number."""
+    limit = flow.concurrency
+    return None if limit is None else limit_of(limit, workspace, f"flow/{path}", arguments)
 
 
 def flow_preview_spec(
@@ -94,6 +101,7 @@ def flow_preview_spec(
         path=path,
         tag=tag or FLOW_TAG,
         priority=flow.priority,
+        concurrency=flow_limit(flow, workspace, path or "preview", arguments),
         owner=principal.owner,
         scopes=principal.scopes,
     )
@@ -129,7 +137,10 @@ class StepSpecs:
             cache_ttl_s=None,
             concurrency=None,
             step_id=module.id,
+            flow_path=path_around(flow),
             part=None,
+            restarted_from=None,
+            is_preprocessor=False,
             authored=_authored(flow, command),
             verbatim=flow.verbatim or flow.preprocess,
         )
@@ -143,9 +154,20 @@ class StepSpecs:
         if isinstance(value, FlowStep):
             return self._flow(base, value, module)
         if isinstance(value, ScriptStep):
-            return self._script(base, value, module)
+            return self._script(base, value, module, is_preprocessor=command.is_preprocessor)
         assert isinstance(value, RawScript)  # noqa: S101 - the others were before
         return _inline(base, value, module, is_preprocessor=command.is_preprocessor)
+
+    @staticmethod
+    def restore(flow: JobSpec, spec: JobSpec, module: FlowModule, *, is_preprocessor: bool) -> None:
+        """Gives the stored job of a module back what its row does not tell."""
+        spec.flow_path = path_around(flow)
+        if isinstance(module.value, RawScript) and spec.kind == "preview":
+            spec.concurrency = _step_limit(spec, module.value)
+            spec.lock = module.value.lock
+            spec.modules = () if spec.lock == "" else imported_modules(module.value.content)
+        if not spec.is_driven:
+            spec.is_preprocessor = is_preprocessor and _has_functions(spec)
 
     def _check(self, spec: JobSpec, path: str) -> None:
         principal = self._auth.principal_of(spec.email, spec.workspace)
@@ -156,12 +178,13 @@ class StepSpecs:
         version = self._flows.deployed(spec.workspace, value.path)
         self._check(spec, version.path)
         spec.kind, spec.path, spec.script_hash = FLOW, version.path, version.id
+        spec.concurrency = flow_limit(version.flow, spec.workspace, version.path, spec.arguments)
         spec.tag = _tag(spec, version.tag or FLOW_TAG)
         spec.timeout_s = spec.timeout_s if spec.timeout_s is not None else version.timeout_s
         spec.cache_ttl_s = module.cache_ttl_s or version.flow.cache_ttl_s
         return spec
 
-    def _script(self, spec: JobSpec, value: ScriptStep, module: FlowModule) -> JobSpec:
+    def _script(self, spec: JobSpec, value: ScriptStep, module: FlowModule, *, is_preprocessor: bool) -> JobSpec:
         script: Script | None
         if value.hash is not None:
             script = self._scripts.find_by_hash(spec.workspace, value.hash)
@@ -184,15 +207,19 @@ class StepSpecs:
         spec.crash_attempts = script.crash_attempts
         spec.lock = script.packages_lock
         spec.modules = () if script.packages_lock == "" else script.imported_modules
+        spec.preprocess = module.apply_preprocessor and bool(script.has_preprocessor)
+        spec.is_preprocessor = is_preprocessor and _has_functions(spec)
         return spec
 
 
 def _inline(spec: JobSpec, value: RawScript, module: FlowModule, *, is_preprocessor: bool) -> JobSpec:
-    if is_preprocessor and value.language is not Language.PYTHON3:
-        raise BadRequest(f"module {module.id}: preprocessors of flows are written in python3 here")
     spec.kind, spec.language = "preview", value.language.value
-    content = f"{value.content}\n\nmain = preprocessor\n" if is_preprocessor else value.content
-    spec.source = content.encode()
+    spec.source = value.content.encode()
+    spec.preprocess = module.apply_preprocessor and "preprocessor" in (
+        entry_points(value.language, value.content) or ()
+    )
+    spec.is_preprocessor = is_preprocessor and _has_functions(spec)
+    spec.concurrency = _step_limit(spec, value)
     spec.tag = _tag(spec, value.tag or spec.language)
     spec.cache_ttl_s = module.cache_ttl_s
     spec.lock = value.lock
@@ -236,6 +263,21 @@ def _hands_on(expression: str, flow: JobSpec, own: tuple[str, ...]) -> bool:
         return False
     # "a.b" may as well be the name of one argument, which is another one's.
     return not below or verbatim_key(expression.strip(), orjson.loads(flow.arguments)) is None
+
+
+def path_around(flow: JobSpec) -> str:
+    """The path of the flow that a job of this level belongs to."""
+    return flow.flow_path if flow.part is not None else flow.path
+
+
+def _step_limit(spec: JobSpec, value: RawScript) -> Concurrency | None:
+    limit = value.concurrency
+    return None if limit is None else limit_of(limit, spec.workspace, f"script/{spec.path}", spec.arguments)
+
+
+def _has_functions(spec: JobSpec) -> bool:
+    """Whether its code has a function ``preprocessor`` to call; else it is one itself, as a whole."""
+    return entry_points(Language(spec.language), "") is not None
 
 
 def _tag(flow: JobSpec, own: str) -> str:

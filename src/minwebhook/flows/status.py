@@ -13,6 +13,8 @@ from uuid import UUID
 
 import orjson
 
+from minwebhook.jobs.model import RestartPoint
+
 _NONE: Final[Mapping[UUID, int | None]] = {}
 #: The job of a chosen branch that has no modules.
 NO_JOB = UUID(int=0)
@@ -152,8 +154,8 @@ class FlowStatus:
     user_states: dict[str, Any] = field(default_factory=dict)
     #: ``{user_auth_required, user_groups_required, self_approval_disabled}`` while a step waits for approvals.
     approval_conditions: dict[str, Any] | None = None
-    #: The flow job whose results it goes on with, and the step that it begins at.
-    restarted_from: tuple[UUID, str] | None = None
+    #: Where it goes on with the results of another job.
+    restarted_from: RestartPoint | None = None
     #: A ``stop_after_if`` has ended it.
     stopped: bool = False
     #: And that counts as skipped.
@@ -199,8 +201,7 @@ class FlowStatus:
         if self.approval_conditions is not None:
             shown["approval_conditions"] = self.approval_conditions
         if self.restarted_from is not None:
-            job, step_id = self.restarted_from
-            shown["restarted_from"] = {"flow_job_id": str(job), "step_id": step_id}
+            shown["restarted_from"] = self.restarted_from.to_json()
         for name in ("stopped", "skipped", "handled"):
             if getattr(self, name):
                 shown[name] = True
@@ -220,7 +221,7 @@ class FlowStatus:
             failed_jobs=[UUID(job) for job in stored.get("retry", {}).get("failed_jobs", ())],
             user_states=stored.get("user_states", {}),
             approval_conditions=stored.get("approval_conditions"),
-            restarted_from=(UUID(restarted["flow_job_id"]), restarted["step_id"]) if restarted else None,
+            restarted_from=RestartPoint.parse(restarted) if restarted else None,
             stopped=stored.get("stopped", False),
             skipped=stored.get("skipped", False),
             handled=stored.get("handled", False),

@@ -25,7 +25,7 @@ from minwebhook.flows.reading import read_value
 from minwebhook.paths import Paths
 from minwebhook.scripts.fields import Check, boolean, encoded_json, integer, json_object, text
 from minwebhook.scripts.model import ScriptPath, parse_script_path
-from minwebhook.scripts.preprocessor import preprocessor_parameters
+from minwebhook.scripts.script import parameters_of_preprocessor
 from minwebhook.times import rfc3339
 
 #: Versions kept in memory; the one unused for longest goes.
@@ -116,7 +116,8 @@ class FlowVersion:
         if module is None:
             return None
         value = module.value
-        return preprocessor_parameters(value.content) if isinstance(value, RawScript) else ("event",)
+        known = parameters_of_preprocessor(value.language, value.content) if isinstance(value, RawScript) else None
+        return ("event",) if known is None else known
 
     @property
     def tag(self) -> str | None:
@@ -324,6 +325,14 @@ class FlowStore:
     def _find(self, condition: str, values: tuple[Any, ...]) -> FlowVersion | None:
         rows = self._db.read(f"{_SELECT} WHERE {condition}", values)
         return _version(rows[0]) if rows else None
+
+    def windows(self) -> list[FlowVersion]:
+        """Versions whose ended runs count for a while (``concurrency_time_window_s``)."""
+        rows = self._db.read(
+            f"{_SELECT} WHERE json_extract(v.value, '$.concurrency_time_window_s') > 0"
+            " AND json_extract(v.value, '$.concurrent_limit') > 0"
+        )
+        return [_version(row) for row in rows]
 
     async def history(self, workspace: str, path: str) -> list[FlowVersion]:
         """The versions of a flow, newest first."""

@@ -14,7 +14,7 @@ from minwebhook.times import rfc3339
 #: Names that no script may set for itself: see changing_variables.
 _CHANGING: Final = frozenset(
     {"WM_TOKEN", "WM_JOB_ID", "WM_ROOT_JOB_ID", "WM_SCHEDULED_FOR", "WM_OBJECT_PATH"}
-    | {"WM_FLOW_JOB_ID", "WM_ROOT_FLOW_JOB_ID", "WM_FLOW_STEP_ID"}
+    | {"WM_FLOW_JOB_ID", "WM_ROOT_FLOW_JOB_ID", "WM_FLOW_PATH", "WM_FLOW_STEP_ID", "WM_STATE_PATH"}
 )
 #: What ``variables/list_contextual`` tells: an example and a sentence. Each may be an argument, ``$`` and its name.
 CONTEXTUAL: Final[Mapping[str, tuple[str, str]]] = {
@@ -51,19 +51,17 @@ def lasting_variables(spec: JobSpec, *, base_url: str, internal_url: str) -> dic
 
     Nothing of the server's own environment is passed on.
     """
-    path, username = spec.path, spec.username
     own = dict(entry.split("=", 1) for entry in spec.environment)  # the script's, checked when it was deployed
     return {
         **{name: value for name, value in {**USUAL, **own}.items() if name not in _CHANGING},
         "WM_WORKSPACE": spec.workspace,
         "WM_EMAIL": spec.email,
-        "WM_USERNAME": username,
+        "WM_USERNAME": spec.username,
         "WM_BASE_URL": base_url,
         "BASE_URL": base_url,
         "BASE_INTERNAL_URL": internal_url,
-        "WM_JOB_PATH": path,
+        "WM_JOB_PATH": spec.path,
         "WM_PERMISSIONED_AS": spec.permissioned_as,
-        "WM_STATE_PATH": f"{path}/user" if path else f"u/{username}/tmp_state",
         "WM_RUNNABLE_ID": "" if spec.script_hash is None else f"{spec.script_hash & (1 << 64) - 1:016x}",
     }
 
@@ -73,15 +71,19 @@ def changing_variables(job: Job, *, token: str) -> dict[str, str]:
     spec = job.spec
     job_id = str(job.id)
     root_job = spec.root_job or spec.parent_job
+    place, step = (spec.flow_path, f"{spec.step_id}/") if spec.step_id else (spec.path, "")
+    state = f"{spec.step_id}_user" if step else "user"
     return {
         "WM_TOKEN": token,
         "WM_JOB_ID": job_id,
         "WM_ROOT_JOB_ID": job_id if root_job is None else str(root_job),
         "WM_SCHEDULED_FOR": _second(job.scheduled_for_ms // 1000),
-        "WM_OBJECT_PATH": f"{spec.path.replace('/', '_')}/manual/{job.created_at_ms}_{job_id}",
+        "WM_OBJECT_PATH": f"{place.replace('/', '_')}/manual/{step}{job.created_at_ms}_{job_id}",
+        "WM_STATE_PATH": f"{place}/{state}" if place else f"u/{spec.username}/tmp_state",
         # A process that stays may have run a step before.
         "WM_FLOW_JOB_ID": str(spec.parent_job) if spec.step_id else "",
         "WM_ROOT_FLOW_JOB_ID": str(spec.root_job) if spec.step_id else "",
+        "WM_FLOW_PATH": spec.flow_path,
         "WM_FLOW_STEP_ID": spec.step_id,
     }
 
@@ -101,7 +103,7 @@ class JobHeaders:
         """
         key = (
             spec.script_hash, spec.path, spec.email, spec.username, spec.permissioned_as, spec.workspace,
-            spec.environment, spec.preprocess, stays, spec.language,
+            spec.environment, spec.preprocess, spec.is_preprocessor, stays, spec.language,
             limits, api_url,
         )  # fmt: skip
         header = self._kept.get(key)
@@ -114,6 +116,7 @@ class JobHeaders:
                 variables,
                 stays=stays,
                 preprocess=spec.preprocess,
+                is_preprocessor=spec.is_preprocessor,
                 plain=spec.language in _PLAIN,
                 limits=limits,
             )
@@ -129,12 +132,12 @@ class JobHeaders:
     @staticmethod
     def changing(spec: JobSpec, *, stays: bool) -> bytes:
         """A header without variables, for a process that has the lasting ones and its limits."""
-        return _bare_header(stays, spec.preprocess, spec.language in _PLAIN)
+        return _bare_header(stays, spec.preprocess, spec.is_preprocessor, spec.language in _PLAIN)
 
 
-@lru_cache(maxsize=8)  # all there are
-def _bare_header(stays: bool, preprocess: bool, plain: bool) -> bytes:
-    return wire.pack_header("", {}, stays=stays, preprocess=preprocess, plain=plain)
+@lru_cache(maxsize=16)  # all there are
+def _bare_header(stays: bool, preprocess: bool, is_preprocessor: bool, plain: bool) -> bytes:
+    return wire.pack_header("", {}, stays=stays, preprocess=preprocess, is_preprocessor=is_preprocessor, plain=plain)
 
 
 @lru_cache(maxsize=8)  # many jobs share a second

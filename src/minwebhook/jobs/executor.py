@@ -171,6 +171,8 @@ class Executor:
     async def complete(self, job: Job) -> None:
         """Runs a job of :meth:`JobTable.submit_sync` to its end. A cancelled caller cancels the job."""
         if job.spec.is_driven:
+            if job.turn is not None:  # its flow may only run so often at a time
+                await self._table.turn(job)
             try:
                 await self._table.wait(job)
             except trio.Cancelled:

@@ -105,6 +105,34 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
         raise IllegalTransition(f"{event.value} is not possible in state {state.value}") from None
 
 
+class RestartPoint(NamedTuple):
+    """Where a flow goes on with the results of another job."""
+
+    flow_job: UUID
+    #: The step that it begins at; of a loop or of branches, how many iterations or branches are kept.
+    step_id: str
+    kept: int = 0
+    #: The version of the definition that was asked for.
+    flow_version: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As upstream shows it."""
+        shown: dict[str, Any] = {"flow_job_id": str(self.flow_job), "step_id": self.step_id}
+        if self.kept:
+            shown["branch_or_iteration_n"] = self.kept
+        if self.flow_version is not None:
+            shown["flow_version"] = self.flow_version
+        return shown
+
+    @classmethod
+    def parse(cls, stored: Any) -> RestartPoint:
+        """What :meth:`to_json` made; of an earlier server, an array of job and step."""
+        if isinstance(stored, list):
+            return cls(UUID(stored[0]), stored[1])
+        count, version = stored.get("branch_or_iteration_n"), stored.get("flow_version")
+        return cls(UUID(stored["flow_job_id"]), stored["step_id"], count or 0, version)
+
+
 class Concurrency(NamedTuple):
     """At most ``limit`` runs with the same key at a time; those that ended within the last ``window_ms`` count, too."""
 
@@ -165,13 +193,16 @@ class JobSpec:
     crash_attempts: int | None = None
     #: Whose turn it takes when jobs wait: whoever's token started it.
     owner: str = ""
-    #: The step of the flow that it is a job of; "" for none.
+    #: The step of the flow that it is a job of, and the path of that flow; "" for none.
     step_id: str = ""
+    flow_path: str = ""
+    #: Whether its preprocessor is called instead of ``main``, and gives the result.
+    is_preprocessor: bool = False
     #: Of a job that is a part of a flow's step: the module, which list of modules in it, and the number of the iteration or
     #: branch.
     part: tuple[str, int, int | None] | None = None
-    #: Of a flow job: the job whose results it goes on with, and the step that it begins at.
-    restarted_from: tuple[UUID, str] | None = None
+    #: Of a flow job that goes on with the results of another one.
+    restarted_from: RestartPoint | None = None
     #: What the token is restricted to that the code, or the arguments, came with; None if it is not.
     scopes: Scopes | None = None
     #: Of a job of a deployed flow: the arguments that the flow's author wrote, all others are of whoever started it. None if

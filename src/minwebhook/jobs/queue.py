@@ -90,6 +90,11 @@ class JobQueue:
             self.release_ms = min(self.release_ms, key.next_free_ms)
         return None
 
+    def begin(self, job: Job, now_ms: int) -> None:
+        """A job runs that :meth:`pop` has not given: an earlier server had begun it. It counts, whatever its limit."""
+        if job.spec.concurrency is not None:
+            self._key(job.spec.concurrency, now_ms).running += 1
+
     def end(self, job: Job, now_ms: int) -> None:
         """A job that :meth:`pop` gave does not run any more."""
         limit = job.spec.concurrency

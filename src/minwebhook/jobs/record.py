@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from minwebhook.auth.scopes import Scopes
-from minwebhook.jobs.model import DRIVEN_KINDS, FLOW, FLOW_PREVIEW, Job, JobState
+from minwebhook.jobs.model import DRIVEN_KINDS, FLOW, FLOW_PREVIEW, Job, JobState, RestartPoint
 from minwebhook.scripts.model import hash_to_hex
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.times import rfc3339
@@ -37,7 +37,7 @@ class JobOptions:
     part: tuple[str, int, int | None] | None = None
     is_skipped: bool = False
     scopes: Scopes | None = None
-    restarted_from: tuple[UUID, str] | None = None
+    restarted_from: RestartPoint | None = None
     authored: tuple[str, ...] | None = None
     verbatim: bool = False
     #: What the job said of its own progress, from 0 to 99.
@@ -87,7 +87,7 @@ class JobOptions:
             tuple(stored["part"]) if "part" in stored else None,
             stored.get("is_skipped", False),
             Scopes.of(stored["scopes"]) if "scopes" in stored else None,
-            (UUID(stored["restarted_from"][0]), stored["restarted_from"][1]) if "restarted_from" in stored else None,
+            RestartPoint.parse(stored["restarted_from"]) if "restarted_from" in stored else None,
             tuple(stored["authored"]) if "authored" in stored else None,
             stored.get("verbatim", False),
             stored.get("percent"),
@@ -107,7 +107,7 @@ class JobOptions:
             "part": self.part,
             "is_skipped": self.is_skipped,
             "scopes": self.scopes.texts if self.scopes is not None else None,
-            "restarted_from": self.restarted_from and (str(self.restarted_from[0]), self.restarted_from[1]),
+            "restarted_from": self.restarted_from and self.restarted_from.to_json(),
             "verbatim": self.verbatim,
         }
         kept = {name: value for name, value in stored.items() if value}

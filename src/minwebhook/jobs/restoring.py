@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from minwebhook.jobs import outcomes
-from minwebhook.jobs.model import DRIVEN_KINDS
+from minwebhook.jobs.model import DRIVEN_KINDS, Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.submission import concurrency_of, restored_spec
@@ -19,7 +19,7 @@ from minwebhook.scripts.store import ScriptStore
 logger = logging.getLogger(__name__)
 
 #: Ended runs of a workspace that are looked at, so that a start does not take long. A key needs no more than its limit.
-_MAX_ENDED: Final = 10_000
+MAX_ENDED: Final = 10_000
 
 
 def restore_jobs(
@@ -28,17 +28,20 @@ def restore_jobs(
     scripts: ScriptStore,
     now_ms: int,
     *,
-    on_driven: Callable[[JobRecord], None] = lambda record: None,
+    on_driven: Callable[[JobRecord, JobSpec], bool] = lambda record, spec: False,
+    ended_flows: Iterable[tuple[int, Concurrency]] = (),
 ) -> None:
-    """Fills the table before the first request, and starts the first jobs. ``on_driven`` is told of those without a worker."""
-    _count_ended(table, store, scripts, now_ms)
+    """Fills the table before the first request, and starts the first jobs.
+
+    ``on_driven`` is told of those without a worker, and says whether they had begun. ``ended_flows``: when flows ended that still
+    count within the window of their concurrency key.
+    """
+    _count_ended(table, store, scripts, now_ms, ended_flows)
     restored = 0
     known: dict[tuple[str, int], Script | None] = {}
     for record in store.queued():
         script = None
-        if record.kind in DRIVEN_KINDS:
-            on_driven(record)
-        elif record.script_hash is not None:
+        if record.kind not in DRIVEN_KINDS and record.script_hash is not None:
             version = record.workspace, record.script_hash
             if version not in known:
                 known[version] = scripts.find_by_hash(*version)
@@ -49,6 +52,7 @@ def restore_jobs(
             gone = outcomes.execution_error("the code of the script is gone")
             store.fail(record.id, gone.result, now_ms)
             continue
+        has_begun = spec.is_driven and on_driven(record, spec)
         job = table.restore(
             record.id,
             spec,
@@ -56,6 +60,7 @@ def restore_jobs(
             record.scheduled_for_ms,
             attempts=record.attempts,
             failures=record.failures,
+            has_begun=has_begun,
         )
         if job is not None:
             restored += 1
@@ -67,15 +72,21 @@ def restore_jobs(
         logger.info("%d queued jobs of the last run are queued again", restored)
 
 
-def _count_ended(table: JobTable, store: JobStore, scripts: ScriptStore, now_ms: int) -> None:
+def _count_ended(
+    table: JobTable,
+    store: JobStore,
+    scripts: ScriptStore,
+    now_ms: int,
+    ended_flows: Iterable[tuple[int, Concurrency]],
+) -> None:
     """Runs that ended before the start and still count within the window of their concurrency key."""
     windows: dict[str, dict[int, int]] = defaultdict(dict)
     for workspace, version, window_ms in scripts.windows():
         windows[workspace][version] = window_ms
-    ended = []
+    ended = [*ended_flows]
     for workspace, versions in windows.items():
         for version, arguments, ended_at_ms in store.ended_runs(
-            workspace, versions, now_ms - max(versions.values()), _MAX_ENDED
+            "script", workspace, versions, now_ms - max(versions.values()), MAX_ENDED
         ):
             script = scripts.find_by_hash(workspace, version)
             limit = concurrency_of(script, arguments) if script is not None else None

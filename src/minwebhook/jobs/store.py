@@ -372,15 +372,15 @@ class JobStore:
         return [(row["name"], row["number"]) for row in rows]
 
     def ended_runs(
-        self, workspace: str, hashes: Iterable[int], since_ms: int, limit: int
+        self, kind: str, workspace: str, hashes: Iterable[int], since_ms: int, limit: int
     ) -> list[tuple[int, bytes, int]]:
-        """Runs of some script versions that ended since then, at most the newest ``limit``, oldest first: the version's hash,
-        the arguments, and the end."""
+        """Runs of some versions of scripts or flows that ended since then, at most the newest ``limit``, oldest first: the
+        version, the arguments, and the end."""
         rows = self._db.read(
             "SELECT script_hash, args, completed_at FROM job WHERE status != 'queued' AND workspace_id = ?"
-            " AND completed_at > ? AND started_at IS NOT NULL AND script_hash IN (SELECT value FROM json_each(?))"
+            " AND kind = ? AND completed_at > ? AND started_at IS NOT NULL AND script_hash IN (SELECT value FROM json_each(?))"
             " ORDER BY completed_at DESC LIMIT ?",
-            (workspace, since_ms, orjson.dumps(list(hashes)).decode(), limit),
+            (workspace, kind, since_ms, orjson.dumps(list(hashes)).decode(), limit),
         )
         return [(row[0], row[1] or b"{}", row[2]) for row in reversed(rows)]
 

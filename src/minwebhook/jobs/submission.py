@@ -31,18 +31,23 @@ _ARGUMENT: Final = re.compile(r"\$args\[([^\]]*)\]")
 
 
 def concurrency_of(script: Script, arguments: bytes) -> Concurrency | None:
-    """How many of its runs may run at a time, with these arguments (JSON text); None for any number.
-
-    The key is the script's path, or its own with ``$workspace`` and ``$args[name]`` replaced. A key of its own counts
-    the runs of all workspaces.
-    """
-    limit = script.concurrent_limit
-    if not limit:
+    """How many of its runs may run at a time, with these arguments (JSON text); None for any number."""
+    if not script.concurrent_limit:
         return None
-    key = script.concurrency_key
+    limit = Concurrency(script.concurrency_key or "", script.concurrent_limit, script.concurrency_window_ms)
+    return limit_of(limit, script.workspace_id, f"script/{script.path}", arguments)
+
+
+def limit_of(limit: Concurrency, workspace: str, usual: str, arguments: bytes) -> Concurrency:
+    """A limit with the key of one run.
+
+    That is the one it has, with ``$workspace`` and ``$args[name]`` replaced, which counts the runs of all workspaces; without
+    one the ``usual`` one of the workspace.
+    """
+    key = limit.key
     if not key:
-        return Concurrency(f"{script.workspace_id}/script/{script.path}", limit, script.concurrency_window_ms)
-    key = key.replace("$workspace", script.workspace_id)
+        return limit._replace(key=f"{workspace}/{usual}")
+    key = key.replace("$workspace", workspace)
     if "$args[" in key:
         values = orjson.loads(arguments)
 
@@ -51,7 +56,7 @@ def concurrency_of(script: Script, arguments: bytes) -> Concurrency | None:
             return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
         key = _ARGUMENT.sub(value_of, key)
-    return Concurrency(key, limit, script.concurrency_window_ms)
+    return limit._replace(key=key)
 
 
 def surroundings_of(script: Script) -> Surroundings | None:

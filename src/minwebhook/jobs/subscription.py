@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import codecs
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -52,6 +52,8 @@ class Wants(NamedTuple):
     percent: bool = False
     #: Where it is, if it is a flow.
     status: bool = False
+    #: A flow that answers early has ended for this reader with its answer.
+    is_caller: bool = False
 
 
 @dataclass(slots=True)
@@ -158,12 +160,13 @@ class Subscription:
             progress, self._place = self._read_stored()
             return progress
         log = job.output
+        is_answered = self._place.wants.is_caller and job.early is not None
         sources, status = _Sources(log, log), None
         if job.flow is not None:
             sources = self._of_flow(log, job.flow.stream_job)
             status = self._status(job.flow) if self._place.wants.status else None
         extents = [None if output is None else output.extent for output in (sources.log, sources.chunks)]
-        key = (self._place, job.state, job.is_wiped, job.percent, status, sources.stream_job, *extents)
+        key = (self._place, job.state, job.is_wiped, job.percent, status, is_answered, sources.stream_job, *extents)
         readings = job.readings
         if readings is None:
             readings = job.readings = {}
@@ -171,7 +174,9 @@ class Subscription:
         if found is None:
             if len(readings) >= _MAX_READINGS:
                 readings.clear()
-            ended = JobRecord.of(job) if job.state.is_final else None
+            ended = JobRecord.of(job) if job.state.is_final or is_answered else None
+            if ended is not None and is_answered and job.early is not None:
+                ended = replace(ended, state=job.early.state, result=job.early.result)
             is_running = job.state is JobState.RUNNING
             found = readings[key] = _read(self._place, sources, ended, is_running, job.percent, status)
         progress, self._place = found

@@ -116,6 +116,8 @@ class JobTable:
         self._jobs: dict[UUID, Job] = {}
         #: Those with a parent, by its id.
         self._children: dict[UUID, dict[UUID, Job]] = {}
+        #: Flows of an earlier server until they are started, and whether it had begun them.
+        self._flows: list[tuple[Job, bool]] = []
         self._queue = JobQueue()
         self._ended: list[Job] = []
         self._done: dict[UUID, trio.Event] = {}
@@ -146,7 +148,12 @@ class JobTable:
         self._add(job)
         if spec.is_driven:
             job.is_awaited = True
-            self._start_driven(job, now)
+            if spec.concurrency is None:
+                self._start_driven(job, now)
+            else:
+                self._pressure.enter_anyway(spec)
+                job.turn = trio.Event()
+                self._enqueue(job, now)
             return job
         if self._free_slots > 0 and self._queue.is_next(job, now):  # nearly always: it need not be put in line first
             self._start(job, now)
@@ -206,10 +213,11 @@ class JobTable:
         *,
         attempts: int = 0,
         failures: int = 0,
+        has_begun: bool = False,
     ) -> Job | None:
         """A job that an earlier run of the server acknowledged and did not end; :meth:`start_restored` follows.
 
-        None if it was begun as often as it may be, and the server died each time.
+        None if it was begun as often as it may be, and the server died each time. ``has_begun``: a flow that goes on.
         """
         allowed = spec.crash_attempts or self._crash_attempts
         if spec.step_id and not spec.is_driven and not attempts and allowed > 1:
@@ -220,7 +228,9 @@ class JobTable:
         self._pressure.enter_anyway(spec)
         self._add(job)
         self.queued_count += 1
-        if not spec.is_driven:
+        if spec.is_driven:
+            self._flows.append((job, has_begun))
+        else:
             self._queue.push(job, self._clock())
         return job
 
@@ -262,10 +272,17 @@ class JobTable:
         """All are restored: the first of them start, flows before their jobs."""
         self._alarm.set()
         now = self._clock()
-        for job in [job for job in self._jobs.values() if job.spec.is_driven]:
-            self.queued_count -= 1
-            self._pressure.leave(job.spec)
-            self._enqueue(job, now)
+        flows, self._flows = self._flows, []
+        for job, has_begun in flows:
+            if has_begun and job.state is JobState.QUEUED:
+                self.queued_count -= 1
+                self._pressure.leave(job.spec)
+                self._queue.begin(job, now)
+                self._start_driven(job, now)
+        for job, _ in flows:
+            if job.state is JobState.QUEUED:
+                self.queued_count -= 1
+                self._enqueue(job, now)
         self._dispatch(now)
 
     def new_id(self) -> UUID:
@@ -296,8 +313,9 @@ class JobTable:
                 del self._children[parent]
 
     def _enqueue(self, job: Job, now: int) -> None:
-        if job.spec.is_driven and job.scheduled_for_ms <= now and not self._is_stopping:
-            self._pressure.leave(job.spec)
+        spec = job.spec
+        if spec.is_driven and spec.concurrency is None and job.scheduled_for_ms <= now and not self._is_stopping:
+            self._pressure.leave(spec)
             self._start_driven(job, now)
             return
         self.queued_count += 1
@@ -314,6 +332,8 @@ class JobTable:
             self.queued_count -= 1
             self._pressure.leave(job.spec)
             if job.spec.is_driven:
+                if job.turn is not None:
+                    job.turn.set()
                 self._start_driven(job, now)
                 continue
             self._start(job, now)
@@ -420,8 +440,11 @@ class JobTable:
         """The job has ended; everyone who waits is told. Closes its log."""
         was_running = job.state is JobState.RUNNING
         job.state = next_state(job.state, ENDING_EVENT[outcome.state])
-        if was_running and job.spec.is_driven:
-            pass  # it had no slot
+        if was_running and job.spec.is_driven:  # it had no slot
+            if job.spec.concurrency is not None:
+                now = self._clock()
+                self._queue.end(job, now)
+                self._dispatch(now)
         elif was_running:
             now = self._clock()
             self._free_slot(job, now)
@@ -602,6 +625,7 @@ class JobTable:
         """Whoever waits for the job gets this; it goes on."""
         if job.early is None and not job.state.is_final:
             job.early = outcome
+            self.watchers.tell(job.id)
             if (done := self._done.pop(job.id, None)) is not None:
                 done.set()
 

@@ -19,6 +19,7 @@ import orjson
 from minwebhook.addresses import parse_networks
 from minwebhook.child.programs import PROGRAMS
 from minwebhook.errors import BadRequest
+from minwebhook.scripts import typescript
 from minwebhook.scripts.fields import (
     MAX_TEXT_BYTES,
     Check,
@@ -36,7 +37,7 @@ from minwebhook.scripts.limits import limits
 from minwebhook.scripts.requirements import find_requirements
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.signatures import SignatureCheck
-from minwebhook.scripts.typescript import entry_points, is_native
+from minwebhook.scripts.typescript import is_native
 
 #: Bytes of a script's code.
 MAX_CONTENT_BYTES: Final = MAX_TEXT_BYTES
@@ -350,6 +351,13 @@ def first_lock(language: Language, content: str) -> str | None:
         return None
 
 
+def entry_points(language: Language, content: str) -> set[str] | None:
+    """Which of ``main`` and ``preprocessor`` a script has; None for a language without functions that are called."""
+    if language is Language.PYTHON3:
+        return set(_PYTHON_FUNCTION.findall(content))
+    return typescript.entry_points(content) if language in TYPESCRIPT else None
+
+
 def _entry_points(language: Language, content: str, obj: dict[Any, Any]) -> tuple[bool | None, bool | None]:
     """``no_main_func`` and ``has_preprocessor``: read off Python and TypeScript, otherwise as the client says.
 
@@ -357,10 +365,7 @@ def _entry_points(language: Language, content: str, obj: dict[Any, Any]) -> tupl
     at the start of a line of a long string literal is taken for the function.
     """
     said = _optional(obj, "no_main_func", boolean) or None, _optional(obj, "has_preprocessor", boolean) or None
-    if language is Language.PYTHON3:
-        found = set(_PYTHON_FUNCTION.findall(content))
-    elif language in TYPESCRIPT:
-        found = entry_points(content)
-    else:
+    found = entry_points(language, content)
+    if found is None:
         return said
     return ("main" not in found) or None, ("preprocessor" in found) or None

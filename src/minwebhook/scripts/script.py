@@ -23,6 +23,13 @@ from minwebhook.scripts.signatures import SignatureCheck
 from minwebhook.times import rfc3339
 
 
+def parameters_of_preprocessor(language: Language, content: str) -> tuple[str, ...] | None:
+    """The parameters of the function ``preprocessor`` of a script; None in a language without functions that are called."""
+    if language is Language.PYTHON3:
+        return preprocessor_parameters(content)
+    return typescript.preprocessor_parameters(content) if language in TYPESCRIPT else None
+
+
 @dataclass(frozen=True)  # no slots: what is derived from the code is derived once
 class Script:
     """A version of a script as stored."""
@@ -79,11 +86,7 @@ class Script:
     @cached_property
     def preprocessor_parameters(self) -> tuple[str, ...] | None:
         """The parameters of its preprocessor; None if it has none."""
-        if not self.has_preprocessor:
-            return None
-        if self.language is Language.PYTHON3:
-            return preprocessor_parameters(self.content)
-        return typescript.preprocessor_parameters(self.content) if self.language in TYPESCRIPT else None
+        return parameters_of_preprocessor(self.language, self.content) if self.has_preprocessor else None
 
     @cached_property
     def signature(self) -> SignatureCheck | None:

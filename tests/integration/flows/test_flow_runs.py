@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.flows import IDENTITY, JSON, branchone, forloop, js, py, step, stop, whileloop
-from tests.server import Client, Server, eventually, serving
+from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, js, py, step, stop, whileloop
+from tests.server import Answer, Client, Server, eventually, serving
+from tests.sse import Reader
 
 SLEEP = "import time\ndef main(): time.sleep(60)"
 
@@ -141,12 +142,27 @@ def test_scripts_and_flows_as_steps(client: Client) -> None:
 
 
 def test_the_steps_know_their_flow(client: Client) -> None:
-    code = "import os\ndef main(): return [os.environ[n] for n in ('WM_FLOW_JOB_ID', 'WM_ROOT_FLOW_JOB_ID', 'WM_FLOW_STEP_ID')]"
+    names = ("FLOW_JOB_ID", "ROOT_FLOW_JOB_ID", "FLOW_STEP_ID", "FLOW_PATH", "STATE_PATH", "OBJECT_PATH", "JOB_ID")
+    code = f"import os\ndef main(): return [os.environ['WM_' + name] for name in {names}]"
     path = "u/admin/knows"
-    deploy(client, path, step("l", forloop([1], step("i", py(code)))))
-    job = client.ended(client.post(f"/jobs/run/f/{path}").text)
-    inner = job["flow_status"]["modules"][0]["flow_jobs"][0]
-    assert job["result"] == [[inner, job["id"], "i"]]
+    client.deploy("u/admin/knowing", code)
+    deployed = {"type": "script", "path": "u/admin/knowing", "input_transforms": {}}
+    deploy(client, path, step("l", forloop([1], step("i", py(code)))), step("s", deployed))
+    outer = "u/admin/knows-outer"
+    whole = step("f", {"type": "flow", "path": path, "input_transforms": {}})
+    deploy(client, outer, whole, step("g", py("def main(x): return x", x="[results.f]")), step("e", py(code)))
+    job = client.ended(client.post(f"/jobs/run/f/{outer}").text)
+    called = client.job(job["flow_status"]["modules"][0]["job"])
+    inner = called["flow_status"]["modules"][0]["flow_jobs"][0]
+    known = [*client.get(f"/jobs/result_by_id/{called['id']}/l").json(), called["result"], job["result"]]
+    places = [(inner, "i", path), (called["id"], "s", path), (job["id"], "e", outer)]
+    for (flow_job, root, id, flow_path, state, place, job_id), (expected_job, expected_id, expected) in zip(
+        known, places, strict=True
+    ):
+        assert (flow_job, root, id, flow_path) == (expected_job, job["id"], expected_id, expected)
+        assert state == f"{expected}/{expected_id}_user"
+        made_ms = place.removeprefix(f"{expected.replace('/', '_')}/manual/{expected_id}/").removesuffix(f"_{job_id}")
+        assert made_ms.isdigit(), place
 
 
 def test_a_retried_loop_runs_whole_again(client: Client) -> None:
@@ -197,7 +213,9 @@ def test_a_preprocessor_makes_the_arguments(client: Client) -> None:
     assert job["result"] == "Hello bar-baz webhook"
     assert job["preprocessed"] is True
     assert job["args"] == {"foo": "bar-baz", "kind": "webhook"}
-    assert job["flow_status"]["preprocessor_module"]["type"] == "Success"
+    module = job["flow_status"]["preprocessor_module"]
+    assert module["type"] == "Success"
+    assert client.job(module["job"])["args"] == {"reason": "PREPROCESSOR_ARGS_ARE_DISCARDED"}
     plain = client.post(f"/jobs/run_wait_result/f/{path}", {"foo": 1, "kind": 2}, skip_preprocessor="true")
     assert plain.json() == "Hello 1 2"
 
@@ -206,16 +224,24 @@ def test_an_early_answer(client: Client) -> None:
     path = "u/admin/early"
     deploy(client, path, step("a", py("def main(): return 'early'")), step("b", py(SLEEP)), early_return="a")
     assert client.post(f"/jobs/run_wait_result/f/{path}").json() == "early"
-    (running,) = [each for each in client.get("/jobs/queue/list").json() if each["script_path"] == path]
-    assert client.post(f"/jobs_u/queue/cancel/{running['id']}", {"reason": "enough"}).status == 200
-    job = client.ended(running["id"])
-    assert (job["success"], job["result"]["error"]["name"]) == (False, "Canceled")
+    streamed = _events(client.post(f"/jobs/run_and_stream/f/{path}"))[-1]
+    assert (streamed["completed"], streamed["only_result"]) == (True, "early")
+    running = [each["id"] for each in client.get("/jobs/queue/list").json() if each["script_path"] == path]
+    assert len(running) == 2
+    for job_id in running:
+        assert client.post(f"/jobs_u/queue/cancel/{job_id}", {"reason": "enough"}).status == 200
+        job = client.ended(job_id)
+        assert (job["success"], job["result"]["error"]["name"]) == (False, "Canceled")
     failing = step("a", py("def main(): raise ValueError('early')"))
     deploy(client, path, failing, early_return="a")
     assert client.post(f"/jobs/run_wait_result/f/{path}").json()["error"]["message"] == "early"
     handler = {"id": "failure", "value": py("def main(): return 'handled'")}
     deploy(client, path, failing, early_return="a", failure_module=handler)
     assert client.post(f"/jobs/run_wait_result/f/{path}").json() == "handled"
+
+
+def _events(answer: Answer) -> list[JSON]:
+    return [json.loads(event.data) for event in Reader().feed(answer.body)]
 
 
 def test_what_is_seen_of_a_flow_that_runs(client: Client) -> None:
@@ -360,12 +386,15 @@ def test_a_flow_is_restarted_from_a_step(client: Client) -> None:
     known = client.get(f"/jobs/result_by_id/{first['id']}/a").json()
     assert again["result"] == [known, 1]
     assert again["flow_status"]["modules"][0]["job"] == first["flow_status"]["modules"][0]["job"]
-    assert again["flow_status"]["restarted_from"] == {"flow_job_id": first["id"], "step_id": "b"}
+    point = {"flow_job_id": first["id"], "step_id": "b", "flow_version": version}
+    assert again["flow_status"]["restarted_from"] == point
     assert again["duration_ms"] < 1000  # the approval is not waited for again
     for body in (
         {"step_id": "z"},
         {},
+        {"step_id": 1},
         {"step_id": "b", "branch_or_iteration_n": 1},
+        {"step_id": "b", "branch_or_iteration_n": -1},
         {"step_id": "b", "flow_version": 0},
     ):
         assert client.post(f"/jobs/restart/f/{first['id']}", body).status == 400
@@ -374,11 +403,48 @@ def test_a_flow_is_restarted_from_a_step(client: Client) -> None:
     assert (answer.status, "step b" in answer.text) == (400, True)
 
 
+@pytest.mark.parametrize("is_loop", [True, False])
+def test_a_flow_is_restarted_from_an_iteration_or_a_branch(client: Client, is_loop: bool) -> None:
+    path = f"u/admin/restarted-{is_loop}".lower()
+    code = "import random\ndef main(n, most):\n    assert n < most, n\n    return [n, random.random()]"
+
+    def modules(most: int) -> list[JSON]:
+        if is_loop:
+            inputs = {"n": js("flow_input.iter.value"), "most": js(str(most))}
+            return [step("l", forloop([0, 1, 2, 3], step("i", {**py(code), "input_transforms": inputs})))]
+        branches = [
+            [step(f"i{n}", {**py(code), "input_transforms": {"n": js(str(n)), "most": js(str(most))}})]
+            for n in range(4)
+        ]
+        return [step("l", branchall(*branches, parallel=False))]
+
+    deploy(client, path, *modules(2))
+    first = client.ended(client.post(f"/jobs/run/f/{path}").text)
+    assert not first["success"]
+    version = deploy(client, path, *modules(9))
+    body = {"step_id": "l", "branch_or_iteration_n": 2, "flow_version": version}
+    again = client.ended(client.post(f"/jobs/restart/f/{first['id']}", body).text)
+    assert [n for n, _ in again["result"]] == [0, 1, 2, 3]
+    before, after = (job["flow_status"]["modules"][0]["flow_jobs"] for job in (first, again))
+    assert (after[:2], len(after)) == (before[:2], 4)
+    assert again["result"][:2] == first["result"][:2]
+    assert again["flow_status"]["restarted_from"] == {"flow_job_id": first["id"], **body}
+    answer = client.post(f"/jobs/restart/f/{first['id']}", {**body, "branch_or_iteration_n": 4})
+    assert (answer.status, "have ended" in answer.text) == (400, True)
+    preview = {"value": {"modules": modules(9)}, "restarted_from": {"flow_job_id": first["id"], **body}}
+    assert client.post("/jobs/run_wait_result/preview_flow", preview).json()[:2] == first["result"][:2]
+    if is_loop:  # what it goes through may have become shorter
+        short = step("l", {**modules(9)[0]["value"], "iterator": js("[0, 1]")})
+        error = client.post("/jobs/run_wait_result/preview_flow", {**preview, "value": {"modules": [short]}}).error
+        assert (error["name"], error["step_id"]) == ("BadRestart", "l")
+
+
 def test_previews_that_are_wrong(client: Client) -> None:
     for body, words in (
         ({"value": {}}, "value.modules is missing"),
         ({"value": {"modules": []}, "args": 3}, "args"),
         ({"value": {"modules": []}, "restarted_from": {"step_id": "a"}}, "restarted_from"),
+        ({"value": {"modules": []}, "restarted_from": {"flow_job_id": "x", "step_id": "a"}}, "flow_job_id"),
     ):
         answer = client.post("/jobs/run_wait_result/preview_flow", body)
         assert (answer.status, words in answer.text) == (400, True)

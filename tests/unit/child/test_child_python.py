@@ -29,7 +29,7 @@ def bind(main: Callable[..., Any], arguments: dict[str, Any]) -> tuple[list[Any]
 
 
 def call_main(made: types.ModuleType, arguments: dict[str, Any]) -> Any:
-    return Functions(made).call_main(arguments)
+    return Functions(made).find("main").result(arguments)
 
 
 def function(signature: str) -> Callable[..., Any]:

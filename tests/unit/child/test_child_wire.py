@@ -109,21 +109,23 @@ def test_frames_of_another_job_are_refused() -> None:
 variables = st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text(), max_size=8)
 
 
-@given(st.text(), st.booleans(), st.booleans(), variables, st.sampled_from(["", "AS=1,NOFILE=2"]))
+@given(st.text(), st.booleans(), st.booleans(), st.booleans(), variables, st.sampled_from(["", "AS=1,NOFILE=2"]))
 def test_a_header_comes_out_as_it_went_in(
-    path: str, stays: bool, preprocess: bool, environment: dict[str, str], limits: str
+    path: str, stays: bool, preprocess: bool, is_preprocessor: bool, environment: dict[str, str], limits: str
 ) -> None:
     """But for NUL, which no variable can hold, and half surrogates, which no UTF-8 can."""
-    packed = wire.pack_header(path, environment, stays=stays, preprocess=preprocess, limits=limits)
+    flags = {"stays": stays, "preprocess": preprocess, "is_preprocessor": is_preprocessor}
+    packed = wire.pack_header(path, environment, **flags, limits=limits)
     found = wire.unpack_header(packed)
     assert found.limits == limits
-    header = wire.pack_header(path, {}, stays=stays, preprocess=preprocess, limits=limits)
+    header = wire.pack_header(path, {}, **flags, limits=limits)
     assert wire.unpack_header(wire.add_variables(header, environment)) == found
 
     def kept(text: str) -> str:
         return text.replace("\0", "").encode("utf-8", "replace").decode()
 
     assert (found.path, found.stays, found.preprocess) == (kept(path), stays, preprocess)
+    assert found.is_preprocessor is is_preprocessor
     assert found.variables == [f"{name}={kept(value)}" for name, value in environment.items()]
 
 

@@ -60,6 +60,7 @@ export function unpackJob(bytes) {
     path,
     stays: flags.includes("s"),
     preprocess: flags.includes("p"),
+    isPreprocessor: flags.includes("o"),
     plain: flags.includes("n"),
     variables,
     source,

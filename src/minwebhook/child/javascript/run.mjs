@@ -68,7 +68,7 @@ class Session {
         }
         await this.#channel.write(this.#value("A", ...encodeResult(values), job));
       }
-      const result = await this.#call("main", values, job);
+      const result = await this.#call(job.isPreprocessor ? "preprocessor" : "main", values, job);
       answer = encodeResult(isStream(result) ? await stream(result) : result);
     } catch (error) {
       kind = "E";
