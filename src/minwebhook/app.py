@@ -259,6 +259,7 @@ class _Program:
             services.start_soon(fleet.run)
             services.start_soon(self._jobs.run_clock)
             services.start_soon(self._jobs.run_turns)
+            services.start_soon(self._jobs.watchers.run)
             services.start_soon(self._retention.run)
             services.start_soon(Expiry(self._database, self._settings.jobs).run)
             uploads = UploadExpiry(

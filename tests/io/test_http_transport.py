@@ -145,3 +145,38 @@ async def test_deadlines_come_in_order_and_exactly(autojump_clock: MockClock, nu
     assert first.expired[1] - start == 69
     assert len(queue) == 0
     nursery.cancel_scope.cancel()
+
+
+async def test_what_is_sent_at_once_and_what_is_left_keep_their_order(nursery: trio.Nursery) -> None:
+    transport, peer = socket_pair()
+    stream_ours, stream_peer = memory_stream_pair()
+    piece = bytes(range(256)) * 64
+    sent = 0
+    while transport.send_now(piece):
+        sent += 1
+    assert sent > 0
+    assert not transport.send_now(b"behind")
+
+    async def read(expected: int) -> bytes:
+        seen = b""
+        while len(seen) < expected:
+            seen += await peer.recv(65536)
+        return seen
+
+    whole = piece * (sent + 1) + b"behind" + b"last"
+    nursery.start_soon(transport.send, b"last")
+    assert await read(len(whole)) == whole
+    assert transport.send_now(b"again")
+    assert await peer.recv(10) == b"again"
+    peer.close()
+    while transport.send_now(piece):
+        pass
+    with pytest.raises(Disconnected):
+        await transport.send(b"")
+    await transport.close()
+
+    in_memory = StreamTransport(stream_ours, write_timeout_s=30)
+    assert not in_memory.send_now(b"a")
+    await in_memory.send(b"b")
+    assert await stream_peer.receive_some() == b"ab"
+    await in_memory.close()

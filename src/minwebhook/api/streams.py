@@ -211,9 +211,9 @@ class _Follower:
                 return event
         return None
 
-    async def wait(self) -> None:
-        """Until there may be something new."""
-        await self._subscription.wait()
+    async def wait(self, on_news: Callable[[], bool]) -> None:
+        """Until there may be something new, and ``on_news`` says False to it."""
+        await self._subscription.wait(on_news)
 
     def _render(self, progress: Progress) -> tuple[bytes | None, bool | None, EventId]:
         """The event that says it, if there is something to say; what ``running`` has said then, and the event's id."""

@@ -259,20 +259,8 @@ class Connection:
         if response.stream is None or protocol.is_stream_bodiless(response):
             return
 
-        unpaused = 0
-
-        async def send_piece(data: bytes) -> None:
-            nonlocal unpaused
-            if await transport.send(protocol.stream_piece(data)):
-                unpaused = 0
-                return
-            unpaused += len(data) + _PIECE_COST_BYTES
-            if unpaused >= _UNPAUSED_BYTES:
-                unpaused = 0
-                await trio.lowlevel.checkpoint()
-
         try:
-            await response.stream(send_piece)
+            await response.stream(_StreamSender(protocol, transport))
             ending = protocol.end_stream()
         except Disconnected:
             raise
@@ -309,6 +297,29 @@ class Connection:
     def _watch_disconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         self._is_watched = True
         return self._service.disconnects.watch(self._transport.fileno(), callback)
+
+
+class _StreamSender:
+    """Sends the pieces of one streamed body."""
+
+    __slots__ = ("_protocol", "_transport", "_unpaused")
+
+    def __init__(self, protocol: ServerProtocol, transport: Transport) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._unpaused = 0
+
+    async def __call__(self, data: bytes) -> None:
+        if await self._transport.send(self._protocol.stream_piece(data)):
+            self._unpaused = 0
+            return
+        self._unpaused += len(data) + _PIECE_COST_BYTES
+        if self._unpaused >= _UNPAUSED_BYTES:
+            self._unpaused = 0
+            await trio.lowlevel.checkpoint()
+
+    def send_now(self, data: bytes) -> bool:
+        return self._transport.send_now(self._protocol.stream_piece(data))
 
 
 def _has_come(fd: int) -> bool:

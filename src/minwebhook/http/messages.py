@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from minwebhook.http.websocket import WebSocket
 
-#: Sends a piece of a streamed body and returns when the socket took it (or raises what broke the connection).
-SendChunk = Callable[[bytes], Awaitable[None]]
+
+class SendChunk(Protocol):
+    """Sends a piece of a streamed body and returns when the socket took it (or raises what broke the connection)."""
+
+    def __call__(self, data: bytes, /) -> Awaitable[None]:
+        """Sends ``data``, behind what :meth:`send_now` has left."""
+
+    def send_now(self, data: bytes, /) -> bool:
+        """Sends what the socket takes at once. False if something is left, which goes out with the next call.
+
+        For those who send in the place of the task that owns the stream, while that waits. Raises nothing: a connection
+        that is broken shows itself at the next call.
+        """
+
 
 #: Speaks on a WebSocket; the connection closes when it returns.
 ServeWebSocket: TypeAlias = "Callable[[WebSocket], Awaitable[None]]"

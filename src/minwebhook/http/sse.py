@@ -22,6 +22,9 @@ EVENT_STREAM_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Accel-Bufferin
 #: without an empty one behind it, which some readers would take for an event without data.
 HEARTBEAT: Final = b":\n"
 
+#: Events of one stream that others send for it, before its own task goes on.
+_MOST_AT_ONCE: Final = 8
+
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
 
@@ -64,12 +67,20 @@ class EventSource(Protocol):
     def take(self) -> bytes | None:
         """The next event, encoded; None if there is none now."""
 
-    async def wait(self) -> None:
-        """After :meth:`take` gave None: until it is worth another try. Cancelled and called again for heartbeats."""
+    async def wait(self, on_news: Callable[[], bool]) -> None:
+        """After :meth:`take` gave None: until it is worth another try. Cancelled and called again for heartbeats.
+
+        Whenever there may be something, ``on_news`` may be called first, from any task: as long as it says True, the wait
+        goes on.
+        """
 
 
 class EventWriter:
-    """Writes events to one client. A client that takes them too slowly is cut by the connection, ``write_timeout_s``."""
+    """Writes events to one client. A client that takes them too slowly is cut by the connection, ``write_timeout_s``.
+
+    An event goes to many clients in one pass (:meth:`_send_news`), for which their tasks are not woken: that would take
+    several times as long as sending.
+    """
 
     def __init__(self, send: SendChunk, heartbeats: DeadlineQueue) -> None:
         """``heartbeats`` is for all streams of a server: its length is the longest pause without a sign of life."""
@@ -77,6 +88,7 @@ class EventWriter:
         self._heartbeats = heartbeats
         self._pauses = trio.CancelScope()
         self._is_heartbeat_due = False
+        self._has_rest = False
 
     async def send(self, event: bytes) -> None:
         """Sends one encoded event; returns when the socket took it."""
@@ -87,6 +99,10 @@ class EventWriter:
 
         False if it is broken off when trio's clock shows ``until``, with the first event or heartbeat from then on.
         """
+
+        def on_news() -> bool:
+            return self._send_news(source, until)
+
         while not source.has_ended and trio.current_time() < until:
             # One scope for all pauses up to a heartbeat: entering one costs as much as a third of sending an event.
             with trio.CancelScope() as self._pauses:
@@ -99,12 +115,39 @@ class EventWriter:
                     # In the queue only while it waits: a send must not be broken off.
                     self._heartbeats.add(self)
                     try:
-                        await source.wait()
+                        await source.wait(on_news)
                     finally:
                         self._heartbeats.discard(self)
+                    await self._send_rest()
             if self._is_heartbeat_due:
                 await self._send(HEARTBEAT)
+            await self._send_rest()
         return source.has_ended
+
+    async def _send_rest(self) -> None:
+        """What did not go out at once."""
+        if self._has_rest:
+            self._has_rest = False
+            await self._send(b"")
+
+    def _send_news(self, source: EventSource, until: float) -> bool:
+        """Sends what has come while the task of this stream waits; False if it must go on itself."""
+        if trio.current_time() >= until:
+            return False
+        for count in range(_MOST_AT_ONCE):
+            try:
+                event = source.take()
+            except Exception:  # which the task meets again, and deals with
+                return False
+            if event is None:
+                if count:
+                    self._heartbeats.discard(self)
+                    self._heartbeats.add(self)
+                return count > 0
+            self._has_rest = not self._send.send_now(event)
+            if self._has_rest or source.has_ended:
+                return False
+        return False
 
     def expire(self) -> None:
         """Nothing has come for too long. Called by the deadline queue."""

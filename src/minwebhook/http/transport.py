@@ -51,6 +51,12 @@ class Transport(Protocol):
         part of ``data`` may be out: the connection is only good for closing.
         """
 
+    def send_now(self, data: bytes) -> bool:
+        """Send what can be sent without waiting. False if something is left: it goes out with the next :meth:`send`.
+
+        Raises nothing: if the peer is gone, the next send says so. For any task, while the one that sends does not.
+        """
+
     async def half_close(self) -> None:
         """Tell the peer that nothing more will come, if this kind of connection can."""
 
@@ -64,12 +70,13 @@ class Transport(Protocol):
 class SocketTransport:
     """A non-blocking TCP or unix socket, which this object owns from now on."""
 
-    __slots__ = ("_is_receiving", "_socket", "_write_timeout_s")
+    __slots__ = ("_is_receiving", "_rest", "_socket", "_write_timeout_s")
 
     def __init__(self, sock: socket.socket, *, write_timeout_s: float) -> None:
         self._socket = sock
         self._write_timeout_s = write_timeout_s
         self._is_receiving = False
+        self._rest = b""
 
     async def receive(self) -> bytes:
         """See :meth:`Transport.receive`."""
@@ -98,6 +105,8 @@ class SocketTransport:
 
     async def send(self, data: bytes) -> bool:
         """See :meth:`Transport.send`."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -108,6 +117,19 @@ class SocketTransport:
             return False
         await self._send_slowly(memoryview(data)[sent:])
         return True
+
+    def send_now(self, data: bytes) -> bool:
+        """See :meth:`Transport.send_now`."""
+        if not self._rest:
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # full, or broken
+                sent = 0
+            if sent == len(data):
+                return True
+            data = data[sent:]
+        self._rest += data
+        return False
 
     async def _send_slowly(self, rest: memoryview) -> None:
         sock = self._socket
@@ -147,13 +169,14 @@ class SocketTransport:
 class StreamTransport:
     """Any trio stream. ``fileno`` is the descriptor of the socket below it, if there is one."""
 
-    __slots__ = ("_fileno", "_receiving", "_stream", "_write_timeout_s")
+    __slots__ = ("_fileno", "_receiving", "_rest", "_stream", "_write_timeout_s")
 
     def __init__(self, stream: trio.abc.Stream, *, write_timeout_s: float, fileno: int = -1) -> None:
         self._stream = stream
         self._write_timeout_s = write_timeout_s
         self._fileno = fileno
         self._receiving: trio.CancelScope | None = None
+        self._rest = b""
 
     async def receive(self) -> bytes:
         """See :meth:`Transport.receive`."""
@@ -173,6 +196,8 @@ class StreamTransport:
 
     async def send(self, data: bytes) -> bool:
         """See :meth:`Transport.send`."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
         rest = memoryview(data)
         try:
             while rest:
@@ -182,6 +207,11 @@ class StreamTransport:
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             raise Disconnected from error
         return True
+
+    def send_now(self, data: bytes) -> bool:
+        """See :meth:`Transport.send_now`. Never at once: such a stream cannot send without waiting."""
+        self._rest += data
+        return False
 
     async def half_close(self) -> None:
         """See :meth:`Transport.half_close`. TLS cannot: there it does nothing, and the peer goes by Content-Length."""

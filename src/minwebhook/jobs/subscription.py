@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -136,9 +137,10 @@ class Subscription:
             await self.wait()
         return progress
 
-    async def wait(self) -> None:
+    async def wait(self, on_news: Callable[[], bool] | None = None) -> None:
         """After :meth:`read` gave None: until it is worth another try.
 
+        With ``on_news``, until that says False to something new; it is called from another task, for which it may read.
         Raises :class:`Unavailable` if the job will not run because the server stops.
         """
         job = self._table.get(self._job_id)
@@ -147,8 +149,15 @@ class Subscription:
         if self._place.wants.status and trio.current_time() < self._status_due_s:
             with trio.move_on_at(self._status_due_s):
                 await self._table.watchers.wait(self._job_id, self._chunks.watched)
-        else:
+        elif on_news is None or self._is_alone:
             await self._table.watchers.wait(self._job_id, self._chunks.watched)
+        else:
+            await self._table.watchers.follow(self._job_id, lambda: on_news() and not self._is_alone)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether its task must wait itself: for other jobs, too, or for a time."""
+        return self._place.wants.status or bool(self._chunks.watched)
 
     def read(self) -> Progress | None:
         """A piece of what is new; None if nothing is. The first call tells at least whether it runs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import httpx
@@ -87,7 +87,9 @@ def test_an_id_that_would_not_arrive_as_it_is(event_id: str) -> None:
 class Source:
     """Events at given times, in seconds from now; then the end, or nothing more."""
 
-    def __init__(self, *at_s: float, ends: bool = True) -> None:
+    def __init__(self, *at_s: float, ends: bool = True, calls: bool = False) -> None:
+        """With ``calls`` it has others send, as :class:`~minwebhook.jobs.watch.Watchers` does."""
+        self.calls = calls
         self.start = trio.current_time()
         self.has_ended = False
         self._at = [self.start + each for each in at_s]
@@ -101,22 +103,39 @@ class Source:
         self.has_ended = self._ends and not self._at
         return b"%g" % round(at - self.start, 3)
 
-    async def wait(self) -> None:
+    async def wait(self, on_news: Callable[[], bool]) -> None:
         self.waits += 1
-        await trio.sleep_until(self._at[0] if self._at else math.inf)
+        while True:
+            await trio.sleep_until(self._at[0] if self._at else math.inf)
+            if not (self.calls and on_news()):
+                return
 
 
 async def sent_by(
-    source: Source, *, heartbeat_s: float, until_s: float = math.inf
+    source: Source, *, heartbeat_s: float, until_s: float = math.inf, room: int = 1 << 20
 ) -> tuple[bool, list[tuple[float, bytes]]]:
     """Whether it came to its end, and what was written when."""
     written: list[tuple[float, bytes]] = []
     heartbeats = DeadlineQueue(heartbeat_s)
     ends: list[bool] = []
 
-    async def send(data: bytes) -> None:
-        written.append((round(trio.current_time() - source.start, 3), data))
-        await trio.lowlevel.checkpoint()
+    class Send:
+        """A socket that takes at once as many bytes as it has ``room``, and then all at the next call."""
+
+        def __init__(self) -> None:
+            self.rest = b""
+
+        async def __call__(self, data: bytes) -> None:
+            written.append((round(trio.current_time() - source.start, 3), self.rest + data))
+            self.rest = b""
+            await trio.lowlevel.checkpoint()
+
+        def send_now(self, data: bytes) -> bool:
+            assert not self.rest
+            if len(data) > room:
+                self.rest = data[room:]
+            written.append((round(trio.current_time() - source.start, 3), data[:room]))
+            return not self.rest
 
     async def write(events: EventWriter) -> None:
         ends.append(await events.send_all(source, until=source.start + until_s))
@@ -127,7 +146,7 @@ async def sent_by(
     assert response.stream is not None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(heartbeats.run)
-        await response.stream(send)
+        await response.stream(Send())
         nursery.cancel_scope.cancel()
     assert len(heartbeats) == 0
     assert written.pop(0) == (0, b"retry: 2000\n")
@@ -163,3 +182,34 @@ async def test_a_heartbeat_that_is_due_when_an_event_comes(autojump_clock: trio.
     ended, written = await sent_by(Source(15, 30, 45, 46), heartbeat_s=15)
     assert ended
     assert [data for _, data in written if data != HEARTBEAT] == [b"15", b"30", b"45", b"46"]
+
+
+async def test_others_send_for_a_stream_that_waits(autojump_clock: trio.testing.MockClock) -> None:
+    source = Source(0, 1, 2, 18, 40, calls=True)
+    ended, written = await sent_by(source, heartbeat_s=15)
+    assert ended
+    assert written == [(0, b"0"), (1, b"1"), (2, b"2"), (17, HEARTBEAT), (18, b"18"), (33, HEARTBEAT), (40, b"40")]
+    assert source.waits == 3  # one up to each heartbeat, and one to the end
+
+
+async def test_what_does_not_go_out_at_once_is_sent_by_the_stream_itself(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    source = Source(1, 20, 30, calls=True)
+    ended, written = await sent_by(source, heartbeat_s=60, room=1)
+    assert ended
+    assert written == [(1, b"1"), (20, b"2"), (20, b"0"), (30, b"3"), (30, b"0")]
+
+
+async def test_a_stream_that_others_send_for_is_broken_off(autojump_clock: trio.testing.MockClock) -> None:
+    ended, written = await sent_by(Source(*range(100), calls=True), heartbeat_s=15, until_s=5.5)
+    assert not ended
+    assert [at for at, _ in written] == [0, 1, 2, 3, 4, 5]
+
+
+async def test_many_events_at_once_are_left_to_the_stream(autojump_clock: trio.testing.MockClock) -> None:
+    source = Source(1, *[5] * 30, calls=True)
+    ended, written = await sent_by(source, heartbeat_s=60)
+    assert ended
+    assert [data for _, data in written] == [b"1", *[b"5"] * 30]
+    assert source.waits == 1
