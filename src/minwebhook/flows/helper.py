@@ -1,35 +1,28 @@
 """Runs JavaScript in a process of its own, which can do nothing else: ``python -I -S -c START ...`` (``javascript.py``).
 
-::
+:: (the frames: ``child/computing.py``)
 
-    server -> helper   parts: u32 length (big-endian) and bytes, each
-                       once: the settings as JSON; then for each evaluation four parts:
-                       the expression, the function body, flags (``p``: a predicate), the values by name as a JSON object
+    server -> helper   for each evaluation four parts: the expression, the function body, flags (``p``: a predicate), the
+                       values by name as a JSON object
                        after ``?``: one part, [true, VALUE] or [false, TEXT] as JSON
-    helper -> server   u32 length and bytes, the first of which says what it is:
-                       ``r`` it is ready; ``f`` TEXT, it cannot be
-                       ``v`` the value as JSON; ``e`` [NAME, MESSAGE] as JSON; in capitals: and this process ends now
+    helper -> server   ``v`` the value as JSON; ``e`` [NAME, MESSAGE] as JSON
                        ``?`` [FUNCTION, ARGUMENT] as JSON: the expression waits for a look-up
 
-Before the first expression comes, the process gives up all that it might do but compute: the system call filter leaves it
-reading and writing what is open (its socket), memory without execution, clocks, and its end. Each expression gets an engine
-of its own, which was made while nothing was to be done. Imports nothing of the server but the ``child`` package.
+Each expression gets an engine of its own, which was made while nothing was to be done. Imports nothing of the server but the
+``child`` package.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import resource
-import struct
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from minwebhook.child import confine, kernel, landlock
+from minwebhook.child import confine
+from minwebhook.child.computing import Channel, Size, give_up_everything
 
-_LENGTH: Final = struct.Struct("!I")
 #: Of the stack of the process, which has 8 MiB.
 _STACK_BYTES: Final = 2 << 20
 #: Address space beside the engine's memory, for the texts of values on their way in and out.
@@ -101,7 +94,7 @@ _PRELUDE: Final = """
 
 def main(server_pid: int, fd: int) -> None:
     """Answers until the socket closes."""
-    channel = Channel(fd)
+    channel = _Channel(fd)
     confine.die_with_parent()
     if os.getppid() != server_pid:
         return  # the server died before the line above
@@ -111,7 +104,7 @@ def main(server_pid: int, fd: int) -> None:
         import _quickjs  # noqa: F401, PLC0415 - from the server's packages, and before the file system is gone
 
         size = Size()
-        _give_up_everything(settings)
+        give_up_everything(int(settings["memory_bytes"]) + _TEXT_BYTES, settings["filter"])
         engine = Engine(channel.look_up, settings)
     except (OSError, ImportError, ValueError) as error:
         channel.answer(b"f" + str(error).encode())
@@ -131,70 +124,8 @@ def main(server_pid: int, fd: int) -> None:
         engine = Engine(channel.look_up, settings)
 
 
-def _give_up_everything(settings: dict[str, Any]) -> None:
-    """From here on this process computes, and talks over its socket. Raises OSError where the kernel has no filter."""
-    os.chdir("/")
-    memory = Size().virtual_bytes() + int(settings["memory_bytes"]) + _TEXT_BYTES
-    for kind, limit in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        resource.setrlimit(kind, (limit, limit))
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    kernel.drop_capabilities()
-    landlock.restrict(has_files=True, connect_ports=(), scoped=landlock.SCOPE_ABSTRACT_UNIX | landlock.SCOPE_SIGNAL)
-    if settings["filter"]:
-        kernel.install_filter(base64.b64decode(settings["filter"]))
-
-
-class Size:
-    """How much memory this process has, read from a file that stays open (proc_pid_statm(5))."""
-
-    def __init__(self) -> None:
-        self._fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
-
-    def _pages(self) -> list[bytes]:
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        return os.read(self._fd, 256).split()
-
-    def virtual_bytes(self) -> int:
-        """Address space."""
-        return int(self._pages()[0]) * self._page_bytes
-
-    def resident_bytes(self) -> int:
-        """Memory."""
-        return int(self._pages()[1]) * self._page_bytes
-
-
-class Channel:
-    """The socket to the server."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def read_part(self) -> bytes:
-        """The next part. Raises EOFError when the server is gone."""
-        return self._read(_LENGTH.unpack(self._read(_LENGTH.size))[0])
-
-    def _read(self, size: int) -> bytes:
-        pieces = []
-        while size:
-            piece = os.read(self._fd, size)
-            if not piece:
-                raise EOFError
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
-
-    def answer(self, data: bytes) -> None:
-        """Sends one answer."""
-        for piece in (_LENGTH.pack(len(data)), data) if len(data) > 1 << 16 else (_LENGTH.pack(len(data)) + data,):
-            left = memoryview(piece)
-            while left:
-                left = left[os.write(self._fd, left) :]
+class _Channel(Channel):
+    """The socket to the server, which looks things up for expressions."""
 
     def look_up(self, question: str) -> str:
         """What the server answers to ``[FUNCTION, ARGUMENT]``, both as JSON."""

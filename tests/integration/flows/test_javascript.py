@@ -19,6 +19,7 @@ import minwebhook
 from minwebhook.errors import NotFound
 from minwebhook.flows.expressions import ExpressionError
 from minwebhook.flows.javascript import Evaluator
+from minwebhook.sandbox.computing import packed_filter
 from minwebhook.settings import FlowSettings
 
 MIB = 1 << 20
@@ -160,7 +161,7 @@ async def test_a_process_that_grew_is_replaced() -> None:
 
 
 async def test_idle_processes_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minwebhook.flows.javascript._IDLE_S", 0.05)
+    monkeypatch.setattr("minwebhook.sandbox.computing._IDLE_S", 0.05)
     async with evaluator() as it:
         await it.evaluate("1 + 1", {})
         with trio.fail_after(AT_MOST_S):
@@ -211,10 +212,8 @@ async def test_an_evaluation_is_told_only_what_it_mentions() -> None:
 ATTEMPTS = r"""
 import _quickjs, ctypes, json, os, socket, sys
 sys.path.insert(0, sys.argv[1])
-from minwebhook.child import kernel
-from minwebhook.flows import helper
-settings = json.loads(sys.argv[2])
-helper._give_up_everything(settings)
+from minwebhook.child import computing, kernel
+computing.give_up_everything(64 << 20, sys.argv[2])
 PROT_EXEC, libc = 4, ctypes.PyDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 outcomes = {}
@@ -243,11 +242,10 @@ os.write(int(sys.argv[3]), json.dumps(outcomes).encode())
 
 def test_a_process_can_do_nothing_but_compute() -> None:
     """The parts that the helper is made of, with Python in the place of JavaScript."""
-    it = Evaluator(FlowSettings(), max_value_bytes=MIB, insecure=False)
     ours, theirs = socket.socketpair()
     source = str(Path(minwebhook.__file__).parent.parent)
     with ours, theirs:
-        code = ["-c", ATTEMPTS, source, json.dumps(it._settings), str(theirs.fileno())]
+        code = ["-c", ATTEMPTS, source, packed_filter(insecure=False), str(theirs.fileno())]
         subprocess.run([sys.executable, *code], pass_fds=[theirs.fileno()], timeout=AT_MOST_S, check=False)
         theirs.close()
         outcomes = json.loads(ours.recv(4096))
