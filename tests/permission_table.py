@@ -172,6 +172,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"POST {_W}/resources/type/create",
         f"POST {_W}/resources/type/update/{{name}}",
         f"DELETE {_W}/resources/type/delete/{{name}}",
+        f"POST {_W}/scripts/schema",
         f"POST {_W}/jobs/run/preview",
         f"POST {_W}/jobs/run_wait_result/preview",
         f"POST {_W}/jobs/run/preview_flow",

@@ -88,6 +88,7 @@ from minwebhook.runtimes.ladder import Reached, start_best, usual_surroundings
 from minwebhook.runtimes.ladder import clear as clear_sandboxes
 from minwebhook.runtimes.programs import find_programs
 from minwebhook.runtimes.reuse import Lifetime, ReusePool
+from minwebhook.schemas.reader import SchemaReader
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import HttpSettings, Settings
@@ -216,6 +217,7 @@ class _Program:
         self._upload_journal = UploadJournal(database)
         self._engines = find_engines(settings.sandbox)
         self._programs = find_programs()
+        self._schemas = SchemaReader(timeout_s=settings.schemas.schema_timeout_s, insecure=settings.sandbox.insecure)
         self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
         self._internal_url = next(filter(None, map(local_url, self._addresses)), self._base_url)
         self._shutdown = trio.Event()
@@ -232,6 +234,7 @@ class _Program:
     async def _run(self) -> None:
         async with trio.open_nursery() as services:
             await services.start(self._database.run)
+            await services.start(self._schemas.run)
             services.start_soon(self._listen_for_signals, services.cancel_scope)
             await self._greet()
             await self._storages.seal_plain()
@@ -372,6 +375,7 @@ class _Program:
             audit=self._audit,
             engines=self._engines,
             programs=self._programs,
+            schemas=self._schemas,
         )
         limits = open_files_for(self._settings)
         api = Api(routes, services)
@@ -474,6 +478,7 @@ class _Program:
             now_ms(),
             self._engines.check,
             missing=self._programs.missing_after_check,
+            read_schema=self._schemas.read_or_none,
         )
         for script in deployed:
             if script.is_new:

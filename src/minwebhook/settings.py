@@ -240,6 +240,15 @@ class FlowSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaSettings:
+    """Schemas of scripts' arguments."""
+
+    schema_timeout_s: float = _setting(
+        5.0, "Seconds that reading the signature of one script may take; then it has no schema.", low=0.01
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSettings:
     """Streams of events."""
 
@@ -436,6 +445,7 @@ class Settings:
     http: HttpSettings = HttpSettings()
     jobs: JobSettings = JobSettings()
     flows: FlowSettings = FlowSettings()
+    schemas: SchemaSettings = SchemaSettings()
     streams: StreamSettings = StreamSettings()
     sandbox: SandboxSettings = SandboxSettings()
     packages: PackageSettings = PackageSettings()

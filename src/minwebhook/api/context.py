@@ -48,6 +48,7 @@ from minwebhook.jobs.table import JobTable
 from minwebhook.observability.figures import Tally, TrafficFigures
 from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.programs import Programs
+from minwebhook.schemas.reader import SchemaReader
 from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import Settings
 from minwebhook.storage.journal import UploadJournal
@@ -115,6 +116,7 @@ class Services:
     engines: Engines
     #: Of this machine, those that run scripts.
     programs: Programs
+    schemas: SchemaReader
     is_draining: bool = False
 
 

@@ -259,6 +259,7 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     scripts.create: Operation(
         _text("The hash of the version.", 201), (parameters.SKIP_IF_NOOP,), _json_body("NewScript")
     ),
+    scripts.infer_schema: Operation(_json({"type": "object"}, "The schema."), body=_json_body("Code")),
     scripts.get_by_path: Operation(_json(ref("Script"), "The version.")),
     scripts.get_by_hash: Operation(_json(ref("Script"), "The version.")),
     scripts.deployment_status: Operation(_json(ref("DeploymentStatus"), "How far it is.")),

@@ -16,6 +16,8 @@ from minwebhook.http.codecs import json_text
 from minwebhook.http.messages import Response
 from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.submission import preview_spec
+from minwebhook.schemas.model import SchemaError
+from minwebhook.schemas.validation import ANNOTATION, asks_for_validation, check_arguments
 from minwebhook.scripts.model import Language, check_content, marked_language, parse_language
 from minwebhook.webhooks.query import RunOptions
 
@@ -55,6 +57,12 @@ async def _spec(context: Context, options: RunOptions) -> JobSpec:
         tag=options.tag or _text(body, "tag", "") or None,
         timeout_s=options.timeout_s,
     )
+    if asks_for_validation(language.value, content):
+        try:
+            schema = await context.services.schemas.read(language.value, content)
+        except SchemaError as error:
+            raise BadRequest(f"{ANNOTATION}: the signature of main cannot be read: {error}") from None
+        check_arguments(schema, arguments or {})
     spec.imports = tuple(find_imports(context, language, content, spec.path).items())
     check_tag(context.principal, spec.tag)
     return spec

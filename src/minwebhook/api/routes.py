@@ -332,6 +332,7 @@ def all_routes() -> list[Route[Endpoint]]:
         _public("GET", "/api/openapi.yaml", system.openapi_yaml),
         _route("GET", _W + "/scripts/list_tokens/{path...}", scripts.list_tokens, "scripts", read),
         _route("POST", _W + "/scripts/create", scripts.create, "scripts", write, FOUND, role=DEVELOPER),
+        _route("POST", _W + "/scripts/schema", scripts.infer_schema, "scripts", write, WHOLE, role=DEVELOPER),
         _route("GET", _W + "/scripts/list", scripts.list_scripts, "scripts", read, ROWS),
         _route("GET", _W + "/scripts/get/p/{path...}", scripts.get_by_path, "scripts", read),
         _route("GET", _W + "/scripts/get/h/{hash}", scripts.get_by_hash, "scripts", read),

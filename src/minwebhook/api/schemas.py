@@ -114,7 +114,9 @@ _SCRIPTS: Final[Mapping[str, Schema]] = {
                 "auto_parent": described(nullable(BOOLEAN), "Follows whatever version is live."),
                 "kind": {"enum": [*_KIND["enum"], None]},
                 "tag": nullable(TEXT),
-                "schema": described(nullable(OBJECT), "The JSON Schema of the arguments."),
+                "schema": described(
+                    nullable(OBJECT), "The JSON Schema of the arguments; null for what is read off the signature."
+                ),
                 "lock": {"anyOf": [nullable(TEXT), array(TEXT)], "description": "Requirements, whole or by line."},
                 "no_main_func": described(nullable(BOOLEAN), "Read off the code of Python scripts."),
                 "has_preprocessor": described(nullable(BOOLEAN), "Read off the code of Python scripts."),
@@ -134,6 +136,10 @@ _SCRIPTS: Final[Mapping[str, Schema]] = {
                 "auto_parent": True,
             }
         ],
+    },
+    "Code": {
+        **record({"content": described(TEXT, "The code."), "language": LANGUAGE}),
+        "examples": [{"content": "def main(n: int, unit: str = 'm'): return f'{n} {unit}'", "language": "python3"}],
     },
     "Script": record(
         {

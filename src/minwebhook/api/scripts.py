@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -13,8 +14,19 @@ from minwebhook.api.rights import readable
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import submit_lock_job
+from minwebhook.schemas.model import SchemaError
+from minwebhook.schemas.validation import ANNOTATION, asks_for_validation
+from minwebhook.scripts.fields import text
 from minwebhook.scripts.imports import FIELD
-from minwebhook.scripts.model import EXTENSIONS, Language, NewScript, hash_from_hex, hash_to_hex, split_extension
+from minwebhook.scripts.model import (
+    EXTENSIONS,
+    Language,
+    NewScript,
+    hash_from_hex,
+    hash_to_hex,
+    parse_language,
+    split_extension,
+)
 from minwebhook.scripts.query import ScriptQuery
 from minwebhook.scripts.script import Script
 from minwebhook.times import now_ms
@@ -29,6 +41,8 @@ async def create(context: Context) -> Response:
     if imports := find_imports(context, new.language, new.content, new.path):
         new = replace(new, settings={**new.settings, FIELD: imports})
     _check_secret(context, new)
+    if new.schema is None:
+        new = replace(new, schema=await _schema_of(context, new.language, new.content))
     context.audited_resource = new.path
     script_hash = await context.services.scripts.create(
         context.workspace,
@@ -48,6 +62,33 @@ async def check_language(context: Context, language: Language, content: str) -> 
     context.services.engines.check(language.value, content.encode())
     if reason := await context.services.programs.missing_after_check(language.value):
         raise BadRequest(reason)
+
+
+async def _schema_of(context: Context, language: Language, content: str) -> dict[str, Any] | None:
+    """The schema of a script that comes without; None if its signature cannot be read.
+
+    Raises :class:`BadRequest` if the script wants its arguments checked by it.
+    """
+    try:
+        return await context.services.schemas.read(language.value, content)
+    except SchemaError as error:
+        if asks_for_validation(language.value, content):
+            raise BadRequest(f"{ANNOTATION}: the signature of main cannot be read, send a schema: {error}") from None
+        return None
+
+
+async def infer_schema(context: Context) -> Response:
+    """The schema that a script with this code would get if it were deployed without one."""
+    body = await context.json()
+    if not isinstance(body, dict):
+        raise BadRequest("send a JSON object with content and language")
+    language = parse_language(body.get("language"))
+    content = text("content", body.get("content"))
+    try:
+        schema = await context.services.schemas.read(language.value, content)
+    except SchemaError as error:
+        raise BadRequest(f"content: {error}") from None
+    return Response.json(orjson.dumps(schema))
 
 
 def _check_secret(context: Context, new: NewScript) -> None:

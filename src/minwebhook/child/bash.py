@@ -13,7 +13,7 @@ import re
 import shlex
 import signal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from minwebhook.child import limits, values, wire
 from minwebhook.child.programs.running import report, wait_for
@@ -22,7 +22,8 @@ from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
 
 _ARGUMENT: Final = re.compile(
-    r"""^(?P<name>\w+)="\$(?:(?P<plain>\d+)|\{(?P<braced>\d+)(?::-(?P<default>[^}]*))?\})"\s*(?:\#.*)?$""", re.MULTILINE
+    r"""^(?P<name>\w+)="\$(?:(?P<plain>\d{1,3})|\{(?P<braced>\d{1,3})(?::-(?P<default>[^}]*))?\})"\s*(?:\#.*)?$""",
+    re.MULTILINE,
 )
 _MAX_ARGUMENTS: Final = 19
 _GO_FD: Final = 9
@@ -30,17 +31,25 @@ _GO_FD: Final = 9
 _WAITING: Final = f". /dev/null; read -r -u {_GO_FD} go || exit 0; exec {_GO_FD}<&-; unset go; . ./.job.sh"
 
 
-def argument_names(source: str) -> list[str]:
-    """Names of the positional arguments, in order, as the script's own lines declare them."""
-    found: dict[int, str] = {}
+class Argument(NamedTuple):
+    """One positional argument."""
+
+    name: str
+    #: None without one.
+    default: str | None
+
+
+def arguments(source: str) -> list[Argument]:
+    """The positional arguments, in order, as the script's own lines declare them."""
+    found: dict[int, Argument] = {}
     for match in _ARGUMENT.finditer(source):
-        found.setdefault(int(match["plain"] or match["braced"]), match["name"])
-    names = []
+        found.setdefault(int(match["plain"] or match["braced"]), Argument(match["name"], match["default"]))
+    declared = []
     for position in range(1, _MAX_ARGUMENTS + 1):
         if position not in found:
             break
-        names.append(found[position])
-    return names
+        declared.append(found[position])
+    return declared
 
 
 def argument_text(value: Any) -> str:
@@ -82,8 +91,8 @@ def serve(fd: int, interpreter: str, home: str) -> None:
 
 
 def _write_job(header: wire.JobHeader, source: bytes, arguments_json: bytes, home: str) -> None:
-    arguments = values.loads(arguments_json)
-    texts = [argument_text(arguments.get(name)) for name in argument_names(source.decode("utf-8", "replace"))]
+    given = values.loads(arguments_json)
+    texts = [argument_text(given.get(each.name)) for each in arguments(source.decode("utf-8", "replace"))]
     lines = [f"export {shlex.quote(variable)}" for variable in header.variables]
     if home != USUAL["HOME"]:
         lines.append(f"export HOME={shlex.quote(home)} TMPDIR={shlex.quote(home)}")

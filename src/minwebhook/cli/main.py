@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import minwebhook
-from minwebhook.cli import audit, backup, check, doctor, openapi, restore, secrets, serve, settings
+from minwebhook.cli import audit, backup, check, doctor, openapi, restore, schema, secrets, serve, settings
 from minwebhook.errors import MinwebhookError, SettingsError
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"minwebhook {minwebhook.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (serve, backup, restore, check, secrets, audit, doctor, settings, openapi):
+    for command in (serve, backup, restore, check, secrets, audit, doctor, settings, schema, openapi):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

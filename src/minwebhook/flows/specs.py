@@ -118,7 +118,8 @@ class StepSpecs:
         self._auth = auth
 
     def make(self, flow: JobSpec, flow_id: UUID, command: StartJob) -> JobSpec:
-        """The spec of a job of the flow. Raises :class:`NotFound` for a script or flow that is not there."""
+        """The spec of a job of the flow. Raises :class:`NotFound` for a script or flow that is not there,
+        :class:`BadRequest` for arguments that a script refuses."""
         module = command.module
         base = replace(
             flow,
@@ -193,6 +194,7 @@ class StepSpecs:
         else:
             script = self._scripts.deployed(spec.workspace, value.path)
         self._check(spec, script.path)
+        script.check_arguments(spec.arguments)
         spec.kind, spec.language, spec.source = "script", script.language.value, script.source
         spec.path, spec.script_hash = script.path, script.hash
         spec.tag = _tag(spec, value.tag_override or script.tag or spec.language)

@@ -67,7 +67,13 @@ def surroundings_of(script: Script) -> Surroundings | None:
 def script_spec(
     script: Script, principal: Principal, arguments: Arguments, options: RunOptions, *, preprocess: bool
 ) -> JobSpec:
-    """The spec of a run of a deployed script. Raises :class:`BadRequest` for a ``retry`` that is none."""
+    """The spec of a run of a deployed script.
+
+    Raises :class:`BadRequest` for a ``retry`` that is none, and for arguments that do not fit if the script wants them
+    checked; those that a preprocessor makes are not.
+    """
+    if not preprocess:
+        script.check_arguments(arguments.text)
     if options is NO_RUN_OPTIONS:
         key = (id(script), id(principal), preprocess)
         known = _MAKERS.get(key)

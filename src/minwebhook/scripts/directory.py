@@ -13,11 +13,13 @@ import stat
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from minwebhook.errors import BadRequest, DeployError
+from minwebhook.schemas.model import keep_edits
+from minwebhook.schemas.validation import ANNOTATION, asks_for_validation
 from minwebhook.scripts.imports import FIELD, imported_paths, pin_imports
 from minwebhook.scripts.model import (
     EXTENSIONS,
@@ -33,6 +35,8 @@ from minwebhook.scripts.model import (
 from minwebhook.scripts.script import Script
 from minwebhook.scripts.store import ScriptStore
 
+#: Language and code to the schema of the arguments; None if it cannot be read.
+SchemaOf = Callable[[str, str], Awaitable[dict[str, Any] | None]]
 #: Folders in folders, a bound for links that lead in circles.
 MAX_DEPTH: Final = 32
 
@@ -51,6 +55,10 @@ async def _nothing_missing(_language: str) -> str:
     return ""
 
 
+async def _no_schema(_language: str, _content: str) -> dict[str, Any] | None:
+    return None
+
+
 async def deploy_directory(
     store: ScriptStore,
     root: Path,
@@ -60,11 +68,13 @@ async def deploy_directory(
     check: Callable[[str, bytes], None] = lambda _language, _code: None,
     *,
     missing: Callable[[str], Awaitable[str]] = _nothing_missing,
+    read_schema: SchemaOf = _no_schema,
 ) -> list[Deployed]:
     """Deploy every file below ``root``, in order of their names.
 
     Everything is read before anything is deployed. ``check`` raises :class:`BadRequest` for a language and code that cannot
-    be run here; ``missing`` says what to do if a language cannot. Raises :class:`DeployError` with the file's name and the
+    be run here; ``missing`` says what to do if a language cannot; ``read_schema`` gives the schema of the arguments of a
+    language and code. Raises :class:`DeployError` with the file's name and the
     reason.
     """
     files = await trio.to_thread.run_sync(_read_all, root)
@@ -76,7 +86,7 @@ async def deploy_directory(
     for name, file in _imported_first(files):
         try:
             check(file.language.value, file.content.encode())
-            deployed.append(await _deploy(store, file, workspace, created_by, now_ms))
+            deployed.append(await _deploy(store, file, workspace, created_by, now_ms, read_schema))
         except BadRequest as error:
             raise DeployError(f"cannot deploy {name}: {error.detail}") from error
     return deployed
@@ -117,7 +127,9 @@ def _live(store: ScriptStore, workspace: str, path: str) -> Script | None:
     return script if script is not None and script.is_live else None
 
 
-async def _deploy(store: ScriptStore, file: _File, workspace: str, created_by: str, now_ms: int) -> Deployed:
+async def _deploy(
+    store: ScriptStore, file: _File, workspace: str, created_by: str, now_ms: int, read_schema: SchemaOf
+) -> Deployed:
     """Make the file's code the live version of its path."""
     path, language, content = file.path, file.language, file.content
     # Parsing checks the code as a create request would, and finds its entry points.
@@ -134,6 +146,9 @@ async def _deploy(store: ScriptStore, file: _File, workspace: str, created_by: s
         if before.lock_error_logs is not None:
             await store.forget_lock_error(workspace, before.hash)  # it is looked for anew
         return Deployed(path, before.hash, is_new=False)
+    schema = await read_schema(language.value, content)
+    if schema is None and asks_for_validation(language.value, content) and (before is None or before.schema is None):
+        raise BadRequest(f"{ANNOTATION}: the signature of main cannot be read")
     if before is not None:
         fresh = replace(
             before.to_new(),
@@ -147,6 +162,8 @@ async def _deploy(store: ScriptStore, file: _File, workspace: str, created_by: s
         )
     if imports:
         fresh = replace(fresh, settings={**fresh.settings, FIELD: imports})
+    if schema is not None:
+        fresh = replace(fresh, schema=keep_edits(schema, fresh.schema))
     return Deployed(path, await store.create(workspace, fresh, created_by, now_ms), is_new=True)
 
 

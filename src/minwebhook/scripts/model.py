@@ -200,7 +200,7 @@ class NewScript:
     parent_hash: int | None = None
     kind: ScriptKind = ScriptKind.SCRIPT
     tag: str | None = None
-    #: The JSON Schema of the arguments; it comes from the client, the server derives none.
+    #: The JSON Schema of the arguments; where the client sends none, what is read off the signature (schemas/).
     schema: Mapping[str, Any] | None = None
     #: Pinned requirements, "" if there are none; None if they have yet to be found (jobs/dependencies.py).
     lock: str | None = ""

@@ -13,6 +13,7 @@ import orjson
 
 from minwebhook.addresses import Network, parse_network
 from minwebhook.errors import BadRequest
+from minwebhook.schemas.validation import asks_for_validation, check_arguments
 from minwebhook.scripts import typescript
 from minwebhook.scripts.limits import Limits
 from minwebhook.scripts.model import TYPESCRIPT, Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
@@ -87,6 +88,16 @@ class Script:
     def preprocessor_parameters(self) -> tuple[str, ...] | None:
         """The parameters of its preprocessor; None if it has none."""
         return parameters_of_preprocessor(self.language, self.content) if self.has_preprocessor else None
+
+    @cached_property
+    def validates(self) -> bool:
+        """Whether arguments that do not fit its schema are refused."""
+        return self.schema is not None and asks_for_validation(self.language.value, self.content)
+
+    def check_arguments(self, arguments: bytes) -> None:
+        """Raises :class:`BadRequest` if it wants arguments checked and these, JSON text, do not fit its schema."""
+        if self.validates and self.schema is not None:
+            check_arguments(self.schema, orjson.loads(arguments))
 
     @cached_property
     def signature(self) -> SignatureCheck | None:

@@ -30,6 +30,7 @@ BODIES: dict[str, Any] = {
     f"{W}/folders/create": {"name": "team"},
     f"{W}/folders/addowner/{{name}}": {"owner": "u/dev"},
     f"{W}/folders/removeowner/{{name}}": {"owner": "u/nobody"},
+    f"{W}/scripts/schema": {"language": "bash", "content": "echo 1"},
     f"{W}/jobs/run/preview": {"language": "bash", "content": "echo 1"},
     f"{W}/jobs/run_wait_result/preview": {"language": "bash", "content": "echo 1"},
     f"{W}/jobs/queue/cancel_selection": [],

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwebhook.child import wire
-from minwebhook.child.bash import argument_names, argument_text
+from minwebhook.child.bash import argument_text, arguments
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ from minwebhook.child.bash import argument_names, argument_text
     ],
 )
 def test_names_in_the_order_of_their_numbers(source: str, names: list[str]) -> None:
-    assert argument_names(source) == names
+    assert [each.name for each in arguments(source)] == names
 
 
 @given(st.text())
 def test_any_source_has_a_list_of_names(source: str) -> None:
-    names = argument_names(source)
+    names = [each.name for each in arguments(source)]
     assert len(names) <= 19
     assert all(name.isidentifier() or name.replace("_", "a").isalnum() for name in names)
 
