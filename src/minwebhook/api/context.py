@@ -197,7 +197,7 @@ class Context:
     def query(self) -> Query:
         """The decoded query parameters."""
         if self._query is None:
-            self._query = Query(self.request.query)
+            self._query = Query.of(self.request.query)
         return self._query
 
     @property

@@ -6,7 +6,7 @@ Rules of this file:
    transaction and one fsync; a thread would cost more in hand-offs than the fsync does.
 2. Writes happen in the order they were queued. A statement that fails undoes only itself; the others commit.
 3. ``await write()`` returns after COMMIT with ``synchronous=FULL``: the row survives a crash of the machine.
-4. A waiter that is cancelled stops waiting; its write **still happens**.
+4. A waiter that is cancelled stops waiting, unless it asked for a shield; its write **still happens**.
 5. When the world fails (disk full, I/O error, locked by another program), everyone in that transaction gets
    :class:`~minwebhook.errors.Unavailable`, nothing of it is stored, and the next transaction is tried afresh. A lock of
    another program is waited for first, while the loop goes on.
@@ -73,11 +73,38 @@ class _Write:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """The writes of one transaction, and the event that says it ended."""
+    """The writes of one transaction, and who waits for its end."""
 
     writes: list[_Write] = field(default_factory=list)
-    done: trio.Event = field(default_factory=trio.Event)
+    waiters: set[trio.lowlevel.Task] = field(default_factory=set)
+    is_over: bool = False
     error: Exception | None = None
+
+    async def wait(self, *, is_shielded: bool = False) -> None:
+        """Until the transaction has ended. ``is_shielded``: whatever becomes of the caller; the flusher always gets there.
+
+        As a cancel scope with a shield, at a fifth of its price.
+        """
+        if self.is_over:
+            await trio.lowlevel.checkpoint()
+            return
+        task = trio.lowlevel.current_task()
+        self.waiters.add(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            if is_shielded:
+                return trio.lowlevel.Abort.FAILED
+            self.waiters.discard(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def end(self, error: Exception | None) -> None:
+        """It has: tells everyone."""
+        self.is_over, self.error = True, error
+        for task in self.waiters:
+            trio.lowlevel.reschedule(task)
+        self.waiters.clear()
 
 
 class _TransactionLost(Exception):
@@ -212,14 +239,14 @@ class Database:
         """Queue one statement that nobody waits for. A failure is told to ``on_error``."""
         self._enqueue(_Write(sql, params, is_waited_for=False))
 
-    async def write(self, sql: str, params: Sequence[Any] = ()) -> None:
+    async def write(self, sql: str, params: Sequence[Any] = (), *, is_shielded: bool = False) -> None:
         """Execute one statement; returns when it is on disk.
 
         Raises the statement's own :class:`sqlite3.Error` (a constraint, say) or :class:`Unavailable`. If the caller is
-        cancelled, the write still happens.
+        cancelled, the write still happens; with ``is_shielded`` the caller learns what became of it all the same.
         """
         write = _Write(sql, params)
-        await self._enqueue(write).done.wait()
+        await self._enqueue(write).wait(is_shielded=is_shielded)
         if write.error is not None:
             raise write.error
 
@@ -237,18 +264,18 @@ class Database:
         finally:
             _COMPANION.reset(before)
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def transact(self, work: Callable[[sqlite3.Connection], T], *, is_shielded: bool = False) -> T:
         """Call ``work`` with the writing connection; returns its value when its changes are on disk.
 
         ``work`` is plain, fast, does not end the transaction, and keeps no cursor. An exception from it undoes its
         changes alone and is raised here. No task runs between the start of ``work`` and COMMIT, so ``work`` may also
         evict what it makes stale from caches in memory, safe from the caller's cancellation. Like :meth:`write`, it
-        still happens when the caller is cancelled.
+        still happens when the caller is cancelled, who may be shielded from that.
         """
         companion = _COMPANION.get()
         both = work if companion is None or companion.is_done else companion.joined_with(work)
         write = _Write("", work=both)
-        await self._enqueue(write).done.wait()
+        await self._enqueue(write).wait(is_shielded=is_shielded)
         if write.error is not None:
             raise write.error
         if companion is not None:
@@ -262,7 +289,7 @@ class Database:
         if not batches:
             await trio.lowlevel.checkpoint()
         for batch in batches:
-            await batch.done.wait()
+            await batch.wait()
         for batch in batches:
             if batch.error is not None:
                 raise failures.unavailable(batch.error)
@@ -442,13 +469,12 @@ class Database:
     def _finish(self, batch: _Batch, lost: Exception | None) -> None:
         """Tell everyone who is interested in ``batch`` how it ended."""
         self._pending -= len(batch.writes)
-        batch.error = lost
         for write in batch.writes:
             if lost is not None and write.error is None:
                 write.error = failures.unavailable(lost)
             if write.error is not None and not write.is_waited_for:
                 self._on_error(write.sql, write.error)
-        batch.done.set()
+        batch.end(lost)
 
     # Reading in threads
 

@@ -439,6 +439,15 @@ CREATE INDEX approval_of_flow ON approval (flow_id);
 
 _CHILDREN: Final = "CREATE INDEX job_of_parent ON job (parent_job) WHERE parent_job IS NOT NULL;"
 
+#: The public beginning of the token that started a job, or its user's e-mail: whose turn it takes (jobs/queue.py).
+_OWNERS: Final = """
+ALTER TABLE job ADD COLUMN owner TEXT;
+-- One index for both: of all children, and of those in a workspace.
+DROP INDEX job_of_parent;
+DROP INDEX job_by_parent;
+CREATE INDEX job_by_parent ON job (parent_job, workspace_id, created_at, id) WHERE parent_job IS NOT NULL;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -460,6 +469,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(17, "limits of tokens, sealed keys of workspaces, where the audit log begins", _LIMITS),
     Migration(18, "approvals", _APPROVALS),
     Migration(19, "children of jobs", _CHILDREN),
+    Migration(20, "owners of jobs", _OWNERS),
 )
 
 

@@ -34,6 +34,10 @@ _FIELD_LINES: Final = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\
 _OWN_FIELDS: Final = frozenset(
     {"connection", "content-length", "date", "keep-alive", "trailer", "transfer-encoding", "upgrade"}
 )
+#: The fields of answers that are given again and again, as they are sent: with few fields, or when there is too much to do.
+_RENDERED: Final[dict[tuple[tuple[tuple[str, str], ...], str], bytes]] = {}
+_MAX_RENDERED: Final = 256
+_REPEATED: Final = frozenset({429, 503})
 #: Statuses whose answers have no body (RFC 9110 §6.4.1).
 _BODILESS: Final = frozenset({204, 304})
 
@@ -242,6 +246,26 @@ class ServerProtocol:
             if not 200 <= status <= 999:  # any three digits that are final (RFC 9110 §15)
                 raise ValueError(f"impossible response status {status}")
             line = b"HTTP/1.1 %d \r\n" % status
+        headers = response.headers
+        if response.content_type is not None and (len(headers) <= 2 or status in _REPEATED):
+            known = headers, response.content_type
+            fields = _RENDERED.get(known)
+            if fields is None:
+                fields = self._render_fields(response)
+                if not any(name.lower() in _OWN_FIELDS for name, _ in headers):
+                    if len(_RENDERED) >= _MAX_RENDERED:
+                        _RENDERED.clear()
+                    _RENDERED[known] = fields
+        else:
+            fields = self._render_fields(response)
+        connection = b"Connection: close\r\n" if self.is_closing else b""
+        if status == HTTPStatus.UPGRADE_REQUIRED:
+            connection = _UPGRADE_AND_CLOSE if self.is_closing else _UPGRADE
+        return b"%bDate: %b\r\n%b%b%b\r\n" % (line, self._date(), fields, framing, connection)
+
+    def _render_fields(self, response: Response) -> bytes:
+        """Its own fields. Raises ValueError for one that must not be sent."""
+        status = response.status
         lines: list[str] = []
         for name, value in response.headers:
             key = name.lower()
@@ -255,11 +279,7 @@ class ServerProtocol:
             content_type = "application/octet-stream"
         if content_type is not None:
             lines.append(f"Content-Type: {content_type}\r\n")
-        fields = _checked(lines)
-        connection = b"Connection: close\r\n" if self.is_closing else b""
-        if status == HTTPStatus.UPGRADE_REQUIRED:
-            connection = _UPGRADE_AND_CLOSE if self.is_closing else _UPGRADE
-        return b"%bDate: %b\r\n%b%b%b\r\n" % (line, self._date(), fields.encode("latin-1"), framing, connection)
+        return _checked(lines).encode("latin-1")
 
 
 def _checked(lines: list[str]) -> str:

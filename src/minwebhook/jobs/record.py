@@ -168,6 +168,8 @@ class JobRecord:
     flow_status: bytes | None = None
     #: Until when it waits for approvals.
     suspend_until_ms: int | None = None
+    #: See :class:`~minwebhook.jobs.model.JobSpec`; "" of jobs that an older program has stored.
+    owner: str = ""
 
     @classmethod
     def of(cls, job: Job) -> JobRecord:
@@ -213,6 +215,7 @@ class JobRecord:
             step_id=spec.step_id,
             flow_status=job.flow.shown_status() if job.flow is not None else None,
             suspend_until_ms=job.suspend_until_ms,
+            owner=spec.owner,
         )
 
     @property

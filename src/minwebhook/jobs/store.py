@@ -26,7 +26,7 @@ from minwebhook.storage.keys import mentioned_uploads
 _FIXED: Final = (
     "id", "workspace_id", "kind", "script_path", "script_hash", "language", "raw_code", "created_by", "email",
     "permissioned_as", "created_at", "scheduled_for", "tag", "priority", "timeout_s", "parent_job", "root_job",
-    "visible_to_owner", "flow_step_id",
+    "visible_to_owner", "flow_step_id", "owner",
 )  # fmt: skip
 _CHANGING: Final = (
     "args", "options", "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason",
@@ -40,11 +40,14 @@ _READ: Final = (
     "permissioned_as", "created_at", "scheduled_for", "started_at", "completed_at", "duration_ms", "args", "result",
     "canceled_by", "canceled_reason", "tag", "priority", "timeout_s", "parent_job", "root_job", "labels",
     "visible_to_owner", "options", "deleted", "ended_by", "cpu_ms", "peak_kib", "attempts", "failures", "dead",
-    "flow_step_id", "flow_status", "suspend_until",
+    "flow_step_id", "flow_status", "suspend_until", "owner",
 )  # fmt: skip
 _ALL: Final = ", ".join(_READ)
 _STATES: Final = {state.value: state for state in JobState}
 _INSERT: Final = f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+#: A job that waits: what it does not have yet is what the columns have by themselves.
+_QUEUED: Final = (*_FIXED, "args", "options", "status")
+_INSERT_QUEUED: Final = f"INSERT INTO job ({', '.join(_QUEUED)}) VALUES ({', '.join('?' * len(_QUEUED))})"  # noqa: S608
 _SAVE: Final = (
     f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _CHANGING)
@@ -133,13 +136,13 @@ class JobStore:
     async def insert(self, job: Job, key: IdempotencyKey | None = None, revives: UUID | None = None) -> None:
         """Stores a queued job, and the key it is found by, or for the dead letter that it ``revives``.
 
-        On disk when this returns. Raises :class:`BadRequest` if its id is taken, and :class:`NotFound` if somebody else
-        has revived the letter.
+        On disk when this returns, and known to be, or not: the caller is shielded. Raises :class:`BadRequest` if its id is
+        taken, and :class:`NotFound` if somebody else has revived the letter.
         """
-        row = _row(job)
+        row = _queued_row(job)
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(_INSERT, row)
+            connection.execute(_INSERT_QUEUED, row)
             if revives is not None and not connection.execute(_DISCARD_DEAD, (revives.bytes,)).rowcount:
                 raise NotFound(f"{revives} is no dead letter any more")
             if key is not None:
@@ -147,9 +150,11 @@ class JobStore:
                 connection.execute(_FORGET_KEYS, (job.created_at_ms,))
                 connection.execute(_INSERT_KEY, (key.digest, key.fingerprint, job.id.bytes, key.expires_at_ms))
 
-        is_plain = key is None and revives is None
         try:
-            await (self._db.write(_INSERT, row) if is_plain else self._db.transact(work))
+            if key is None and revives is None:
+                await self._db.write(_INSERT_QUEUED, row, is_shielded=True)
+            else:
+                await self._db.transact(work, is_shielded=True)
         except sqlite3.IntegrityError:
             raise BadRequest(f"a job with id {job.id} exists already; leave job_id out or send a new one") from None
         job.is_stored = True
@@ -268,11 +273,6 @@ class JobStore:
         """When the next job is to be wiped."""
         wipe_at_ms = self._db.read("SELECT min(delete_at) FROM job WHERE delete_at IS NOT NULL")[0][0]
         return None if wipe_at_ms is None else int(wipe_at_ms)
-
-    def forget(self, job_id: UUID) -> None:
-        """Takes a queued row back, behind the write that makes it."""
-        self._db.post("DELETE FROM idempotency WHERE job_id = ?", (job_id.bytes,))
-        self._db.post("DELETE FROM job WHERE id = ? AND status = 'queued'", (job_id.bytes,))
 
     def fail(self, job_id: UUID, result: bytes, now_ms: int) -> None:
         """Ends a queued row that cannot run any more, as a dead letter."""
@@ -423,9 +423,9 @@ def _wipe_at_ms(job: Job) -> int | None:
     return min(job.completed_at_ms + 1000 * job.delete_after_s, _NEVER_MS)
 
 
-def _row(job: Job) -> tuple[Any, ...]:
-    spec, outcome = job.spec, job.outcome
-    cancellation = outcome.cancellation if outcome else None
+def _fixed(job: Job) -> tuple[Any, ...]:
+    """The columns ``_FIXED``."""
+    spec = job.spec
     return (
         job.id.bytes,
         spec.workspace,
@@ -446,6 +446,21 @@ def _row(job: Job) -> tuple[Any, ...]:
         spec.root_job.bytes if spec.root_job else None,
         int(spec.visible_to_owner),
         spec.step_id or None,
+        spec.owner or None,
+    )
+
+
+def _queued_row(job: Job) -> tuple[Any, ...]:
+    """The columns ``_QUEUED``."""
+    return (*_fixed(job), job.spec.arguments, JobOptions.of(job).to_text(), "queued")
+
+
+def _row(job: Job) -> tuple[Any, ...]:
+    """The columns ``_COLUMNS``."""
+    outcome = job.outcome
+    cancellation = outcome.cancellation if outcome else None
+    return (
+        *_fixed(job),
         job.kept_arguments(),
         JobOptions.of(job).to_text(),
         job.state.value if job.state.is_final else JobState.QUEUED.value,
@@ -484,7 +499,7 @@ def _record(row: sqlite3.Row) -> JobRecord:
         key, workspace, kind, status, path, script_hash, language, raw_code, created_by, email, permissioned_as,
         created_at, scheduled_for, started_at, completed_at, duration_ms, arguments, result, canceled_by, canceled_reason,
         tag, priority, timeout_s, parent_job, root_job, labels, visible_to_owner, options, deleted, ended_by, cpu_ms,
-        peak_kib, attempts, failures, dead, step_id, flow_status, suspend_until,
+        peak_kib, attempts, failures, dead, step_id, flow_status, suspend_until, owner,
     ) = row  # fmt: skip
     return JobRecord(
         UUID(bytes=key),
@@ -525,6 +540,7 @@ def _record(row: sqlite3.Row) -> JobRecord:
         step_id or "",
         flow_status,
         suspend_until,
+        owner or "",
     )
 
 

@@ -20,11 +20,11 @@ from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.script import Script
 from minwebhook.variables.references import may_hold_references
 from minwebhook.webhooks.arguments import Arguments
-from minwebhook.webhooks.query import NO_RUN_OPTIONS, RunOptions
+from minwebhook.webhooks.query import RunOptions
 
-#: What makes the specs of runs that differ in their arguments only, with the script and the caller, which are kept so that
-#: no others get their ids.
-_MAKERS: Final[dict[tuple[int, int, bool], tuple[Script, Principal, Callable[..., JobSpec]]]] = {}
+#: What makes the specs of runs that differ in their arguments only, with the script, the caller and the options, which are
+#: kept so that no others get their ids.
+_MAKERS: Final[dict[tuple[int, int, int, bool], tuple[Script, Principal, RunOptions, Callable[..., JobSpec]]]] = {}
 _MAX_MAKERS: Final = 1024
 #: What a concurrency key may hold: an argument by name.
 _ARGUMENT: Final = re.compile(r"\$args\[([^\]]*)\]")
@@ -74,14 +74,15 @@ def script_spec(
     """
     if not preprocess:
         script.check_arguments(arguments.text)
-    if options is NO_RUN_OPTIONS:
-        key = (id(script), id(principal), preprocess)
+    if options.is_kept:
+        key = (id(script), id(principal), id(options), preprocess)
         known = _MAKERS.get(key)
         if known is None:
             if len(_MAKERS) >= _MAX_MAKERS:
                 _MAKERS.clear()
-            known = _MAKERS[key] = (script, principal, _maker(script, principal, options, preprocess=preprocess))
-        make = known[2]
+            maker = _maker(script, principal, options, preprocess=preprocess)
+            known = _MAKERS[key] = (script, principal, options, maker)
+        make = known[3]
     else:
         make = _maker(script, principal, options, preprocess=preprocess)
     spec = make(arguments=arguments.text, mask=arguments.mask)
@@ -195,7 +196,7 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         concurrency=concurrency_of(script, record.arguments or b"{}") if script is not None else None,
         retry=record.options.retry,
         crash_attempts=script.crash_attempts if script is not None else None,
-        owner=intern(record.email),
+        owner=intern(record.owner or record.email),
         step_id=record.step_id,
         part=record.options.part,
         restarted_from=record.options.restarted_from,

@@ -48,8 +48,6 @@ logger = logging.getLogger(__name__)
 #: Results of sync jobs are nobody's promise: their rows are written together, at most this late.
 _SAVE_DELAY_S = 0.05
 _SAVE_RETRY_S = 1.0
-#: A commit takes milliseconds; a disk that needs longer than this is not answering.
-_INSERT_S = 10.0
 #: Rows written in one turn of the loop: some 10 ms.
 _SAVE_AT_ONCE = 500
 _MAX_CLOCK_SLEEP_S = 30.0
@@ -190,11 +188,7 @@ class JobTable:
         self._being_stored.add(job.id)
         try:
             # The row will be written whatever becomes of the caller, so its job must be known here, too.
-            with trio.move_on_after(_INSERT_S, shield=True):
-                await self._store.insert(job, key, revives)
-            if not job.is_stored:
-                self._store.forget(job.id)
-                raise Unavailable("the job could not be stored in time")
+            await self._store.insert(job, key, revives)
         except BaseException:
             self._pressure.leave(spec)
             raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -14,6 +15,8 @@ from minwebhook.times import parse_rfc3339
 
 #: More pairs than any client sends, few enough to parse in well under a millisecond.
 MAX_PAIRS: Final = 1000
+#: Longer queries are not kept.
+_MAX_KEPT_LENGTH: Final = 256
 #: Control parameters; each may be given once, so that two readers of a URL cannot disagree on it.
 CONTROL: Final = (
     "raw", "wrap_body", "include_header", "include_query", "payload", "token",
@@ -23,13 +26,20 @@ CONTROL: Final = (
 
 
 class Query:
-    """Decoded query parameters, in order."""
+    """Decoded query parameters, in order; never changed once made."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "body_options", "is_kept", "run_options")
 
-    def __init__(self, raw: str) -> None:
-        """``raw`` is the query without ``?``. Raises :class:`BadRequest` if it is not UTF-8 or has too many pairs."""
+    def __init__(self, raw: str, *, is_kept: bool = False) -> None:
+        """``raw`` is the query without ``?``. Raises :class:`BadRequest` if it is not UTF-8 or has too many pairs.
+
+        ``is_kept``: it is used for many requests.
+        """
         self._values: dict[str, list[str]] = {}
+        self.is_kept: Final = is_kept
+        #: What it has been read as, so that it is read once.
+        self.body_options: BodyOptions | None = None
+        self.run_options: RunOptions | None = None
         if not raw:
             return
         try:
@@ -43,6 +53,14 @@ class Query:
         for name in CONTROL:
             if len(self._values.get(name, ())) > 1:
                 raise BadRequest(f"{name}: give it once")
+
+    @classmethod
+    def of(cls, raw: str) -> Query:
+        """As made from ``raw``. Senders call the same address again and again: theirs is decoded once."""
+        # No secrets are kept, and nothing that is another in each request.
+        if len(raw) > _MAX_KEPT_LENGTH or "token" in raw or "job" in raw:
+            return cls(raw)
+        return _kept(raw)
 
     @property
     def is_empty(self) -> bool:
@@ -112,6 +130,11 @@ class Query:
         return tuple(value.split(",")) if value else ()
 
 
+@lru_cache(maxsize=256)
+def _kept(raw: str) -> Query:
+    return Query(raw, is_kept=True)
+
+
 @dataclass(frozen=True, slots=True)
 class BodyOptions:
     """How the request becomes arguments: the parameters ``raw``, ``wrap_body``, ``include_header``, ``include_query``."""
@@ -126,12 +149,14 @@ class BodyOptions:
         """Raises :class:`BadRequest` naming the parameter."""
         if query.is_empty:
             return _NO_OPTIONS
-        return cls(
-            raw=query.flag("raw"),
-            wrap_body=query.flag("wrap_body"),
-            include_header=query.names("include_header"),
-            include_query=query.names("include_query"),
-        )
+        if query.body_options is None:
+            query.body_options = cls(
+                raw=query.flag("raw"),
+                wrap_body=query.flag("wrap_body"),
+                include_header=query.names("include_header"),
+                include_query=query.names("include_query"),
+            )
+        return query.body_options
 
 
 _NO_OPTIONS: Final = BodyOptions()
@@ -154,12 +179,20 @@ class RunOptions:
     queue_limit: int | None = None
     #: The JSON value of ``retry``, unchecked.
     retry: Any = None
+    #: Whether this very object is that of many requests.
+    is_kept: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, query: Query) -> RunOptions:
         """Raises :class:`BadRequest` naming the parameter."""
         if query.is_empty:
             return NO_RUN_OPTIONS
+        if query.run_options is None:
+            query.run_options = cls._read(query)
+        return query.run_options
+
+    @classmethod
+    def _read(cls, query: Query) -> RunOptions:
         query.flag("cache_ignore_s3_path")  # there are no cached results with S3 objects here, but the word is known
         return cls(
             job_id=query.uuid("job_id"),
@@ -175,6 +208,7 @@ class RunOptions:
             invisible_to_owner=query.flag("invisible_to_owner"),
             queue_limit=query.number("queue_limit", unit="jobs"),
             retry=query.json("retry"),
+            is_kept=query.is_kept,
         )
 
     def scheduled_ms(self, now_ms: int) -> int | None:
@@ -185,7 +219,7 @@ class RunOptions:
 
 
 #: Of requests without a query: always this object.
-NO_RUN_OPTIONS: Final = RunOptions()
+NO_RUN_OPTIONS: Final = RunOptions(is_kept=True)
 MAX_TAG_LENGTH: Final = 255
 
 

@@ -136,6 +136,25 @@ async def test_a_cancelled_waiter_s_write_still_happens(db: Database) -> None:
     assert pairs(db) == {1: "left alone"}
 
 
+async def test_a_shielded_waiter_learns_what_became_of_its_write(db: Database) -> None:
+    outcomes: list[object] = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await db.write(INSERT, (1, "known"), is_shielded=True)
+        outcomes.append(pairs(db))
+        outcomes.append(
+            await db.transact(lambda connection: connection.execute(INSERT, (2, "x")).rowcount, is_shielded=True)
+        )
+        try:
+            await db.write(INSERT, (1, "again"), is_shielded=True)
+        except sqlite3.IntegrityError as error:
+            outcomes.append(type(error))
+        await trio.lowlevel.checkpoint()
+        outcomes.append("not reached")
+    assert scope.cancelled_caught
+    assert outcomes == [{1: "known"}, 1, sqlite3.IntegrityError]
+
+
 async def test_a_full_queue_is_relieved_by_whoever_fills_it(db: Database) -> None:
     for key in range(module.MAX_PENDING):
         db.post(INSERT, (key, "x"))

@@ -208,3 +208,25 @@ class DurableMachine(RuleBasedStateMachine):
 
 DurableMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestDurable = DurableMachine.TestCase
+
+
+def test_tokens_take_turns_after_a_restart_too(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "test.db")
+    store = JobStore(db)
+
+    def make_table() -> JobTable:
+        return JobTable(store, limits=QueueLimits(100), slots=1, clock=lambda: 1_000_000)
+
+    async def submit(table: JobTable) -> list[UUID]:
+        noisy = [await table.submit(job_spec(source=b"true", email="same", owner="noisy")) for _ in range(5)]
+        quiet = await table.submit(job_spec(source=b"true", email="same", owner="quiet"))
+        return [noisy[0].id, quiet.id, noisy[1].id]
+
+    wanted = trio.run(submit, make_table())
+    table = make_table()
+    restore_jobs(table, store, ScriptStore(db), 1_000_000)
+    for job_id in wanted:
+        [running] = [job for job in table.live(None) if job.state is JobState.RUNNING]
+        assert running.id == job_id
+        table.finish(running, Outcome(JobState.SUCCESS, b"1"), 1)
+    db.close()
