@@ -22,25 +22,24 @@ async def call_audited(context: Context, endpoint: Endpoint) -> Response:
     before the answer.
     """
     assert endpoint.audited is not None  # noqa: S101 - or it would be called without this
-    operation, action_kind = endpoint.audited
+    what = endpoint.audited
 
     def append(connection: sqlite3.Connection) -> None:
-        event = Event(
-            operation,
-            action_kind,
-            ANONYMOUS if context.caller is None else context.caller.username,
-            context.params.get("workspace"),
-            _redacted(context.audited_resource or _resource_of(context)),
-            now_ms(),
-            context.audited_parameters(),
-        )
-        context.services.audit.append(connection, (event,))
+        resource = context.audited_resource or _resource_of(context)
+        context.services.audit.append(connection, (event_of(context, what, resource),))
 
     with context.services.db.together_with(append) as companion:
         response = await endpoint.call(context)
         if not companion.is_done and response.status < _FAILED:
             await context.services.db.transact(lambda connection: None)
     return response
+
+
+def event_of(context: Context, what: tuple[str, str], resource: str | None) -> Event:
+    """That the caller does this: an operation and its kind, as in :data:`~minwebhook.api.audited.AUDITED`."""
+    username = ANONYMOUS if context.caller is None else context.caller.username
+    workspace, said = context.params.get("workspace"), context.audited_parameters()
+    return Event(*what, username, workspace, _redacted(resource), now_ms(), said)
 
 
 def _redacted(resource: str | None) -> str | None:

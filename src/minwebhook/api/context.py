@@ -10,10 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol
 from uuid import UUID
 
+import orjson
+
+from minwebhook.addresses import address_of, client_name
 from minwebhook.api.endpoint import Access, Endpoint, Resource, Role
 from minwebhook.api.permissions import check_client, check_path, check_role, check_scopes
 from minwebhook.audit.log import AuditLog
@@ -43,6 +47,7 @@ from minwebhook.http.routing import Route
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.health import Health
 from minwebhook.jobs.idempotency import IdempotencyKeys
+from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.observability.figures import Tally, TrafficFigures
@@ -159,9 +164,12 @@ class Context:
 
     def audited_parameters(self) -> dict[str, str]:
         """What else the audit log says of the request: where it is from, and the public beginning of its token."""
-        prefix = None if self.caller is None else self.caller.token_prefix
-        said = {"client": self.request.client}
-        return said if prefix is None else {**said, "token": prefix}
+        return _said(self.request.client, None if self.caller is None else self.caller.token_prefix)
+
+    def stamped(self, spec: JobSpec) -> JobSpec:
+        """``spec``, which says now where the request came from."""
+        spec.origin = _origin(self.request.client, None if self.caller is None else self.caller.token_prefix)
+        return spec
 
     def note_secret(self, path: str) -> None:
         """The audit log says that the caller has read the secret variable at ``path``."""
@@ -229,6 +237,18 @@ class Context:
         body = await self.body()
         value = decode_json(body)
         return values.loads(body) if exact else value
+
+
+def _said(client: str, token_prefix: str | None) -> dict[str, str]:
+    """The client without its port, which says nothing later."""
+    address = address_of(client)
+    name = client if address is None else client_name(address)
+    return {"client": name} if token_prefix is None else {"client": name, "token": token_prefix}
+
+
+@lru_cache(maxsize=1024)  # few callers make most of the jobs
+def _origin(client: str, token_prefix: str | None) -> str:
+    return orjson.dumps(_said(client, token_prefix)).decode()
 
 
 def parse_number(text: str, name: str) -> int:

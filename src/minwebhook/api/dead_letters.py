@@ -91,7 +91,7 @@ async def _run_again(context: Context, record: JobRecord) -> Job:
         check_run(context.principal, record.path if record.kind == "script" else None)
         spec = _spec(context, record)
     check_tag(context.principal, spec.tag)
-    job = await context.services.jobs.submit(spec, revives=record.id if record.is_dead else None)
+    job = await context.services.jobs.submit(context.stamped(spec), revives=record.id if record.is_dead else None)
     context.started_job = job.id
     return job
 

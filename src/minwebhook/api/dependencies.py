@@ -30,6 +30,6 @@ async def run_dependencies(context: Context) -> Response:
         email=context.principal.email,
     )
     check_tag(context.principal, spec.tag)
-    job = await context.services.jobs.submit(spec)
+    job = await context.services.jobs.submit(context.stamped(spec))
     context.started_job = job.id
     return Response.text(str(job.id), 201)

@@ -42,7 +42,7 @@ async def restart_flow(context: Context) -> Response:
     point = _point(body, record.id)
     spec.restarted_from = point if version is None else point._replace(flow_version=spec.script_hash)
     restarted(Level.of(_definition(context, spec)), FlowStatus.parse(record.flow_status), point)
-    job = await context.services.jobs.submit(spec)
+    job = await context.services.jobs.submit(context.stamped(spec))
     context.started_job = job.id
     return Response.text(str(job.id), 201)
 

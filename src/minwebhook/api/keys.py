@@ -59,7 +59,7 @@ async def submit_once(
     key: IdempotencyKey | None = None,
 ) -> UUID:
     """The id of a job that is on disk: the one that the key has already, or a new one."""
-    services = context.services
+    services, spec = context.services, context.stamped(spec)
     if key is None:
         with context.handing_over_uploads():
             job = await services.jobs.submit(spec, job_id=job_id, scheduled_for_ms=scheduled_for_ms)

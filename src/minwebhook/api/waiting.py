@@ -44,6 +44,7 @@ async def answer_with_result(
     preference = Preference.parse(context.request.headers)
     if key is not None:
         return await _answer_keyed(context, spec, job_id, key, preference, delete_after_s)
+    spec = context.stamped(spec)
     if preference is not None:
         return await _answer_within(context, spec, job_id, preference, delete_after_s)
     services = context.services

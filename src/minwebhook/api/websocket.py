@@ -13,6 +13,7 @@ from uuid import UUID
 
 import trio
 
+from minwebhook.api.auditing import event_of
 from minwebhook.api.context import Context, authorize, is_by_cookie
 from minwebhook.api.endpoint import Endpoint, Resource
 from minwebhook.api.job_access import find_cancellable, find_readable
@@ -23,6 +24,7 @@ from minwebhook.api.receiving import MAX_SLOW_IN_LOOP
 from minwebhook.api.runs import check_queue, find_deployed, find_version, run_wait_by_path
 from minwebhook.api.streams import getupdate_sse
 from minwebhook.api.waiting import CONNECTION_BROKE
+from minwebhook.audit.record import DELETED
 from minwebhook.errors import ApiError, BadRequest, NotAuthorized, NotFound, PermissionDenied, Unavailable, WaitTimeout
 from minwebhook.http.codecs import json_text
 from minwebhook.http.handshake import accept_websocket
@@ -46,6 +48,8 @@ _ROUTES: Final[dict[type[Run | Subscribe | Cancel], Endpoint]] = {
     Subscribe: Endpoint(getupdate_sse, "jobs", "read", resource=Resource.FOUND, follows_run=True),
     Cancel: Endpoint(cancel, "jobs", "cancel", resource=Resource.FOUND),
 }
+#: What the audit log says of a job that was cancelled here, as of one by the route.
+_CANCEL: Final = ("jobs.cancel", DELETED)
 
 
 async def connect(context: Context) -> Response:
@@ -196,7 +200,7 @@ class _Conversation:
         check_queue(context, None if limit < 0 else limit)
         spec = script_spec(script, context.principal, asked.arguments, NO_RUN_OPTIONS, preprocess=False)
         check_tag(context.principal, spec.tag)
-        job = services.jobs.submit_sync(spec)
+        job = services.jobs.submit_sync(context.stamped(spec))
         job.delete_after_s = script.delete_after_s
         waiting = _Waiting(self, job)
         self._runs.add(waiting)
@@ -280,6 +284,7 @@ class _Conversation:
         job = self._services.jobs.get(job_id)
         if job is None or not self._services.jobs.cancel(job, make_cancellation(context, asked.reason)):
             raise BadRequest(f"queued job id {job_id} is already completed")
+        self._services.audit.post(event_of(context, _CANCEL, str(job_id)))
 
     async def _follow(self, message_id: Id, job_id: UUID, with_output: bool) -> None:
         """Tells the job's end, and before what it writes."""

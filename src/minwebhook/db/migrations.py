@@ -448,6 +448,9 @@ DROP INDEX job_by_parent;
 CREATE INDEX job_by_parent ON job (parent_job, workspace_id, created_at, id) WHERE parent_job IS NOT NULL;
 """
 
+#: Where the request came from that made the job: a JSON object, as the audit log has it in ``parameters``.
+_ORIGINS: Final = "ALTER TABLE job ADD COLUMN origin TEXT;"
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -470,6 +473,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(18, "approvals", _APPROVALS),
     Migration(19, "children of jobs", _CHILDREN),
     Migration(20, "owners of jobs", _OWNERS),
+    Migration(21, "where jobs came from", _ORIGINS),
 )
 
 

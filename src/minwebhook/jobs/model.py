@@ -210,6 +210,8 @@ class JobSpec:
     authored: tuple[str, ...] | None = None
     #: Whether all others have come through a preprocessor: what looks like a reference there is a text.
     verbatim: bool = False
+    #: Where the request came from that made it, as JSON text of what the audit log says of it; "" for no request.
+    origin: str = ""
 
     @property
     def is_driven(self) -> bool:

@@ -170,6 +170,8 @@ class JobRecord:
     suspend_until_ms: int | None = None
     #: See :class:`~minwebhook.jobs.model.JobSpec`; "" of jobs that an older program has stored.
     owner: str = ""
+    #: See :class:`~minwebhook.jobs.model.JobSpec`.
+    origin: str = ""
 
     @classmethod
     def of(cls, job: Job) -> JobRecord:
@@ -216,6 +218,7 @@ class JobRecord:
             flow_status=job.flow.shown_status() if job.flow is not None else None,
             suspend_until_ms=job.suspend_until_ms,
             owner=spec.owner,
+            origin=spec.origin,
         )
 
     @property

@@ -26,7 +26,7 @@ from minwebhook.storage.keys import mentioned_uploads
 _FIXED: Final = (
     "id", "workspace_id", "kind", "script_path", "script_hash", "language", "raw_code", "created_by", "email",
     "permissioned_as", "created_at", "scheduled_for", "tag", "priority", "timeout_s", "parent_job", "root_job",
-    "visible_to_owner", "flow_step_id", "owner",
+    "visible_to_owner", "flow_step_id", "owner", "origin",
 )  # fmt: skip
 _CHANGING: Final = (
     "args", "options", "status", "started_at", "completed_at", "duration_ms", "result", "canceled_by", "canceled_reason",
@@ -40,7 +40,7 @@ _READ: Final = (
     "permissioned_as", "created_at", "scheduled_for", "started_at", "completed_at", "duration_ms", "args", "result",
     "canceled_by", "canceled_reason", "tag", "priority", "timeout_s", "parent_job", "root_job", "labels",
     "visible_to_owner", "options", "deleted", "ended_by", "cpu_ms", "peak_kib", "attempts", "failures", "dead",
-    "flow_step_id", "flow_status", "suspend_until", "owner",
+    "flow_step_id", "flow_status", "suspend_until", "owner", "origin",
 )  # fmt: skip
 _ALL: Final = ", ".join(_READ)
 _STATES: Final = {state.value: state for state in JobState}
@@ -447,6 +447,7 @@ def _fixed(job: Job) -> tuple[Any, ...]:
         int(spec.visible_to_owner),
         spec.step_id or None,
         spec.owner or None,
+        spec.origin or None,
     )
 
 
@@ -487,7 +488,7 @@ def _row(job: Job) -> tuple[Any, ...]:
 def _event(job: Job) -> Event:
     """Who started the job, and when; noted when it has ended."""
     spec = job.spec
-    known = {"job_id": str(job.id), "created_by": spec.created_by}
+    known = {"job_id": str(job.id), "created_by": spec.created_by, **(orjson.loads(spec.origin) if spec.origin else {})}
     return Event(
         f"jobs.run.{spec.kind}", EXECUTED, spec.username, spec.workspace, spec.path or None, job.created_at_ms, known
     )
@@ -499,7 +500,7 @@ def _record(row: sqlite3.Row) -> JobRecord:
         key, workspace, kind, status, path, script_hash, language, raw_code, created_by, email, permissioned_as,
         created_at, scheduled_for, started_at, completed_at, duration_ms, arguments, result, canceled_by, canceled_reason,
         tag, priority, timeout_s, parent_job, root_job, labels, visible_to_owner, options, deleted, ended_by, cpu_ms,
-        peak_kib, attempts, failures, dead, step_id, flow_status, suspend_until, owner,
+        peak_kib, attempts, failures, dead, step_id, flow_status, suspend_until, owner, origin,
     ) = row  # fmt: skip
     return JobRecord(
         UUID(bytes=key),
@@ -541,6 +542,7 @@ def _record(row: sqlite3.Row) -> JobRecord:
         flow_status,
         suspend_until,
         owner or "",
+        origin or "",
     )
 
 

@@ -203,6 +203,7 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         scopes=record.options.scopes,
         authored=record.options.authored,
         verbatim=record.options.verbatim,
+        origin=intern(record.origin),
         lock=_restored_lock(record, script),
         modules=script.imported_modules if script is not None and script.packages_lock != "" else (),
     )

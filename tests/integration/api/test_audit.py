@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from minwebhook.cli.main import main
 from tests.server import Client, Server, eventually, serving
@@ -75,11 +77,55 @@ def test_runs_are_told_of_with_who_started_them(client: Client, server: Server) 
     job_id = carol.submit("u/carol/echo")
     carol.ended(job_id)
     record = found(client, username="carol", operation="jobs.run.script")
-    assert (record["resource"], record["parameters"]["job_id"]) == ("u/carol/echo", job_id)
+    said = {"job_id": job_id, "created_by": "carol", "client": "127.0.0.1", "token": carol.token[:10]}
+    assert (record["resource"], record["parameters"]) == ("u/carol/echo", said)
     carol.run("u/carol/echo")
     eventually(lambda: len(listed(client, username="carol")) == 2, "the record of a sync job")
     client.preview("def main(): pass")
     assert found(client, operation="jobs.run.preview")["resource"] is None
+    value = {"modules": [{"id": "a", "value": {"type": "rawscript", "language": "bash", "content": "echo 1"}}]}
+    for way in ("run", "run_wait_result"):
+        carol.post(f"/jobs/{way}/preview_flow", {"value": value})
+    kinds = "jobs.run.flowpreview,jobs.run.preview"
+    eventually(lambda: len(listed(client, operations=kinds, username="carol")) == 4, "two flows and their steps")
+    replayed = carol.post(f"/jobs/replay/{job_id}").text
+    carol.ended(replayed)
+    records = [*listed(client, operations=kinds, username="carol"), found(client, resource="u/carol/echo")]
+    assert {record["parameters"]["client"] for record in records} == {"127.0.0.1"}
+    assert records[-1]["parameters"]["job_id"] == replayed
+
+
+def test_what_is_done_on_a_websocket_is_told_of_like_by_a_route(client: Client, server: Server) -> None:
+    erin = server.user("erin")
+    client.deploy("u/erin/slow", "import time\ndef main(): time.sleep(60)")
+    url = f"{erin.address.replace('http', 'ws')}/api/w/demo/jobs/ws?token={erin.token}"
+    with connect(url, subprotocols=[Subprotocol("minwebhook.json")]) as socket:
+        socket.send('{"op": "run", "id": 1, "path": "u/erin/slow", "args": {}}')
+        job_id = json.loads(socket.recv(timeout=20))["job"]
+        socket.send(json.dumps({"op": "cancel", "id": 2, "job": job_id}))
+        cancelled = found(client, username="erin", operation="jobs.cancel")
+        assert (cancelled["resource"], cancelled["parameters"]) == (
+            job_id,
+            {"client": "127.0.0.1", "token": erin.token[:10]},
+        )
+    run = found(client, username="erin", operation="jobs.run.script")
+    assert (run["parameters"]["job_id"], run["parameters"]["client"]) == (job_id, "127.0.0.1")
+
+
+def test_where_a_job_came_from_is_known_after_a_crash(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--workers", "1") as (server, client):
+        client.deploy("u/admin/slow", "import time\ndef main(): time.sleep(60)")
+        client.deploy("u/admin/fast", "def main(): pass")
+        dave = server.user("dave")
+        client.post("/folders/create", {"name": "team", "extra_perms": {"u/dave": True}})
+        client.deploy("f/team/fast", "def main(): pass")
+        client.running(client.submit("u/admin/slow"))
+        job_id = dave.submit("f/team/fast")
+        server.kill()
+    with serving(tmp_path / "data", "--workers", "2") as (_, client):
+        record = found(client, username="dave", operation="jobs.run.script")
+        said = {"job_id": job_id, "created_by": "dave", "client": "127.0.0.1", "token": dave.token[:10]}
+        assert record["parameters"] == said
 
 
 def test_a_secret_that_a_job_was_told_is_told_of(client: Client) -> None:
