@@ -20,16 +20,17 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import orjson
 import trio
 
 import minwebhook
+from minwebhook.allocator import give_back_freed_memory
 from minwebhook.api import yaml
 from minwebhook.api.context import Services
 from minwebhook.api.dispatch import Api
 from minwebhook.api.health import probe_handler
-from minwebhook.api.operations import api_document
 from minwebhook.api.routes import all_routes
 from minwebhook.audit.log import AuditLog
 from minwebhook.auth.expiry import TokenExpiry
@@ -105,7 +106,7 @@ from minwebhook.storage.journal import UploadJournal
 from minwebhook.storage.workspaces import WorkspaceStorages
 from minwebhook.supervision import Notifier
 from minwebhook.times import now_ms
-from minwebhook.upkeep.restore import refuse_half_restored
+from minwebhook.upkeep.half_restored import refuse_half_restored
 from minwebhook.variables.references import Reader, References
 from minwebhook.variables.resources import ResourceStore
 from minwebhook.variables.store import VariableStore
@@ -359,8 +360,8 @@ class _Program:
             executor=executor,
             sync_waits=self._sync_waits,
             heartbeats=self._heartbeats,
-            openapi_json=cache(lambda: orjson.dumps(api_document())),
-            openapi_yaml=cache(lambda: yaml.dumps(api_document()).encode()),
+            openapi_json=cache(lambda: orjson.dumps(_api_document())),
+            openapi_yaml=cache(lambda: yaml.dumps(_api_document()).encode()),
             storages=self._storages,
             upload_journal=self._upload_journal,
             hook_secrets=self._hook_secrets,
@@ -403,6 +404,7 @@ class _Program:
                     )
                 )
                 relax_collector()
+                give_back_freed_memory()
                 print(f"minwebhook {minwebhook.__version__} listening on {' '.join(self._addresses)}", flush=True)
                 self._notifier.ready(self._status)
                 probes.start_soon(self._notifier.run_watchdog)
@@ -560,3 +562,10 @@ class _Program:
 
 def _report_error(error: BaseException, request_id: str) -> None:
     logger.error("a request failed", exc_info=error, extra={"request_id": request_id or None})
+
+
+def _api_document() -> dict[str, Any]:
+    """The description of the interface. Its tables are megabytes that most servers never need."""
+    from minwebhook.api.operations import api_document  # noqa: PLC0415 - see above
+
+    return api_document()

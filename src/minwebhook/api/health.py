@@ -16,7 +16,7 @@ from minwebhook.errors import AdminRequired
 from minwebhook.http.messages import Request, Response
 from minwebhook.http.routing import Route
 from minwebhook.jobs.health import State
-from minwebhook.observability.metrics import Readings, render
+from minwebhook.observability.metrics import Readings
 from minwebhook.times import rfc3339
 
 _STATUS: Final = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
@@ -127,7 +127,7 @@ async def _look(context: Context) -> State:
 async def _metrics(services: Services, accept: str) -> Response:
     state = await services.health.look()
     readings = read(services, state)
-    body, content_type = await trio.to_thread.run_sync(render, readings, accept)
+    body, content_type = await trio.to_thread.run_sync(_render, readings, accept)
     return Response(200, body, content_type)
 
 
@@ -187,3 +187,9 @@ def _size(services: Services, suffix: str) -> int:
         return path.with_name(path.name + suffix).stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _render(readings: Readings, accept: str) -> tuple[bytes, str]:
+    from minwebhook.observability.exposition import render  # noqa: PLC0415 - large, and not every server is asked
+
+    return render(readings, accept)

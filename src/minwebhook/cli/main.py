@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
 
 import minwebhook
-from minwebhook.cli import audit, backup, check, doctor, openapi, restore, schema, secrets, serve, settings
 from minwebhook.errors import MinwebhookError, SettingsError
+
+#: Each is a module beside this one. Only the one that runs is imported: a server keeps in memory what it imports.
+_COMMANDS: Final = (
+    "serve", "backup", "restore", "check", "secrets", "audit", "doctor", "settings", "schema", "openapi",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,9 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"minwebhook {minwebhook.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (serve, backup, restore, check, secrets, audit, doctor, settings, schema, openapi):
-        command.add_parser(commands)
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    for name in words[:1] if words and words[0] in _COMMANDS else _COMMANDS:
+        import_module(f"minwebhook.cli.{name}").add_parser(commands)
+    options = parser.parse_args(words)
     try:
         result: int = options.run(options)
     except SettingsError as error:

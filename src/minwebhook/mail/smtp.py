@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import smtplib
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime, make_msgid
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from minwebhook.errors import MinwebhookError
 from minwebhook.settings import MailSettings
+
+if TYPE_CHECKING:
+    import smtplib
+    from email.message import EmailMessage
 
 #: Answers of a mail server from here on mean "never", below "not now".
 _PERMANENT: Final = 500
@@ -49,6 +48,8 @@ class Delivery:
         await trio.to_thread.run_sync(self._send, mail, abandon_on_cancel=True)
 
     def _send(self, mail: Mail) -> None:
+        import smtplib  # noqa: PLC0415 - large with all of its package email, and most servers send no mails
+
         settings = self._settings
         try:
             message = _message(mail, settings.smtp_from)
@@ -70,6 +71,8 @@ class Delivery:
             raise MailError("the address of the recipient is none", is_final=True) from error
 
     def _connect(self) -> smtplib.SMTP:
+        import smtplib  # noqa: PLC0415
+
         settings = self._settings
         host, port, timeout_s = settings.smtp_host, settings.smtp_port, settings.smtp_timeout_s
         context = ssl.create_default_context(cafile=settings.smtp_ca or None)
@@ -86,6 +89,11 @@ class Delivery:
 
 
 def _message(mail: Mail, sender: str) -> EmailMessage:
+    from email.headerregistry import Address  # noqa: PLC0415
+    from email.message import EmailMessage  # noqa: PLC0415
+    from email.policy import SMTP  # noqa: PLC0415
+    from email.utils import format_datetime, make_msgid  # noqa: PLC0415
+
     message = EmailMessage(policy=SMTP)
     message["From"] = sender
     # As an address object: no line end or comma in it can add a field or a recipient.

@@ -27,7 +27,6 @@ from minwebhook.storage.backend import Backend
 from minwebhook.storage.config import Directory, Limits, Place, WorkspaceConfig, parse_config, parse_edit
 from minwebhook.storage.local import LocalBackend
 from minwebhook.storage.objects import ObjectStorage
-from minwebhook.storage.s3 import S3Backend
 from minwebhook.storage.s3_location import S3Location, endpoint_url
 from minwebhook.storage.signing import SECRET_BYTES, Signer
 from minwebhook.vault.seal import STORAGE, SealError, Vault, is_sealed
@@ -79,7 +78,7 @@ class WorkspaceStorages:
         if self._shared_s3 is not None:
             # What is missing or wrong is said at the start, not at the first upload.
             try:
-                S3Backend(self._shared_s3)
+                _bucket(self._shared_s3)
             except BadRequest as error:
                 raise SettingsError(f"s3_ca: {error.detail}") from error
 
@@ -290,7 +289,13 @@ def is_folder_name(workspace: str) -> bool:
 def _open(place: Place) -> Backend:
     if isinstance(place, Directory):
         return LocalBackend.open(Path(place.base), *place.folder)
-    return S3Backend(place)
+    return _bucket(place)
+
+
+def _bucket(location: S3Location) -> Backend:
+    from minwebhook.storage.s3 import S3Backend  # noqa: PLC0415 - brings an HTTP client and an XML parser along
+
+    return S3Backend(location)
 
 
 def _limits(settings: StorageSettings, data: Path) -> Limits:

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from minwebhook.db import copies
 from minwebhook.db.migrations import APPLICATION_ID, MIGRATIONS
-from minwebhook.errors import SettingsError, UpkeepError
+from minwebhook.errors import UpkeepError
 from minwebhook.storage import sidecars
 from minwebhook.storage.keys import ObjectKey, is_key
 from minwebhook.storage.model import ObjectHeaders
@@ -34,10 +34,10 @@ from minwebhook.storage.workspaces import is_folder_name
 from minwebhook.upkeep import archive
 from minwebhook.upkeep.archive import ArchiveReader, Member
 from minwebhook.upkeep.backup import sync_folder
+from minwebhook.upkeep.half_restored import VERIFIED
 from minwebhook.upkeep.progress import OnProgress, silent
 
 _NEW: Final = "restore-new"
-_VERIFIED: Final = "restore-verified"
 _KEPT: Final = "before-restore-"
 
 #: What may be in a data directory that counts as empty.
@@ -62,14 +62,6 @@ class Restored:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def refuse_half_restored(data: Path) -> None:
-    """For the start of a server: raises :class:`SettingsError` if a restore did not come to its end."""
-    if (data / _VERIFIED).exists():
-        raise SettingsError(
-            f"a restore into the data directory {data} did not end: run 'minwebhook restore FILE --replace' again"
-        )
-
-
 def restore(file: Path, data: Path, *, replace: bool = False, on_progress: OnProgress = silent) -> Restored:
     """Make ``data`` what it was when the backup ``file`` was made.
 
@@ -85,7 +77,7 @@ def restore(file: Path, data: Path, *, replace: bool = False, on_progress: OnPro
                 raise UpkeepError(
                     f"the data directory {data} is not empty: --replace puts what is there aside and restores"
                 )
-            for name in (_NEW, _VERIFIED):
+            for name in (_NEW, VERIFIED):
                 _remove(data / name)
             new = data / _NEW
             new.mkdir(mode=0o700)
@@ -203,7 +195,7 @@ def _verify(database: Path) -> None:
 
 def _swap(data: Path, new: Path) -> Path | None:
     """Everything in ``new`` takes its place; what was there is put aside: where."""
-    verified = data / _VERIFIED
+    verified = data / VERIFIED
     new.rename(verified)
     sync_folder(data)
     names = [entry.name for entry in verified.iterdir()]

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from minwebhook.observability.exposition import render
 from minwebhook.observability.figures import SECONDS, Histogram, JobFigures, Tally
-from minwebhook.observability.metrics import METRICS, Readings, render
+from minwebhook.observability.metrics import METRICS, Readings
 
 BOUNDS = (0.1, 1.0, 10.0)
 
