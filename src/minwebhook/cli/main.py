@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -25,8 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"minwebhook {minwebhook.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     words = sys.argv[1:] if arguments is None else arguments
+    gc.disable()  # importing makes many objects, and all of them stay
     for name in words[:1] if words and words[0] in _COMMANDS else _COMMANDS:
         import_module(f"minwebhook.cli.{name}").add_parser(commands)
+    gc.enable()
     options = parser.parse_args(words)
     try:
         result: int = options.run(options)

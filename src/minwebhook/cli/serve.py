@@ -9,7 +9,6 @@ from typing import Any
 
 import trio
 
-from minwebhook import app
 from minwebhook.allocator import keep_freed_memory
 from minwebhook.cli.flags import add_flags, settings_from
 from minwebhook.cli.reasons import one_reason
@@ -28,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
     supervision = load_supervision(os.getpid())
     settings = settings_from(options)
+    from minwebhook import app  # noqa: PLC0415 - a setting that is wrong is told at once
+
     log.configure(settings.server.log_level)
     keep_freed_memory()
     with one_reason():
