@@ -108,11 +108,17 @@ def reuse() -> ReusePool:
 async def executor(
     table: JobTable, pool: EmptyPool, reuse: ReusePool, nursery: trio.Nursery
 ) -> AsyncIterator[Executor]:
-    made = Executor(
+    made = make_executor(table, pool, reuse, JobSettings())
+    nursery.start_soon(made.run, 1)
+    yield made
+
+
+def make_executor(table: JobTable, pool: EmptyPool, reuse: ReusePool, settings: JobSettings) -> Executor:
+    return Executor(
         table,
         cast(Fleet, OneFamily(pool)),
         reuse,
-        JobSettings(),
+        settings,
         LimitRules(JobSettings(), SandboxSettings(), "root", has_own_uids=True),
         base_url="http://x",
         tokens=JobTokens(),
@@ -122,8 +128,6 @@ async def executor(
         imported=cast(ImportedScripts, None),  # nor imports any
         references=cast(ArgumentReferences, None),  # nor names anything
     )
-    nursery.start_soon(made.run, 1)
-    yield made
 
 
 async def started(
@@ -240,8 +244,11 @@ class ReportingChild(ReadyChild):
         self.reports = trio.Event()
         self.given: bytes | None = None
         self.served: Served | None = None
+        #: How long its answer to the last job was looked for without waiting.
+        self.spun_s = -1.0
 
-    async def run(self, *_: object, **__: object) -> object:
+    async def run(self, *_: object, spin_s: float = 0.0) -> object:
+        self.spun_s = spin_s
         await self.reports.wait()
         return Report(wire.RESULT, b"1")
 
@@ -270,3 +277,57 @@ async def test_a_process_that_is_stopped_while_its_report_comes_is_not_used_agai
     await trio.testing.wait_all_tasks_blocked()
     assert ended[1].is_success == (stops == "nobody")
     assert (reuse.take(version_key(spec)) is pool.child) == (stops == "nobody")
+
+
+@pytest.mark.parametrize(
+    ("case", "spins"),
+    [
+        ("alone", True),
+        ("a fresh process", False),
+        ("another job runs", False),
+        ("another job waits", False),
+        ("one processor", False),
+        ("switched off", False),
+    ],
+)
+async def test_the_answer_is_looked_for_only_if_there_is_nothing_else_to_do(
+    case: str,
+    spins: bool,
+    pool: EmptyPool,
+    reuse: ReusePool,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    processors = {0} if case == "one processor" else {0, 1}
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: processors)
+    slots = 1 if case == "another job waits" else 2
+    table = JobTable(cast(JobStore, NoStore()), limits=QueueLimits(10), slots=slots)
+    settings = JobSettings(spin_s=0.0 if case == "switched off" else 0.0004)
+    executor = make_executor(table, pool, reuse, settings)
+    nursery.start_soon(executor.run, 1)
+    spec = replace(SPEC, kind="script", language="python3", script_hash=1, dedicated=True)
+    child = ReportingChild()
+    pool.child = cast(Child, child)
+    pool.given.set()
+    ended: dict[int, Outcome] = {}
+    if case != "a fresh process":
+        child.reports.set()
+        await started(executor, nursery, ended, 1, spec)
+        assert (ended[1].is_success, child.spun_s) == (True, 0)  # it was a fresh one then
+        child.reports, child.spun_s = trio.Event(), -1.0
+    if case == "another job runs":
+        assert table.submit_sync(SPEC).state is JobState.RUNNING
+    elif case == "another job waits":
+        blocker = table.submit_sync(SPEC)
+        await started(executor, nursery, ended, 2, spec)
+        await started(executor, nursery, ended, 3, spec)
+        table.finish(blocker, Outcome(JobState.SUCCESS, b"1"), 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert table.queued_count == 1
+    if case != "another job waits":
+        await started(executor, nursery, ended, 2, spec)
+    assert child.spun_s == (0.0004 if spins else 0)
+    child.reports.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert ended[2].is_success
