@@ -256,7 +256,7 @@ class _Program:
                 reached.workshop.make,
                 target=self._settings.warm_count,
                 max_families=self._settings.sandbox.max_zygotes,
-                room=Room(self._settings.more_warm_count),
+                room=Room(self._settings.more_warm_bytes),
                 heavy_idle_s=self._settings.sandbox.heavy_idle_s,
                 programs=self._programs,
             )

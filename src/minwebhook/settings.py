@@ -16,7 +16,7 @@ from typing import Any, Final
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-#: Sandboxes that wait at least, of each runtime in use; and what one takes of memory, beside what all share.
+#: Sandboxes that wait at least, of each runtime in use; and what one of the smallest takes of memory.
 _WARM_CHILDREN: Final = 4
 _WARM_CHILD_BYTES: Final = 3 * MIB
 
@@ -222,7 +222,9 @@ class JobSettings:
         0, "Started sandboxes per runtime that wait for their job; 0 = 4, and more as jobs come more often.", low=0
     )
     warm_memory_bytes: int = _setting(
-        64 * MIB, "Memory for those more together, some 3 MiB each; without effect if their number is set.", low=0
+        64 * MIB,
+        "Memory for those more together, 3 MiB each, of bun 20, deno 34, node 60; without effect if their number is set.",
+        low=0,
     )
 
 
@@ -494,6 +496,11 @@ class Settings:
         return self.jobs.warm_children or _WARM_CHILDREN
 
     @property
+    def more_warm_bytes(self) -> int:
+        """Memory for waiting sandboxes beyond that, of all runtimes together."""
+        return 0 if self.jobs.warm_children else self.jobs.warm_memory_bytes
+
+    @property
     def more_warm_count(self) -> int:
-        """Waiting sandboxes beyond that at most, of all runtimes together."""
-        return 0 if self.jobs.warm_children else self.jobs.warm_memory_bytes // _WARM_CHILD_BYTES
+        """How many those are at most: of the smallest."""
+        return self.more_warm_bytes // _WARM_CHILD_BYTES

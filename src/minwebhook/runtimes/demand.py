@@ -64,17 +64,17 @@ class Demand:
 
 
 class Room:
-    """How many more than the least may wait, shared by all kinds."""
+    """The memory for those that wait beyond the least, shared by all kinds."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
         self._held: dict[object, int] = {}
 
-    def share(self, who: object, wished: int) -> int:
-        """What one may have of what the others leave; it is held until the next call, or until it leaves."""
+    def share(self, who: object, wished: int, each_bytes: int = 1) -> int:
+        """How many of that size one may have of what the others leave; held until the next call, or until it leaves."""
         others = sum(held for other, held in self._held.items() if other is not who)
-        granted = max(0, min(wished, self._most - others))
-        self._held[who] = granted
+        granted = max(0, min(wished, (self._most_bytes - others) // each_bytes))
+        self._held[who] = granted * each_bytes
         return granted
 
     def leave(self, who: object) -> None:

@@ -59,6 +59,7 @@ class Family:
                 target=1 if runtime.heavy else target,
                 idle_s=heavy_idle_s if runtime.heavy else math.inf,
                 room=room,
+                each_bytes=runtime.waiting_bytes,
                 on_taken=on_taken,
             )
             for name, runtime in RUNTIMES.items()

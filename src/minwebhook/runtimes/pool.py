@@ -39,13 +39,14 @@ class ChildPool:
         target: int,
         idle_s: float = math.inf,
         room: Room | None = None,
+        each_bytes: int = 1,
         on_taken: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keeps ``target`` children once the runtime was used, before that ``idle_target``; again after ``idle_s`` without use.
 
-        With ``room``, ``target`` is the least, and more are kept as jobs come more often. ``on_taken``: a child was taken,
-        and :meth:`tend` should be called before long.
+        With ``room``, ``target`` is the least, and more are kept as jobs come more often, each of ``each_bytes`` of it.
+        ``on_taken``: a child was taken, and :meth:`tend` should be called before long.
         """
         self._zygote = zygote
         self._runtime = runtime
@@ -54,6 +55,7 @@ class ChildPool:
         self._idle_s = idle_s
         self._used_s = 0.0
         self._room = room
+        self._each_bytes = each_bytes
         self._on_taken = on_taken
         self._clock = clock
         self._demand = Demand()
@@ -117,7 +119,8 @@ class ChildPool:
             return self._idle_target
         if self._room is None:
             return self._target
-        return self._target + self._room.share(self, self._demand.wanted(self._clock()) - self._target)
+        more = self._demand.wanted(self._clock()) - self._target
+        return self._target + self._room.share(self, more, self._each_bytes)
 
     def take_ready(self) -> Child | None:
         """A ready child, or None if there is none just now."""

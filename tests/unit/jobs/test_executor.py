@@ -217,7 +217,7 @@ class ReadyChild:
     def stay(self) -> None:
         """Nothing to count anew."""
 
-    async def run(self, *_: object, **__: object) -> object:
+    async def run(self, *_: object, spin_s: float = 0.0) -> object:
         self.was_asked = True
         await trio.sleep_forever()
 

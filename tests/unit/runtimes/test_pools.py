@@ -207,6 +207,18 @@ def test_a_pool_that_is_closed_leaves_its_room_to_others() -> None:
     assert room.share("another", 20) == 10
 
 
+def test_large_processes_fill_the_room_sooner() -> None:
+    zygote, clock, room = FakeZygote(), Clock(), Room(64 << 20)
+    engine = ChildPool(
+        cast(Zygote, zygote), "deno", idle_target=0, target=1, room=room, clock=clock,
+        each_bytes=RUNTIMES["deno"].waiting_bytes,
+    )  # fmt: skip
+    under_load(engine, zygote, clock, jobs=300, every_s=0.002, takes_s=0.5)
+    assert engine.ready_count == 2  # one, and one more: two would be 68 MiB
+    assert room.share("python3", 100, RUNTIMES["python3"].waiting_bytes) == 10
+    assert max(RUNTIMES.values(), key=lambda runtime: runtime.waiting_bytes).name == "nodejs"
+
+
 def test_a_fixed_number_stays() -> None:
     zygote, clock = FakeZygote(), Clock()
     pool = ChildPool(cast(Zygote, zygote), "bash", idle_target=1, target=3, clock=clock)

@@ -41,7 +41,7 @@ async def ends() -> AsyncIterator[tuple[Child, socket.socket]]:
     """A process that does nothing, and the other end of its socket."""
     ours, theirs = socket.socketpair()
     log_read, log_write = os.pipe()
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with subprocess.Popen(["sleep", "600"]) as process:  # noqa: ASYNC220 - a millisecond
         fds = [ours.detach(), log_read, os.pidfd_open(process.pid)]
         child = Child(1, "python3", process.pid, fds, has_group=False)
         yield child, theirs

@@ -176,7 +176,7 @@ def test_counts_from_the_machine() -> None:
     assert settings.warm_count >= 4
     own = load_settings(flags={"workers": "7", "warm_children": "3"}, environment={})
     assert (own.worker_count, own.warm_count) == (7, 3)
-    assert own.more_warm_count == 0
+    assert (own.more_warm_bytes, own.more_warm_count) == (0, 0)
     large = load_settings(flags={"warm_memory_bytes": str(100 * 2**20)}, environment={})
     assert (large.warm_count, large.more_warm_count) == (4, 33)
 
