@@ -24,7 +24,8 @@ class Case:
     result: Any
 
 
-#: Scripts by what they do: ``join`` is ``main(b, a="d")`` and gives "<b>-<a>"; ``echo`` is ``main(x)`` and gives ``x``.
+#: Scripts by what they do: ``join`` is ``main(b, a="d")`` and gives "<b>-<a>"; ``echo`` is ``main(x)`` and gives ``x``;
+#: ``big`` gives the digits of ``x``, whose type holds them; ``stream`` streams; ``date`` gives the year of ``when``.
 CASES: Final[dict[str, Case]] = {
     "arguments by name": Case("join", {"a": "1", "b": "2", "more": "3"}, "2-1"),
     "a default": Case("join", {"b": "2"}, "2-d"),
@@ -40,6 +41,7 @@ CASES: Final[dict[str, Case]] = {
     "booleans": Case("echo", {"x": [True, False]}, [True, False]),
     "an object": Case("echo", {"x": NESTED}, NESTED),
     "streaming": Case("stream", {}, "ab\nc"),
+    "a big number, typed": Case("big", {"x": BIG}, str(BIG)),
     "a date": Case("date", {"when": "2024-02-29T12:30:00Z"}, 2024),
 }
 
@@ -61,6 +63,15 @@ class Samples:
     error: str = ""
     #: What the stack of the error names.
     place: str = ""
+    #: Its name, if scripts of one language are run in several ways.
+    title: str = ""
+    #: Whether the program is in none of the registries that tests install from.
+    is_rare: bool = False
+
+    @property
+    def name(self) -> str:
+        """For the names of tests and scripts."""
+        return self.title or self.language
 
 
 _TEXT_ONLY: Final = "arguments are texts"
@@ -71,6 +82,7 @@ _UNTYPED: Final = dict.fromkeys(
 _TYPESCRIPT: Final = {
     "join": "export function main(b: string, a = 'd') {\n  return `${b}-${a}`;\n}",
     "echo": "export function main(x: any) {\n  return x;\n}",
+    "big": "export function main(x: bigint) {\n  return x;\n}",
     "stream": "export async function* main() {\n  yield 'a';\n  yield 'b\\n';\n  yield 'c';\n}",
     "date": "export function main(when: Date) {\n  return when.getUTCFullYear();\n}",
     "fail": "function inner() {\n  throw new RangeError('boom');\n}\n\nexport function main() {\n  inner();\n}",
@@ -93,6 +105,7 @@ SAMPLES: Final[tuple[Samples, ...]] = (
         {
             "join": "def main(b, a='d'):\n    return f'{b}-{a}'",
             "echo": "def main(x):\n    return x",
+            "big": "def main(x: int):\n    return str(x)",
             "stream": "def main():\n    yield 'a'\n    yield 'b\\n'\n    yield 'c'",
             "date": "from datetime import datetime\n\ndef main(when: datetime):\n    return when.year",
             "fail": "def inner():\n    raise KeyError('boom')\n\ndef main():\n    inner()",
@@ -109,10 +122,19 @@ SAMPLES: Final[tuple[Samples, ...]] = (
     Samples("bun", _TYPESCRIPT, without=_DOUBLES, error="RangeError", place=".ts:2"),
     Samples("deno", _TYPESCRIPT, without=_DOUBLES, error="RangeError", place=".ts:2"),
     Samples(
+        "bun",
+        {name: f"//nodejs\n{code}" for name, code in _TYPESCRIPT.items()},
+        without=_DOUBLES,
+        error="RangeError",
+        place=".ts:3",
+        title="nodejs",
+    ),
+    Samples(
         "bash",
         {
             "join": 'b="$1"\na="${2:-d}"\necho "$b-$a"',
             "echo": 'x="$1"\nprintf "%s" "$x" > result.out',
+            "big": 'x="$1"\necho "$x"',
             "stream": "echo 'WM_STREAM: a'\necho 'WM_STREAM: b\\n'\necho 'WM_STREAM: c'",
             "date": 'when="$1"\nprintf %s "${when%%-*}" > result.json',
             "fail": "echo boom >&2\nfalse",
@@ -131,6 +153,7 @@ SAMPLES: Final[tuple[Samples, ...]] = (
             "print $x->{b}, '-', $x->{a} // 'd', \"\\n\";",
             "echo": "#!/usr/bin/env perl\nuse JSON::PP;\nmy $j = JSON::PP->new->utf8->allow_nonref;\n"
             "my $x = $j->decode(<STDIN>);\nopen(my $f, '>', 'result.json');\nprint {$f} $j->encode($x->{x});",
+            "big": "#!/bin/sh\nsed 's/[^0-9]//g'",
             "stream": "#!/bin/sh\necho 'WM_STREAM: a'\nprintf '%s\\n' 'WM_STREAM: b\\n'\necho 'WM_STREAM: c'",
             "date": "#!/bin/sh\nsed 's/.*\"\\(....\\)-.*/\\1/' > result.json",
             "fail": "#!/bin/sh\necho boom >&2\nexit 1",
@@ -147,6 +170,7 @@ SAMPLES: Final[tuple[Samples, ...]] = (
         {
             "join": "use v5.36;\n\nsub main ($b, $a = 'd') {\n    return \"$b-$a\";\n}",
             "echo": "sub main {\n    my ($x) = @_;\n    return $x;\n}",
+            "big": 'sub main {\n    my ($x) = @_;\n    return "$x";\n}',
             "stream": 'sub main {\n    my @chunks = ("a", "b\\n", "c");\n    return sub { shift @chunks };\n}',
             "date": "use Time::Piece;\n\nsub main {\n    my $when = shift;\n"
             "    return Time::Piece->strptime($when, '%Y-%m-%dT%H:%M:%SZ')->year;\n}",
@@ -167,6 +191,7 @@ SAMPLES: Final[tuple[Samples, ...]] = (
         {
             "join": "<?php\nfunction main($b, $a = 'd') {\n    return \"$b-$a\";\n}",
             "echo": "<?php\nfunction main($x) {\n    return $x;\n}",
+            "big": "<?php\nfunction main(int $x) {\n    return (string) $x;\n}",
             "stream": "<?php\nfunction main() {\n    yield 'a';\n    yield \"b\\n\";\n    yield 'c';\n}",
             "date": "<?php\nfunction main(DateTimeImmutable $when) {\n    return (int) $when->format('Y');\n}",
             "fail": "<?php\nfunction inner() { throw new DomainException('boom'); }\n\nfunction main() {\n    inner();\n}",
@@ -186,6 +211,7 @@ SAMPLES: Final[tuple[Samples, ...]] = (
         {
             "join": "def main(b, a = 'd')\n  \"#{b}-#{a}\"\nend",
             "echo": "def main(x)\n  x\nend",
+            "big": "def main(x)\n  x.to_s\nend",
             "stream": 'def main\n  ["a", "b\\n", "c"].each\nend',
             "date": "require 'time'\n\ndef main(when_: nil, **given)\n  Time.parse(given[:when]).year\nend",
             "fail": "def inner\n  raise IOError, 'boom'\nend\n\ndef main\n  inner\nend",
@@ -201,10 +227,31 @@ SAMPLES: Final[tuple[Samples, ...]] = (
         place="main.rb:2",
     ),
     Samples(
+        "powershell",
+        {
+            "join": "param($b, $a = 'd')\n\"$b-$a\"",
+            "echo": "param($x)\nConvertTo-Json -InputObject $x -Depth 20 -Compress | Set-Content result.json",
+            "big": 'param([long] $x)\n"$x"',
+            "stream": "'WM_STREAM: a'\n'WM_STREAM: b\\n'\n'WM_STREAM: c'",
+            "date": "param([datetime] $when)\n$when.ToUniversalTime().Year | ConvertTo-Json | Set-Content result.json",
+            "fail": "function inner { throw [System.IO.IOException]::new('boom') }\n\ninner",
+            "log": f"'out {UNICODE}'\n[Console]::Error.WriteLine('err')",
+            "exit": "exit 3",
+            "sleep": "'started'\nStart-Sleep 60",
+            "broken": "function {",
+            "environment": "$env:WM_WORKSPACE",
+        },
+        program="pwsh",
+        error="IOException",
+        place="main.ps1",
+        is_rare=True,
+    ),
+    Samples(
         "go",
         {
             "join": 'func main(b, a string) string {\n\treturn b + "-" + a\n}',
             "echo": "func main(x interface{}) (interface{}, error) {\n\treturn x, nil\n}",
+            "big": 'import "strconv"\n\nfunc main(x int64) string {\n\treturn strconv.FormatInt(x, 10)\n}',
             "stream": 'import "fmt"\n\nfunc main() {\n\tfmt.Print("WM_STREAM: a\\nWM_STREAM: b\\\\n\\nWM_STREAM: c\\n")\n}',
             "date": 'import "time"\n\nfunc main(when time.Time) int {\n\treturn when.Year()\n}',
             "fail": 'import "errors"\n\nfunc main() error {\n\treturn errors.New("boom")\n}',

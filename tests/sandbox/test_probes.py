@@ -219,6 +219,8 @@ def _group_limits(client: Client) -> set[str]:
 @pytest.mark.parametrize(("place", "probe", "language"), CASES)
 def test_a_probe_is_held(fields: Callable[[Place], Field], place: Place, probe: Probe, language: str) -> None:
     if language in PROGRAMS and (reason := find_programs().missing(language)):
+        if language == "powershell":  # in none of the registries that tests install from
+            pytest.skip(reason)
         missing(reason)
     found = fields(place).run(probe, language)
     assert not found.is_bad, f"{found.tries}: {found.outcome}: {found.evidence}"

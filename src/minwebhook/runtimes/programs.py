@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: For a program to say that all is there that it needs.
 _CHECK_TIMEOUT_S: Final = 20.0
+#: What jobs have their own of, so that nothing can be shown to them there.
+_OWN: Final = ("/tmp/", "/var/tmp/", "/proc/", "/dev/")  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ def find_programs(path: str | None = None) -> Programs:
     found = {}
     for language, program in PROGRAMS.items():
         where = next(filter(None, (shutil.which(name, path=path) for name in program.names)), None)
-        if where is not None:
+        if where is not None and any(f"{home}/".startswith(_OWN) for home in _home_of(where)):
+            logger.warning("%s cannot be used: jobs have a /tmp of their own", where)
+        elif where is not None:
             found[language] = Found(where, (*program.paths, *_home_of(where)))
     return Programs(found)
 

@@ -64,6 +64,7 @@ class Language(Enum):
     GO = "go"
     PERL = "perl"
     PHP = "php"
+    POWERSHELL = "powershell"
     RUBY = "ruby"
 
 

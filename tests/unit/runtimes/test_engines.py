@@ -80,7 +80,11 @@ def test_bun_is_none_without_proc() -> None:
 
 
 def test_what_is_not_there_is_refused_with_what_to_do() -> None:
-    with pytest.raises(BadRequest, match="language deno needs deno, which is not to be had here: pip install"):
-        Engines().check("deno", b"")
+    for language, code, program in (("deno", b"", "deno"), ("bun", b"", "bun"), ("bun", b"//nodejs", "node")):
+        what = (
+            rf"language {language} needs {program}, which is not to be had here: pip install 'minwebhook\[{program}\]'"
+        )
+        with pytest.raises(BadRequest, match=what):
+            Engines().check(language, code)
     Engines().check("python3", b"")
     Engines({"deno": "/x"}).check("nativets", b"")

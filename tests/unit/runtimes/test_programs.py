@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,11 +36,22 @@ def test_what_is_not_there_says_what_to_install(tmp_path: Path) -> None:
         assert programs.missing(language) == ""
 
 
-def test_a_program_of_its_own_directory_is_shown_to_scripts(tmp_path: Path) -> None:
-    where = program(tmp_path / "opt/ruby/bin/ruby")
-    programs = find_programs(str(where.parent))
-    assert programs.paths == {"ruby": str(where)}
-    assert str(tmp_path / "opt/ruby") in programs.visible
+def test_a_program_of_its_own_directory_is_shown_to_scripts() -> None:
+    if not os.access("/opt", os.W_OK):
+        pytest.skip("/opt cannot be written to")
+    with tempfile.TemporaryDirectory(dir="/opt") as folder:
+        where = program(Path(folder) / "opt/ruby/bin/ruby")
+        programs = find_programs(str(where.parent))
+        assert programs.paths == {"ruby": str(where)}
+        assert f"{folder}/opt/ruby" in programs.visible
+
+
+def test_a_program_where_jobs_have_their_own_files_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    where = program(tmp_path / "ruby/bin/ruby")
+    if not str(tmp_path).startswith("/tmp/"):
+        return
+    assert find_programs(str(where.parent)).paths == {}
+    assert "jobs have a /tmp of their own" in caplog.text
 
 
 def test_a_program_of_the_system_needs_nothing_more() -> None:

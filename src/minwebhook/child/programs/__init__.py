@@ -12,7 +12,8 @@ from minwebhook.child.programs.executable import EXECUTABLE
 from minwebhook.child.programs.go import GO
 from minwebhook.child.programs.perl import PERL
 from minwebhook.child.programs.php import PHP
+from minwebhook.child.programs.powershell import POWERSHELL
 from minwebhook.child.programs.program import Program
 from minwebhook.child.programs.ruby import RUBY
 
-PROGRAMS: Final[dict[str, Program]] = {each.language: each for each in (EXECUTABLE, GO, PERL, PHP, RUBY)}
+PROGRAMS: Final[dict[str, Program]] = {each.language: each for each in (EXECUTABLE, GO, PERL, PHP, POWERSHELL, RUBY)}

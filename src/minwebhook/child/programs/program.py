@@ -1,11 +1,13 @@
 """What there is to say about a language that a program of the machine runs.
 
-Three ways of running one: a program with a wrapper is started beforehand and waits, so that a job pays for its own work
-only (``waits``); a compiler builds a program, which is kept for further jobs of the same script, and run (``build``); or the
-script is the program. The last two read the arguments as JSON from their standard input.
+Four ways of running one: a program with a wrapper is started beforehand and waits, so that a job pays for its own work
+only (``waits``); it is started for the job (``arguments`` alone); a compiler builds a program, which is kept for further jobs of
+the same script, and run (``build``); or the script is the program. All but the first have the arguments as JSON on their
+standard input.
 
-A wrapper reads one line from its standard input, a JSON object with ``variables`` (its environment), ``parameters`` (those
-of ``main``, as :func:`~minwebhook.child.programs.parameters.parameters` gives them) and ``arguments``; no line: it ends. It
+A wrapper that waits reads one line from its standard input, a JSON object with ``variables`` (its environment),
+``parameters`` (those of ``main``, as :func:`~minwebhook.child.programs.parameters.parameters` gives them) and
+``arguments``; no line: it ends. It
 then runs the script, the file ``main`` with the language's ending, calls ``main``, and writes to ``result.json`` what that
 gave; or, when it failed, the error object, and exits with 1.
 """

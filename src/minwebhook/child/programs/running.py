@@ -43,15 +43,16 @@ def serve(fd: int, program: Program, path: str, home: str) -> None:
     if started is not None:
         status = _hand_over(program, *started, source, variables, own_limits, arguments_json)
     elif not program.build:
-        status = _run(script, variables, own_limits)
+        argv = [path, *program.arguments] if program.arguments else [f"./{script}"]
+        status = _run(argv, variables, own_limits)
     elif compiled:
         _write({BUILT: compiled}, ".")
-        status = _run(BUILT, variables, own_limits)
+        status = _run([f"./{BUILT}"], variables, own_limits)
     elif status := _build(program, path, variables, own_limits):
         what = f"{program.language} build"
     else:
         write_all(fd, wire.frame(wire.CODE, Path(BUILT).read_bytes(), job))
-        status = _run(BUILT, variables, own_limits)
+        status = _run([f"./{BUILT}"], variables, own_limits)
     ending = report(status)
     if what:
         ending["program"] = what
@@ -83,10 +84,10 @@ def _hand_over(
     return wait_for(pid)
 
 
-def _run(script: str, variables: dict[str, str], own_limits: str) -> int:
-    """Runs the script, or what was built of it, with the arguments as its input. Its wait status."""
+def _run(argv: list[str], variables: dict[str, str], own_limits: str) -> int:
+    """Runs the script, or what was built of it, with the job's arguments as its input. Its wait status."""
     with Path(_ARGUMENTS).open("rb") as stdin:
-        return wait_for(_start([f"./{script}"], stdin.fileno(), variables, own_limits))
+        return wait_for(_start(argv, stdin.fileno(), variables, own_limits))
 
 
 def _write(files: dict[str, bytes], directory: str) -> None:

@@ -108,6 +108,10 @@ STARTERS: Final[dict[str, str]] = {
         f"    passthru(escapeshellarg($python) . ' -I -S -c ' . escapeshellarg('{_COMMAND}') . ' 2>&1');\n"
         "    return json_decode(file_get_contents('result.json'));\n}\n"
     ),
+    "powershell": (
+        f"param($python)\nSet-Content -Path probe.py -Value @'\n{_PROGRAM}\n'@\n"
+        "& $python -I -S probe.py\nif ($LASTEXITCODE) { throw 'it failed' }\n"
+    ),
     "ruby": (
         "require 'json'\n\ndef main(python)\n"
         f"  system(python, '-I', '-S', '-c', '{_COMMAND}', exception: true)\n"
