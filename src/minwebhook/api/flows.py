@@ -8,9 +8,11 @@ import orjson
 
 from minwebhook.api.context import Context, parse_number
 from minwebhook.api.permissions import check_path, visible_paths
+from minwebhook.api.scripts import check_language
 from minwebhook.auth.rights import may_read
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.flows.checks import warnings
+from minwebhook.flows.model import FlowValue, RawScript
 from minwebhook.flows.store import FlowQuery, FlowVersion, NewFlow
 from minwebhook.http.messages import Response
 from minwebhook.scripts.fields import boolean, text
@@ -24,6 +26,7 @@ async def create(context: Context) -> Response:
     """Deploys a new flow: 201 and its path as bare text."""
     new = NewFlow.parse(await context.json())
     check_path(context.principal, context.endpoint, new.path)
+    await check_languages(context, new.flow)
     context.audited_resource = new.path
     await context.services.flows.create(context.workspace, new, context.principal.username, now_ms())
     return Response.text(new.path, 201)
@@ -33,9 +36,20 @@ async def update(context: Context) -> Response:
     """Deploys a further version, at another path if its body says so; the path as bare text."""
     new = NewFlow.parse(await context.json())
     check_path(context.principal, context.endpoint, new.path)
+    await check_languages(context, new.flow)
     path = context.params["path"]
     await context.services.flows.update(context.workspace, path, new, context.principal.username, now_ms())
     return Response.text(new.path)
+
+
+async def check_languages(context: Context, flow: FlowValue) -> None:
+    """Raises :class:`BadRequest` if code within the flow cannot be run on this machine."""
+    for module in flow.all_modules:
+        if isinstance(module.value, RawScript):
+            try:
+                await check_language(context, module.value.language, module.value.content)
+            except BadRequest as error:
+                raise BadRequest(f"module {module.id}: {error.detail}") from None
 
 
 async def get(context: Context) -> Response:

@@ -63,6 +63,8 @@ class NewFlow:
     value: str
     schema: str | None
     settings: Mapping[str, Any]
+    #: The definition as it is understood.
+    flow: FlowValue
 
     @classmethod
     def parse(cls, obj: Any) -> NewFlow:
@@ -73,7 +75,7 @@ class NewFlow:
             if obj.get(needed) is None:
                 raise BadRequest(f"{needed} is missing")
         value = encoded_json("value", obj["value"])
-        read_value(obj["value"])
+        flow = read_value(obj["value"])
         settings = {
             name: check(name, obj[name]) for name, check in SETTINGS_FIELDS.items() if obj.get(name) is not None
         }
@@ -85,6 +87,7 @@ class NewFlow:
             value=value,
             schema=None if schema is None else encoded_json("schema", json_object("schema", schema)),
             settings=settings,
+            flow=flow,
         )
 
 

@@ -102,8 +102,8 @@ def test_an_old_name_and_ids_that_are_left_out() -> None:
         ({"modules": [{"id": "a"}]}, "module a: value.modules[0].value is missing"),
         ({"modules": [_step({"type": "nope"})]}, "module a: value.modules[0].value.type: 'nope'"),
         (
-            {"modules": [_step({**_CODE, "language": "powershell"})]},
-            "module a: value.modules[0].value.language powershell",
+            {"modules": [_step({**_CODE, "language": "rust"})]},
+            "module a: value.modules[0].value.language rust",
         ),
         ({"modules": [_step({**_CODE, "content": 3})]}, "value.content must be a string"),
         ({"modules": [_step({"type": "script"})]}, "value.path is missing"),
