@@ -10,6 +10,7 @@
  * error and gives no latency.
  * Open loop: with --rate, requests are due at fixed times, whether or not earlier ones were answered; one that finds no free
  * connection waits for it. Its latency counts from the time it was due, so a server that stalls cannot hide those who waited.
+ * With --leave-out such a request is not sent at all, and counted: more than the connections can carry was never offered.
  *
  * Safety: IPv4 loopback addresses only (127.0.0.0/8); time, requests, connections and errors are all bounded.
  *
@@ -41,6 +42,7 @@
 #define MAX_REQUESTS 10000000
 #define MAX_RESPONSE_BYTES (16u << 20)
 #define FIRST_BUFFER_BYTES (16u << 10)
+#define LATE_NS (NS_PER_S / 1000) /* a request that is sent so much later than it was due was left out, if that is wanted */
 #define TICK_MS 100 /* how often timeouts are looked at */
 
 static const char USAGE[] =
@@ -56,6 +58,7 @@ static const char USAGE[] =
     "  --warmup-seconds S      requests before the window, not measured (default 0)\n"
     "  --pace-us US            pause of each connection between an answer and its next request (default 0)\n"
     "  --rate N                so many requests a second at fixed times, on whatever connection is free (default: closed loop)\n"
+    "  --leave-out             with --rate: what is due while all connections are busy is not sent, and counted\n"
     "  --timeout-seconds S     longest wait for one answer (default 10)\n"
     "  --max-errors N          give up after so many errors (default 100)\n"
     "  --expect-body TEXT      the body of every answer must be this text\n"
@@ -77,6 +80,7 @@ struct options {
     uint64_t window_ns;
     uint64_t warmup_ns;
     uint64_t pace_ns;
+    bool leaves_out;
     uint64_t interval_ns; /* between two requests of an open loop; 0: closed loop */
     uint64_t timeout_ns;
     uint64_t requests; /* 0: no bound */
@@ -148,7 +152,7 @@ static void add_header(struct options *options, const char *line) {
 }
 
 static struct options parse_options(int argc, char **argv) {
-    enum { HOST = 1, PORT, PATH, METHOD, HEADER, BODY, CONNECTIONS, SECONDS, REQUESTS, WARMUP, PACE, RATE, TIMEOUT, MAX_ERRORS,
+    enum { HOST = 1, PORT, PATH, METHOD, HEADER, BODY, CONNECTIONS, SECONDS, REQUESTS, WARMUP, PACE, RATE, LEAVE_OUT, TIMEOUT, MAX_ERRORS,
            EXPECT_BODY, EXPECT_CONTAINS, DUMP, HELP };
     static const struct option known[] = {
         {"host", required_argument, NULL, HOST},
@@ -163,6 +167,7 @@ static struct options parse_options(int argc, char **argv) {
         {"warmup-seconds", required_argument, NULL, WARMUP},
         {"pace-us", required_argument, NULL, PACE},
         {"rate", required_argument, NULL, RATE},
+        {"leave-out", no_argument, NULL, LEAVE_OUT},
         {"timeout-seconds", required_argument, NULL, TIMEOUT},
         {"max-errors", required_argument, NULL, MAX_ERRORS},
         {"expect-body", required_argument, NULL, EXPECT_BODY},
@@ -194,6 +199,7 @@ static struct options parse_options(int argc, char **argv) {
         case WARMUP: options.warmup_ns = (uint64_t)(number_option("warmup-seconds", optarg, 0, 60) * 1e9); break;
         case PACE: options.pace_ns = count_option("pace-us", optarg, 0, 10000000) * NS_PER_US; break;
         case RATE: options.interval_ns = (uint64_t)(1e9 / number_option("rate", optarg, 0.1, 100000)); break;
+        case LEAVE_OUT: options.leaves_out = true; break;
         case TIMEOUT: options.timeout_ns = (uint64_t)(number_option("timeout-seconds", optarg, 0.01, 60) * 1e9); break;
         case MAX_ERRORS: options.max_errors = count_option("max-errors", optarg, 1, 1000000); break;
         case EXPECT_BODY: options.expect_body = optarg; break;
@@ -209,6 +215,8 @@ static struct options parse_options(int argc, char **argv) {
         usage_error("--port is required");
     if (options.interval_ns != 0 && options.pace_ns != 0)
         usage_error("--rate and --pace-us exclude each other");
+    if (options.leaves_out && options.interval_ns == 0)
+        usage_error("--leave-out is for --rate");
     if (options.method == NULL)
         options.method = options.body ? "POST" : "GET";
     static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
@@ -424,6 +432,7 @@ struct run {
     uint64_t last_answer_ns;    /* of a measured request */
     uint64_t measured_requests; /* started, answered or not */
     uint64_t connections_opened;
+    uint64_t left_out;
     uint64_t *latencies_ns;
     size_t latency_count;
     size_t latency_capacity;
@@ -558,7 +567,12 @@ static void start_if_due(struct run *run, struct connection *connection, uint64_
     if (run->options->interval_ns == 0) {
         if (connection->due_ns <= now && may_start(run, now))
             start_request(run, connection, now_ns());
-    } else if (run->arrival_ns <= now && may_start(run, run->arrival_ns)) {
+        return;
+    }
+    if (run->options->leaves_out)
+        for (; run->arrival_ns + LATE_NS < now && run->arrival_ns < run->window_end_ns; run->arrival_ns += run->options->interval_ns)
+            run->left_out += run->arrival_ns >= run->window_start_ns;
+    if (run->arrival_ns <= now && may_start(run, run->arrival_ns)) {
         uint64_t start_ns = run->arrival_ns;
         run->arrival_ns += run->options->interval_ns;
         start_request(run, connection, start_ns);
@@ -812,7 +826,8 @@ static void report(struct run *run) {
     }
     printf("}, \"first_error\": ");
     print_json_text(run->first_error);
-    printf(", \"connections_opened\": %" PRIu64 ", \"elapsed_s\": %.6f, \"rps\": %.2f, ", run->connections_opened, elapsed_s,
+    printf(", \"connections_opened\": %" PRIu64 ", \"left_out\": %" PRIu64 ", \"elapsed_s\": %.6f, \"rps\": %.2f, ",
+           run->connections_opened, run->left_out, elapsed_s,
            elapsed_s > 0 ? (double)count / elapsed_s : 0.0);
     if (count == 0) {
         printf("\"latency_us\": null}\n");

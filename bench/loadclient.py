@@ -47,6 +47,8 @@ class Shape:
     pace_us: int = 0
     #: Requests per second of an open loop, at fixed times; ``None`` = a closed loop.
     rate: float | None = None
+    #: Of an open loop: what is due while all connections are busy is not sent, and counted.
+    leaves_out: bool = False
     #: Length of the measured window.
     seconds: float = 2.0
     #: Ends the window sooner; ``None`` = time alone ends it.
@@ -80,6 +82,8 @@ class Load:
     first_error: str
     #: More than the connections asked for: the server closes them.
     connections_opened: int
+    #: Requests of an open loop that were not sent because all connections were busy.
+    left_out: int = 0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Load:
@@ -93,6 +97,7 @@ class Load:
             error_kinds=value["error_kinds"],
             first_error=value["first_error"],
             connections_opened=value["connections_opened"],
+            left_out=value["left_out"],
         )
 
 
@@ -130,6 +135,8 @@ def run(
     command += ["--max-errors", str(shape.max_errors)]
     if shape.rate is not None:
         command += ["--rate", str(shape.rate)]
+    if shape.leaves_out:
+        command.append("--leave-out")
     if shape.requests is not None:
         command += ["--requests", str(shape.requests)]
     if expect_body is not None:

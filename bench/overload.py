@@ -6,7 +6,8 @@
    when the row is on disk. Beside it the same server with one commit for each request.
 2. Memory of queued jobs, and the time from start to listening with 10,000 of them.
 3. Overload: ten times what the server can do, at fixed times (open loop), with a short queue. What it accepts must still be fast,
-   what it refuses it must refuse at once.
+   what it refuses it must refuse at once. What is due while all 256 connections wait for an answer is left out, and counted: more
+   than a server can refuse, its senders cannot send.
 4. A quiet token beside one that floods.
 
 Loopback only; bounded in time and number. Not part of the suite, which asserts no speed.
@@ -112,7 +113,13 @@ def overload(directory: Path, seconds: float, *, dedicated: bool) -> None:
         calm = loadclient.run(LOAD_BINARY, request, Shape(connections=2, seconds=3, warmup_s=0.5), expect_body=body)
         memory_before = tree_memory(running.pid).private_kib
         shape = Shape(
-            connections=256, rate=10 * calm.rps, seconds=seconds, warmup_s=0.5, timeout_s=5, max_errors=1_000_000
+            connections=256,
+            rate=10 * calm.rps,
+            leaves_out=True,
+            seconds=seconds,
+            warmup_s=0.5,
+            timeout_s=5,
+            max_errors=1_000_000,
         )
         flood = loadclient.run(LOAD_BINARY, request, shape, expect_body=body)
         memory_after = tree_memory(running.pid).private_kib
@@ -127,7 +134,9 @@ def overload(directory: Path, seconds: float, *, dedicated: bool) -> None:
         ("10 x", f"{flood.rps:.0f}/s", *_percentiles(flood), str(refused)),
     ]
     print(report.table(("", "answered", "p50", "p99", "refused"), rows))
-    print(f"other errors: {others}; memory {memory_before / 1024:.1f} -> {memory_after / 1024:.1f} MiB")
+    print(
+        f"left out: {flood.left_out}; other errors: {others}; memory {memory_before / 1024:.1f} -> {memory_after / 1024:.1f} MiB"
+    )
 
 
 def _percentiles(load: loadclient.Load) -> tuple[str, str]:

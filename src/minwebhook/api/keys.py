@@ -25,7 +25,12 @@ def begin_run(context: Context) -> None:
     """
     services = context.services
     if services.idempotency.sent(context.request.headers) is None:
-        services.jobs.check_room(context.workspace, context.params.get("path", ""), context.principal.owner)
+        services.jobs.check_room(
+            context.workspace,
+            context.params.get("path", ""),
+            context.principal.owner,
+            waited_s=context.request.waited_s,
+        )
         return
     query = "&".join(part for part in context.request.query.split("&") if not part.startswith("token="))
     context.body_digest = hashlib.sha256(query.encode("utf-8", "surrogateescape") + b"\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -23,6 +23,7 @@ from minwebhook.http.messages import Body, Handler, Request, Response, Upgrade
 from minwebhook.http.protocol import ServerProtocol
 from minwebhook.http.strict import Refusal
 from minwebhook.http.transport import Disconnected, Interrupted, Transport
+from minwebhook.http.turnstile import Turnstile
 from minwebhook.http.websocket import WebSocket
 from minwebhook.settings import HttpSettings
 
@@ -53,6 +54,7 @@ class Service:
     heads: DeadlineQueue
     disconnects: DisconnectWatcher
     proxies: TrustedProxies | None = None
+    turnstile: Turnstile = field(default_factory=Turnstile)
 
 
 class Connection:
@@ -141,7 +143,8 @@ class Connection:
                 return True
             if head is None:
                 return False
-            await self._serve_request(head)
+            turnstile = self._service.turnstile
+            await self._serve_request(head, 0.0 if turnstile.enter_now() else await turnstile.enter())
             if not protocol.start_next_cycle():
                 return protocol.has_bytes or not protocol.is_body_complete
             if protocol.has_bytes:
@@ -175,7 +178,7 @@ class Connection:
                 return head
         return None
 
-    async def _serve_request(self, head: RequestHead) -> None:
+    async def _serve_request(self, head: RequestHead, waited_s: float) -> None:
         service = self._service
         self._request_count += 1
         request_id = f"{self._id}-{self._request_count}"
@@ -193,6 +196,7 @@ class Connection:
             body,
             self._watch,
             head.is_http_1_0,
+            waited_s=waited_s,
         )
         if self._proxies is not None:
             client = self._proxies.client(self._peer, self._scheme, head.headers)

@@ -100,6 +100,8 @@ class Request:
     is_http_1_0: bool = False
     #: The host that the client asked for, if a trusted proxy says another than the field ``Host``.
     forwarded_host: str | None = None
+    #: How long it has waited for its turn since its head had come, in seconds.
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

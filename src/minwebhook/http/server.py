@@ -64,7 +64,7 @@ async def serve(
     try:
         async with trio.open_nursery() as services:
             service = server.service
-            for run in (service.idle.run, service.heads.run, service.disconnects.run):
+            for run in (service.idle.run, service.heads.run, service.disconnects.run, service.turnstile.run):
                 services.start_soon(run)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:

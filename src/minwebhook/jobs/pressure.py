@@ -19,6 +19,8 @@ _WINDOW_S: Final = 16
 #: What a caller is told while no job has ended lately, and at most.
 _UNKNOWN_S: Final = 10
 _LONGEST_S: Final = 600
+#: Requests that waited longer to be looked at do not get one of the last places.
+_LATE_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,18 @@ class Pressure:
         """Whether one more job may come. Raises what :meth:`check_share` raises."""
         self.check_share(spec.workspace, spec.path, spec.owner, now_ms)
 
-    def check_share(self, workspace: str, path: str, owner: str, now_ms: int) -> None:
+    def check_share(self, workspace: str, path: str, owner: str, now_ms: int, *, waited_s: float = 0.0) -> None:
         """Whether one more job of a script (of none, if the ``path`` is empty) may come. Raises 503 if the server, or the
-        workspace, is full and 429 if the script, or the token, is."""
-        if self._total >= self._limits.instance:
-            self._refuse_all(now_ms)
+        workspace, is full and 429 if the script, or the token, is.
+
+        Once half of the server's places are taken, a request that has ``waited_s`` too long to be looked at gets none: it
+        would be answered late, and another one that has just come early.
+        """
+        limit = self._limits.instance
+        if self._total >= limit:
+            self._refuse_all("", now_ms)
+        if waited_s > _LATE_S and 2 * (self._total + 1) >= limit:
+            self._refuse_all("; requests that had to wait to be looked at get none of the last places", now_ms)
         if not self._has_shares:
             return
         for what, name, limit in self._bounds(workspace, path, owner):
@@ -99,11 +108,11 @@ class Pressure:
                     headers=_rate_limit(what, limit, after_s),
                 )
 
-    def _refuse_all(self, now_ms: int) -> NoReturn:
+    def _refuse_all(self, why: str, now_ms: int) -> NoReturn:
         limit = self._limits.instance
         after_s = self._rate.retry_after_s(self._total, now_ms)
         raise Unavailable(
-            f"{self._total} jobs are queued, the limit is {limit} (max_queued_jobs)",
+            f"{self._total} jobs are queued, the limit is {limit} (max_queued_jobs){why}",
             retry_after_s=after_s,
             headers=_rate_limit("instance", limit, after_s),
         )

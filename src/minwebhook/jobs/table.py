@@ -161,12 +161,12 @@ class JobTable:
         self._enqueue(job, now)
         return job
 
-    def check_room(self, workspace: str, path: str, owner: str) -> None:
+    def check_room(self, workspace: str, path: str, owner: str, *, waited_s: float = 0.0) -> None:
         """Whether a job of a script may come, asked before its request is read; an empty ``path`` if it is not known yet.
 
         Raises :class:`Unavailable` and :class:`TooManyRequests`.
         """
-        self._pressure.check_share(workspace, path, owner, self._clock())
+        self._pressure.check_share(workspace, path, owner, self._clock(), waited_s=waited_s)
 
     async def submit(
         self,

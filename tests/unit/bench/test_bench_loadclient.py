@@ -183,6 +183,14 @@ def test_an_open_loop_ends_when_nobody_answers(load_binary: Path, server: Server
     assert (load.n, load.error_kinds) == (0, {"timeout": 15})
 
 
+def test_what_the_connections_cannot_carry_can_be_left_out(load_binary: Path, server: Server) -> None:
+    shape = Shape(connections=1, rate=100, seconds=1.0, leaves_out=True)
+    load = run(load_binary, request(server, "/stall-once"), shape)
+    assert load.errors == 0
+    assert load.left_out >= 25  # those due while the only connection waited for 400 ms
+    assert load.n + load.left_out == pytest.approx(100, abs=1)
+
+
 @pytest.mark.parametrize("path", ["/chunked", "/interim", "/until-closed", "/close"])
 def test_reads_every_kind_of_answer(load_binary: Path, server: Server, path: str) -> None:
     load = run(load_binary, request(server, path), shape(5), expect_body=BODY)
@@ -271,6 +279,7 @@ def test_accepts_the_whole_loopback_net(load_binary: Path) -> None:
         ["--port", "80", "--requests", "10000001"],
         ["--port", "80", "--rate", "0"],
         ["--port", "80", "--rate", "100", "--pace-us", "1"],
+        ["--port", "80", "--leave-out"],
         ["--port", "80", "--header", "no colon"],
         ["--port", "80", "--header", "a: b\r\nc: d"],
         ["--port", "80", "--path", "no-slash"],

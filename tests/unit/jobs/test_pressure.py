@@ -87,3 +87,15 @@ def test_what_ended_long_ago_does_not_count() -> None:
         rate.count(0)
     assert rate.retry_after_s(200, 900) == 2
     assert rate.retry_after_s(200, 60_000) == 10
+
+
+def test_requests_that_came_late_get_none_of_the_last_places() -> None:
+    pressure = Pressure(QueueLimits(8))
+    for _ in range(3):
+        pressure.check_share("demo", "", "a", 0, waited_s=1.0)
+        pressure.enter(spec(), 0)
+    with pytest.raises(Unavailable):
+        pressure.check_share("demo", "", "a", 0, waited_s=1.0)
+    pressure.check_share("demo", "", "a", 0, waited_s=0.001)
+    pressure.leave(spec())
+    pressure.check_share("demo", "", "a", 0, waited_s=1.0)
