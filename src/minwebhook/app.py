@@ -184,6 +184,7 @@ class _Program:
         self._tokens = TokenStore(database, self._auth, settings.auth.max_token_expiration_days)
         self._job_tokens = JobTokens()
         self._scripts = ScriptStore(database)
+        self._imported = ImportedScripts(self._scripts)
         self._flows = FlowStore(database)
         self._audit = AuditLog(database)
         self._job_store = JobStore(database, audits=settings.jobs.audit_runs)
@@ -493,11 +494,13 @@ class _Program:
             self._data / "packages",
             Interpreter(reached.workshop.interpreter.binary, version.rpartition(".")[0]),
             fleet.packages_in_use,
+            self._engines.installed,
         )
         await sets.sweep()
         return JobPackages(
             sets,
             self._scripts,
+            self._imported,
             usual_surroundings(self._settings.sandbox).network,
             version,
             preload=self._settings.packages.package_preload,
@@ -540,7 +543,7 @@ class _Program:
             cache=ResultCache(self._database),
             packages=packages,
             engines=self._engines,
-            imported=ImportedScripts(self._scripts),
+            imported=self._imported,
             references=ArgumentReferences(self._references, self._auth, self._audit),
             internal_url=self._internal_url,
         )

@@ -319,8 +319,22 @@ class PackageSettings:
         flag=False,
     )
     package_wheelhouse: tuple[str, ...] = _setting((), "Directories of wheels, used besides the indexes.")
+    package_npm: str = _setting(
+        "",
+        "Registry of npm (URL, perhaps with credentials) for bun, deno and node; empty = registry.npmjs.org.",
+        secret=True,
+        flag=False,
+    )
+    package_jsr: str = _setting("", "Registry of jsr: modules of deno (URL); empty = jsr.io.")
+    package_hosts: tuple[str, ...] = _setting(
+        (), "Hosts, with ports if need be, that scripts of deno may import from; empty = those that deno trusts itself."
+    )
+    package_cache: str = _setting(
+        "", "Directory of what was fetched: kept, and good for being copied; empty = one in the data directory."
+    )
     offline: bool = _setting(
-        False, "Never fetch packages: use those in package_wheelhouse and those that were fetched before."
+        False,
+        "Never fetch packages: use those in package_wheelhouse and package_cache, and those that were fetched before.",
     )
     package_proxy: str = _setting("", "Proxy for package indexes, http://host:port.", secret=True, flag=False)
     package_ca: str = _setting("", "PEM file of certificates to trust in package indexes instead of the system's.")

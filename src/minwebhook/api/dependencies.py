@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from minwebhook.api.context import Context
+from minwebhook.api.imports import find_imports
 from minwebhook.api.permissions import check_tag
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import code_lock_spec
 from minwebhook.scripts.fields import text
-from minwebhook.scripts.model import parse_language
+from minwebhook.scripts.model import marked_language, parse_language
 
 
 async def run_dependencies(context: Context) -> Response:
@@ -20,14 +21,17 @@ async def run_dependencies(context: Context) -> Response:
     if (entrypoint := body.get("entrypoint")) is not None:
         text("entrypoint", entrypoint)  # only flows of several scripts have use for it
     raw = scripts[0]
-    path = raw.get("script_path")
+    path = "" if raw.get("script_path") is None else text("script_path", raw["script_path"])
+    code = text("raw_code", raw.get("raw_code"))
+    language = marked_language(parse_language(raw.get("language")), code)
     spec = code_lock_spec(
         context.workspace,
-        parse_language(raw.get("language")).value,
-        text("raw_code", raw.get("raw_code")).encode(),
-        "" if path is None else text("script_path", path),
+        language.value,
+        code.encode(),
+        path,
         username=context.principal.username,
         email=context.principal.email,
+        imports=find_imports(context, language, code, path),
     )
     check_tag(context.principal, spec.tag)
     job = await context.services.jobs.submit(context.stamped(spec))

@@ -63,7 +63,9 @@ async def _spec(context: Context, options: RunOptions) -> JobSpec:
         except SchemaError as error:
             raise BadRequest(f"{ANNOTATION}: the signature of main cannot be read: {error}") from None
         check_arguments(schema, arguments or {})
-    spec.imports = tuple(find_imports(context, language, content, spec.path).items())
+    imports = find_imports(context, language, content, spec.path)
+    spec.imports = tuple(imports.items())
+    spec.lock = context.services.scripts.lock_with(context.workspace, spec.lock, imports)
     check_tag(context.principal, spec.tag)
     return spec
 

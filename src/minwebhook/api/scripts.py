@@ -39,7 +39,8 @@ async def create(context: Context) -> Response:
     check_path(context.principal, context.endpoint, new.path)
     await check_language(context, new.language, new.content)
     if imports := find_imports(context, new.language, new.content, new.path):
-        new = replace(new, settings={**new.settings, FIELD: imports})
+        lock = context.services.scripts.lock_with(context.workspace, new.lock, imports)
+        new = replace(new, settings={**new.settings, FIELD: imports}, lock=lock)
     _check_secret(context, new)
     if new.schema is None:
         new = replace(new, schema=await _schema_of(context, new.language, new.content))

@@ -78,7 +78,7 @@ def serve(fd: int, interpreter: str, home: str) -> None:
     os.close(go_read)
     write_all(fd, wire.frame(wire.READY))
     job, payload = read_frame(fd)
-    header, source, _, arguments_json, _ = wire.unpack_job(payload)
+    header, source, _, arguments_json, *_ = wire.unpack_job(payload)
     _write_job(wire.unpack_header(header), source, arguments_json, home)
     before, _ = used()
     os.write(go_write, b"go\n")

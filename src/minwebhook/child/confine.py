@@ -41,6 +41,11 @@ _BACKLOG: Final = 1024
 _SPARE_PROCESSES: Final = 16
 
 
+def packages_of(plan: dict[str, Any]) -> str:
+    """Where scripts find their packages; "" if they have none."""
+    return PACKAGES if plan["packages"] and plan["namespaces"] else str(plan["packages"])
+
+
 def enter_namespaces(plan: dict[str, Any], host_proc: int) -> bool:
     """Moves this process into its own namespaces and root; the next child forked is the first of a PID namespace.
 

@@ -5,14 +5,19 @@ The program runs ``javascript/run.mjs``, which warms itself up, says ready, and 
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from minwebhook.child import limits
+from minwebhook.child.confine import packages_of
 from minwebhook.child.variables import USUAL
 
+#: The file of a set of packages that says what it is, and, as ``environment``, what deno must be told to find it.
+NOTE: Final = ".minwebhook.json"
 RESERVED_BYTES: Final = limits.RESERVED_BYTES
 _MEBIBYTE: Final = 1024 * 1024
 
@@ -33,11 +38,29 @@ def become(engine: str, plan: dict[str, Any], home: str) -> NoReturn:
     environment = {**USUAL, "HOME": home, "TMPDIR": home, **_ENVIRONMENT[engine]}
     if engine == "deno":
         environment["DENO_DIR"] = f"{home}/.deno"
+    if packages := packages_of(plan):
+        environment |= _offer(packages, engine, home)
     limit_data(plan)
     os.set_inheritable(3, True)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     script = f"{engines['javascript']}/run.mjs"
     os.execve(engines[engine], [engine, *_FLAGS[engine](plan, home), script], environment)  # noqa: S606
+
+
+def _offer(packages: str, engine: str, home: str) -> dict[str, str]:
+    """Puts links to installed packages where the engine looks for them; the variables that it needs besides.
+
+    Only the links are in the job's own directory, so that deno can write there what it found out about modules.
+    """
+    if engine != "deno":
+        Path(home, "node_modules").symlink_to(f"{packages}/node_modules")
+        return {}
+    Path(home, ".deno").mkdir()
+    for name in ("npm", "remote"):
+        if Path(packages, "deno", name).is_dir():
+            Path(home, ".deno", name).symlink_to(f"{packages}/deno/{name}")
+    variables: dict[str, str] = json.loads(Path(packages, NOTE).read_text()).get("environment", {})
+    return variables
 
 
 def limit_data(plan: dict[str, Any]) -> None:
@@ -71,14 +94,19 @@ def _node(plan: dict[str, Any], _home: str) -> list[str]:
 def _deno(plan: dict[str, Any], home: str) -> list[str]:
     """Nothing is granted that the sandbox refuses; what it lets through, the program itself refuses once more."""
     reachable = f"=127.0.0.1:{plan['api_port']}" if plan["network"] == "none" else ""
+    packages = packages_of(plan)
+    modules = (
+        ["--cached-only", "--allow-import", f"--lock={packages}/deno.lock", "--frozen"]
+        if packages
+        else ["--no-lock", "--no-remote"]
+    )
     return [
         "run",
         "--quiet",
         "--no-prompt",
         "--no-check",
         "--no-config",
-        "--no-lock",
-        "--no-remote",
+        *modules,
         f"--v8-flags={_heap(plan)}",
         "--allow-env",
         f"--allow-net{reachable}",

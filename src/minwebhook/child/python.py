@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from minwebhook.child import limits, randomness, values, wire
+from minwebhook.child import limits, randomness, values, wire, workspace
 from minwebhook.child.transfer import read_frame, write_all
 from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
@@ -122,7 +122,7 @@ class _Session:
     def run_one(self, *, wait_for_end: bool = True) -> bool:
         """Runs the next job. True if another one may come."""
         self._job, payload = read_frame(self._fd)
-        packed_header, source, compiled, arguments_json, mask = wire.unpack_job(payload)
+        packed_header, source, compiled, arguments_json, mask, imported = wire.unpack_job(payload)
         header = wire.unpack_header(packed_header)
         self._set_environment(header.variables)
         try:
@@ -132,6 +132,8 @@ class _Session:
             if mask:
                 arguments = values.restore(arguments, values.loads(mask))
             if self._functions is None:
+                if imported:
+                    workspace.offer(values.loads(imported), _SOURCES)
                 self._functions = Functions(self._load(header.path, source, compiled))
             entry = self._functions.find("preprocessor" if header.is_preprocessor else "main")
             if header.preprocess:
@@ -165,6 +167,7 @@ class _Session:
         file_name = f"{path or 'main'}.py"
         module = types.ModuleType(name)
         module.__file__ = file_name
+        module.__package__ = name.rpartition(".")[0]
         sys.modules[name] = module
         _SOURCES[file_name] = source
         try:
@@ -233,9 +236,9 @@ def _flush() -> None:
 
 def module_name(path: str) -> str:
     """The import name of a script path: ``u/bot/my-script`` is ``u.bot.my_script``."""
-    segments = [segment.replace("-", "_") for segment in path.split("/")] if path else ["tmp"]
-    segments[-1] = segments[-1].lower()
-    return ".".join(f"_{segment}" if segment[:1].isdigit() else segment for segment in segments)
+    parts = workspace.module_parts(path or "tmp")
+    parts[-1] = parts[-1].lower()
+    return ".".join(parts)
 
 
 class Functions:

@@ -3,7 +3,7 @@
 A frame is one kind byte, the payload's length as 4 bytes little-endian, the job's 8-byte number, and the payload::
 
     child  -> server   READY   empty; the child is warm and waits for its job
-    server -> child    JOB     five sections, see pack_job
+    server -> child    JOB     six sections, see pack_job
     child  -> server   CODE    a cache of the compiled script (opaque to the server), sent before the script runs
     child  -> server   MASK    where the next frame's JSON holds byte strings (values.py); only if it does
     child  -> server   ARGUMENTS  what the preprocessor made of the arguments: a JSON object; only if asked for
@@ -36,7 +36,7 @@ EXIT: Final = b"X"
 USAGE: Final = b"U"
 
 _HEAD: Final = struct.Struct("<cI8s")
-_SECTIONS: Final = struct.Struct("<IIIII")
+_SECTIONS: Final = struct.Struct("<IIIIII")
 _USAGE: Final = struct.Struct("<II")
 _MAX_COUNT: Final = 2**32 - 1
 
@@ -81,17 +81,25 @@ def job_number(head: bytes) -> bytes:
 
 
 def pack_job(
-    header: bytes, source: bytes, compiled: bytes, arguments: bytes, job: bytes = NO_JOB, *, mask: bytes = b""
+    header: bytes,
+    source: bytes,
+    compiled: bytes,
+    arguments: bytes,
+    job: bytes = NO_JOB,
+    *,
+    mask: bytes = b"",
+    imported: bytes = b"",
 ) -> bytes:
     """A whole JOB frame of the job with this number.
 
     ``header`` is what :func:`pack_header` gave; ``source`` the script's text in UTF-8, empty for a process that has it;
     ``compiled`` what an earlier CODE frame of the same script carried, or empty; ``arguments`` a JSON object, and
-    ``mask`` the JSON text that says where it holds byte strings (values.py), or empty.
+    ``mask`` the JSON text that says where it holds byte strings (values.py), or empty; ``imported`` the scripts that it
+    imports, a JSON object of path to source, or empty.
     """
-    sections = _SECTIONS.pack(len(header), len(source), len(compiled), len(arguments), len(mask))
-    length = len(sections) + len(header) + len(source) + len(compiled) + len(arguments) + len(mask)
-    return b"".join((_HEAD.pack(JOB, length, job), sections, header, source, compiled, arguments, mask))
+    sections = _SECTIONS.pack(len(header), len(source), len(compiled), len(arguments), len(mask), len(imported))
+    parts = (sections, header, source, compiled, arguments, mask, imported)
+    return b"".join((_HEAD.pack(JOB, sum(map(len, parts)), job), *parts))
 
 
 def pack_usage(cpu_s: float, peak_kib: int) -> bytes:
@@ -162,8 +170,8 @@ def unpack_header(header: bytes) -> JobHeader:
     return JobHeader(path, "s" in flags, "p" in flags, limits, variables, "o" in flags)
 
 
-def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """The sections of a JOB frame's payload: header, source, compiled, arguments, mask."""
+def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes]:
+    """The sections of a JOB frame's payload: header, source, compiled, arguments, mask, imported."""
     if len(payload) < _SECTIONS.size:
         raise FrameError("job frame too short")
     lengths = _SECTIONS.unpack_from(payload)
@@ -174,7 +182,7 @@ def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     for length in lengths:
         parts.append(payload[start : start + length])
         start += length
-    return parts[0], parts[1], parts[2], parts[3], parts[4]
+    return parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]
 
 
 class FrameReader:

@@ -95,7 +95,7 @@ def main(module_path: str, control_fd: int) -> None:
         control.send(json.dumps({"failed": str(error)}).encode())
         return
     if plan["packages"]:
-        sys.path.append(confine.PACKAGES if plan["namespaces"] else plan["packages"])
+        sys.path.append(confine.packages_of(plan))
     fork_server.run()
 
 

@@ -36,7 +36,8 @@ from minwebhook.flows.model import (
 )
 from minwebhook.jobs.model import Concurrency
 from minwebhook.scripts.fields import Check, array, boolean, integer, json_object, text
-from minwebhook.scripts.model import first_lock, hash_from_hex, parse_language
+from minwebhook.scripts.locks import first_lock, needed_lock
+from minwebhook.scripts.model import hash_from_hex, parse_language
 
 #: Modules of one flow, and lists of modules inside each other.
 MAX_MODULES: Final = 2000
@@ -287,7 +288,7 @@ def _rawscript(reader: _Reader, fields: _Fields, depth: int) -> RawScript:
         content=content,
         language=language,
         input_transforms=_transforms(fields),
-        lock=fields.get("lock", text) or first_lock(language, content),
+        lock=needed_lock(language.value, fields.get("lock", text) or first_lock(language.value, content)),
         path=fields.get("path", text) or None,
         tag=fields.get("tag", text) or None,
         concurrency=_concurrency(fields, "custom_concurrency_key"),

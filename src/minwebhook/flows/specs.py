@@ -225,7 +225,7 @@ def _inline(spec: JobSpec, value: RawScript, module: FlowModule, *, is_preproces
     spec.tag = _tag(spec, value.tag or spec.language)
     spec.cache_ttl_s = module.cache_ttl_s
     spec.lock = value.lock
-    spec.modules = () if value.lock == "" else imported_modules(value.content)
+    spec.modules = () if value.lock == "" or value.language is not Language.PYTHON3 else imported_modules(value.content)
     return spec
 
 

@@ -499,11 +499,10 @@ class Executor:
         lasting = self._headers.lasting(spec, stays=stays, limits=limits.header, api_url=run.family.zygote.api_url)
         key = version_key(spec)
         if child.given == lasting:
-            header, source, compiled = self._headers.changing(spec, stays=stays), b"", b""
+            header, source, compiled, imported = self._headers.changing(spec, stays=stays), b"", b"", b""
         else:
             header, source, compiled = lasting, spec.source, self._compiled.find(key)
-            if runtime.imports_scripts:
-                compiled = self._imported.bundle(spec)
+            imported = self._imported.bundle(spec) if runtime.imports_scripts else b""
         header = wire.add_variables(header, changing_variables(job, token=run.token))
         number = self._entropy.take(8)
         exchange = Exchange(
@@ -514,7 +513,8 @@ class Executor:
             on_arguments=(lambda text, mask: _replace_arguments(job, text, mask)) if spec.preprocess else None,
         )
         child.given = lasting if stays else None
-        return wire.pack_job(header, source, compiled, arguments, number, mask=spec.mask), exchange
+        packed = wire.pack_job(header, source, compiled, arguments, number, mask=spec.mask, imported=imported)
+        return packed, exchange
 
     def _on_code(
         self, spec: JobSpec, key: str, source: bytes, compiled: bytes, *, is_reused: bool

@@ -11,6 +11,7 @@ import orjson
 from minwebhook.jobs.model import JobSpec
 from minwebhook.scripts.imports import FIELD
 from minwebhook.scripts.model import hash_from_hex
+from minwebhook.scripts.script import Script
 from minwebhook.scripts.store import ScriptStore
 
 #: Bundles that are kept, and their bytes together.
@@ -25,6 +26,14 @@ class ImportedScripts:
         self._scripts = scripts
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._bytes = 0
+
+    def sources(self, spec: JobSpec) -> list[str]:
+        """The code of all that the job's script imports."""
+        pins = dict(spec.imports)
+        if spec.script_hash is not None:
+            script = self._scripts.find_by_hash(spec.workspace, spec.script_hash)
+            pins = {} if script is None else script.settings.get(FIELD, {})
+        return [script.content for script in self._found(spec.workspace, pins)]
 
     def bundle(self, spec: JobSpec) -> bytes:
         """What the job's script imports; b"" for nothing."""
@@ -47,5 +56,8 @@ class ImportedScripts:
     def _made(self, workspace: str, pins: Mapping[str, str]) -> bytes:
         if not pins:
             return b""
-        found = {path: self._scripts.find_by_hash(workspace, hash_from_hex(version)) for path, version in pins.items()}
-        return orjson.dumps({path: script.content for path, script in found.items() if script is not None})
+        return orjson.dumps({script.path: script.content for script in self._found(workspace, pins)})
+
+    def _found(self, workspace: str, pins: Mapping[str, str]) -> list[Script]:
+        found = (self._scripts.find_by_hash(workspace, hash_from_hex(version)) for version in pins.values())
+        return [script for script in found if script is not None]

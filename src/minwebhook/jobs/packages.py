@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Final
 
 import orjson
 
 from minwebhook.errors import ApiError, BadRequest, PackageError
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.imported import ImportedScripts
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.table import JobTable
-from minwebhook.packages.sets import PackageSets
+from minwebhook.packages.sets import Content, PackageSets
 from minwebhook.sandbox.plan import Network, Surroundings
-from minwebhook.scripts.requirements import allows_python, find_requirements, make_lock, pins_of
+from minwebhook.scripts.locks import KINDS, lock_of, modules_wanted, texts_of
+from minwebhook.scripts.requirements import allows_python, find_requirements
 from minwebhook.scripts.script import Script
 from minwebhook.scripts.store import ScriptStore
 
@@ -28,22 +30,25 @@ logger = logging.getLogger(__name__)
 
 #: The tag of jobs that find a lock.
 _TAG: Final = "dependency"
-_PYTHON: Final = "python3"
-
-
+_NO_IMPORTS: Final[Mapping[str, str]] = {}
 #: A lock and its errors are short; this is more than is kept of uv's output.
 _MAX_LOG_BYTES: Final = 1024 * 1024
 #: Modules that are imported before jobs come, for each set of packages.
 _MAX_MODULES: Final = 64
-#: Jobs ask for the same locks again and again.
-_pins_of: Final = lru_cache(maxsize=1024)(pins_of)
 
 
 class JobPackages:
     """What jobs need of packages."""
 
     def __init__(
-        self, sets: PackageSets, scripts: ScriptStore, network: Network, python_version: str, *, preload: bool = True
+        self,
+        sets: PackageSets,
+        scripts: ScriptStore,
+        imported: ImportedScripts,
+        network: Network,
+        python_version: str,
+        *,
+        preload: bool = True,
     ) -> None:
         """``network`` is that of scripts, ``python_version`` that of their interpreter, in full.
 
@@ -52,6 +57,7 @@ class JobPackages:
         self._preload = preload
         self._sets = sets
         self._scripts = scripts
+        self._imported = imported
         self._network = network
         #: What scripts with the packages of a directory import.
         self._modules: dict[str, tuple[str, ...]] = {}
@@ -62,7 +68,7 @@ class JobPackages:
         if spec.lock is None:
             return None
         try:
-            directory = self._sets.find(_pins_of(spec.lock))
+            directory = self._sets.find(_content(spec.language, spec.lock))
         except BadRequest:  # prepare() says so
             return None
         return None if directory is None else self._surroundings(spec, directory)
@@ -79,12 +85,8 @@ class JobPackages:
         """The same, found and installed if need be; None for the usual ones. Raises :class:`PackageError`."""
         lock = spec.lock
         if lock is None:
-            lock = await self._find_lock(spec.language, spec.source)
-        try:
-            pins = _pins_of(lock)
-        except BadRequest as error:
-            raise PackageError(error.detail) from None
-        directory = await self._sets.install(pins) if pins else None
+            lock = await self._find_lock(spec)
+        directory = await self._install(spec.language, lock)
         if spec.lock is None and spec.script_hash is not None:
             await self._scripts.set_lock(spec.workspace, spec.script_hash, lock)
         return None if directory is None else self._surroundings(spec, directory)
@@ -94,10 +96,9 @@ class JobPackages:
         spec = job.spec
         log = job.log = JobLog("", _MAX_LOG_BYTES)
         try:
-            lock = await self._find_lock(spec.language, spec.source)
-            if pins := _pins_of(lock):
-                await self._sets.install(pins)
-        except (PackageError, BadRequest) as error:
+            lock = await self._find_lock(spec)
+            await self._install(spec.language, lock)
+        except PackageError as error:
             text = str(error)
             log.write(text.encode() + b"\n")
             if spec.script_hash is not None:
@@ -109,21 +110,42 @@ class JobPackages:
         result = {"status": "Successful lock file generation", "lock": lock}
         return Outcome(JobState.SUCCESS, orjson.dumps(result))
 
-    async def _find_lock(self, language: str, source: bytes) -> str:
-        """The lock of this code; "" if it needs no packages. Raises :class:`PackageError`."""
-        if language != _PYTHON:
-            return ""
+    async def _install(self, language: str, lock: str) -> str | None:
+        """The directory of what a lock says; None if it says nothing. Raises :class:`PackageError`."""
         try:
-            wanted = find_requirements(source.decode("utf-8", "replace"))
-            fits = allows_python(wanted.python, self._python) if wanted.python else True
+            content = _content(language, lock)
         except BadRequest as error:
             raise PackageError(error.detail) from None
-        if not fits:
-            have = ".".join(str(part) for part in self._python)
-            raise PackageError(f"the script wants Python {wanted.python}, scripts run on {have} here (setting python)")
-        if not wanted.lines:
+        return await self._sets.install(content) if content.texts else None
+
+    async def _find_lock(self, spec: JobSpec) -> str:
+        """The lock of a job's code and all that it imports; "" if they need no packages. Raises :class:`PackageError`."""
+        kind = KINDS.get(spec.language)
+        if kind is None:
             return ""
-        return make_lock(self._sets.python_version, await self._sets.resolve(wanted.lines))
+        codes = [spec.source.decode("utf-8", "replace"), *self._imported.sources(spec)]
+        try:
+            wanted = self._python_wanted(codes) if kind == "python" else modules_wanted(kind, codes)
+        except BadRequest as error:
+            raise PackageError(error.detail) from None
+        if not wanted:
+            return ""
+        found = await self._sets.resolve(Content(kind, wanted))
+        return lock_of(kind, found.texts, self._sets.python_version)
+
+    def _python_wanted(self, codes: list[str]) -> tuple[str, ...]:
+        """Each code says itself what it needs. Raises :class:`BadRequest`, also if it needs another Python."""
+        found = [find_requirements(code) for code in codes]
+        for each in found:
+            if each.python and not allows_python(each.python, self._python):
+                have = ".".join(str(part) for part in self._python)
+                raise BadRequest(f"the script wants Python {each.python}, scripts run on {have} here (setting python)")
+        return tuple(sorted({line for each in found for line in each.lines}))
+
+
+def _content(language: str, lock: str) -> Content:
+    """What is to be installed. Raises :class:`BadRequest`."""
+    return Content(KINDS.get(language, "python"), texts_of(language, lock))
 
 
 def lock_spec(script: Script, email: str) -> JobSpec:
@@ -148,8 +170,12 @@ def code_lock_spec(
     username: str,
     email: str,
     script_hash: int | None = None,
+    imports: Mapping[str, str] = _NO_IMPORTS,
 ) -> JobSpec:
-    """The spec of a job that finds the lock of this code, which is that of a version or came with the request."""
+    """The spec of a job that finds the lock of this code, which is that of a version or came with the request.
+
+    In the latter case ``imports`` are the scripts that it imports, path to hash.
+    """
     return JobSpec(
         workspace=workspace,
         kind=DEPENDENCIES,
@@ -162,6 +188,7 @@ def code_lock_spec(
         permissioned_as=f"u/{username}",
         path=path,
         script_hash=script_hash,
+        imports=tuple(imports.items()),
         tag=_TAG,
         lock=None,
         owner=email,

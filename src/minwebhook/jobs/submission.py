@@ -14,7 +14,8 @@ from minwebhook.auth.principal import Principal
 from minwebhook.jobs.model import DEPENDENCIES, DRIVEN_KINDS, Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.sandbox.plan import Surroundings
-from minwebhook.scripts.model import Language, first_lock
+from minwebhook.scripts.locks import first_lock
+from minwebhook.scripts.model import Language
 from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.script import Script
@@ -140,7 +141,7 @@ def preview_spec(
     timeout_s: float | None,
 ) -> JobSpec:
     """The spec of a run of code that came with the request."""
-    lock = first_lock(language, content)
+    lock = first_lock(language.value, content)
     return JobSpec(
         workspace=workspace,
         kind="preview",
@@ -157,7 +158,7 @@ def preview_spec(
         owner=principal.owner,
         scopes=principal.scopes,
         lock=lock,
-        modules=() if lock == "" else imported_modules(content),
+        modules=imported_modules(content) if lock != "" and language is Language.PYTHON3 else (),
     )
 
 
@@ -214,4 +215,4 @@ def _restored_lock(record: JobRecord, script: Script | None) -> str | None:
         return None
     if record.kind in DRIVEN_KINDS:
         return ""
-    return script.packages_lock if script is not None else first_lock(Language(record.language), record.raw_code or "")
+    return script.packages_lock if script is not None else first_lock(record.language, record.raw_code or "")

@@ -11,30 +11,31 @@ import ctypes
 import hashlib
 import logging
 import os
-import platform
 import re
 import secrets
 import shutil
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import orjson
 import trio
 
+from minwebhook.child.engines import NOTE
 from minwebhook.errors import PackageError
+from minwebhook.packages.bun import Bun
+from minwebhook.packages.deno import Deno
+from minwebhook.packages.maker import Maker
 from minwebhook.packages.uv import Interpreter, Uv
 from minwebhook.settings import PackageSettings
 
 logger = logging.getLogger(__name__)
 
-#: Runs of uv at one time; further ones wait.
+#: Searches and installations at one time; further ones wait.
 _AT_ONCE: Final = 2
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
-#: What a set is, for people who look into its directory.
-_NOTE: Final = ".minwebhook.json"
 #: Answers to questions for requirements that are kept, and for how long: indexes get new versions.
 _MAX_RESOLVED: Final = 256
 _RESOLVED_S: Final = 600.0
@@ -42,30 +43,49 @@ _REMOVE_S: Final = 30.0
 
 T = TypeVar("T")
 
+PackageKind = Literal["python", "npm", "deno"]
+
+
+class Content(NamedTuple):
+    """Packages of one kind: what is wanted, or what is to be installed."""
+
+    kind: PackageKind
+    texts: tuple[str, ...]
+
 
 class PackageSets:
     """Finds out which packages requirements mean, and installs them."""
 
     def __init__(
-        self, settings: PackageSettings, directory: Path, interpreter: Interpreter, in_use: Callable[[], set[str]]
+        self,
+        settings: PackageSettings,
+        directory: Path,
+        interpreter: Interpreter,
+        in_use: Callable[[], set[str]],
+        programs: Mapping[str, str] | None = None,
     ) -> None:
-        """``in_use`` gives the directories of sets that scripts run with, and that must stay."""
+        """``in_use`` gives the directories of sets that scripts run with, and that must stay.
+
+        ``programs`` are the paths of ``bun`` and ``deno``, if they are there.
+        """
         self._settings = settings
         self._directory = directory
         self._making = directory / ".making"
-        self._cache = directory / ".cache"
+        cache = Path(settings.package_cache or directory / ".cache").absolute()
+        self._cache = cache
         self._in_use = in_use
-        self._uv = Uv(settings, interpreter, self._cache)
+        self.python_version: Final = interpreter.version  # that packages are for, as ``3.11``
+        programs = programs or {}
+        self._makers: dict[PackageKind, Maker] = {
+            "python": Uv(settings, interpreter, cache / "uv"),
+            "npm": Bun(settings, programs.get("bun"), cache / "bun"),
+            "deno": Deno(settings, programs.get("deno"), cache / "deno"),
+        }
         self._limiter = trio.CapacityLimiter(_AT_ONCE)
         self._flights: dict[Hashable, _Flight] = {}
-        self._resolved: OrderedDict[tuple[str, ...], tuple[float, tuple[str, ...]]] = OrderedDict()
-        #: Directories by their pins; the one used last at the end.
-        self._known: OrderedDict[tuple[str, ...], str] = OrderedDict()
-
-    @property
-    def python_version(self) -> str:
-        """Of the interpreter that packages are for, as ``3.11``."""
-        return self._uv.interpreter.version
+        self._resolved: OrderedDict[Content, tuple[float, Content]] = OrderedDict()
+        #: Directories by what they hold; the one used last at the end.
+        self._known: OrderedDict[Content, str] = OrderedDict()
 
     async def sweep(self) -> None:
         """Removes what an earlier process left half made. Before anything else is done here."""
@@ -77,25 +97,25 @@ class PackageSets:
 
         await trio.to_thread.run_sync(work)
 
-    def find(self, pins: tuple[str, ...]) -> str | None:
+    def find(self, content: Content) -> str | None:
         """The directory of an installed set; None if it is not known to be there. Cheap."""
-        directory = self._known.get(pins)
+        directory = self._known.get(content)
         if directory is not None:
-            self._known.move_to_end(pins)
+            self._known.move_to_end(content)
         return directory
 
-    async def resolve(self, requirements: tuple[str, ...]) -> tuple[str, ...]:
-        """Pins for all that these requirements need; asked once at a time. Raises :class:`PackageError`."""
-        known = self._resolved.get(requirements)
+    async def resolve(self, wanted: Content) -> Content:
+        """What to install for these requirements; asked once at a time. Raises :class:`PackageError`."""
+        known = self._resolved.get(wanted)
         if known is not None and trio.current_time() < known[0] + _RESOLVED_S:
             return known[1]
-        return await self._once(("resolve", requirements), lambda: self._resolve(requirements))
+        return await self._once(("resolve", wanted), lambda: self._resolve(wanted))
 
-    async def install(self, pins: tuple[str, ...]) -> str:
+    async def install(self, content: Content) -> str:
         """The directory with exactly these packages, installed if it is not there. Raises :class:`PackageError`."""
-        directory = self.find(pins)
+        directory = self.find(content)
         if directory is None:
-            directory = await self._once(("install", pins), lambda: self._install(pins))
+            directory = await self._once(("install", content), lambda: self._install(content))
         return directory
 
     async def _once(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
@@ -120,35 +140,31 @@ class PackageSets:
             del self._flights[key]
             flight.landed.set()
 
-    async def _resolve(self, requirements: tuple[str, ...]) -> tuple[str, ...]:
+    async def _resolve(self, wanted: Content) -> Content:
         async with self._scratch() as scratch:
-            pins = await self._uv.compile(requirements, scratch)
-        self._resolved[requirements] = (trio.current_time(), pins)
-        self._resolved.move_to_end(requirements)
+            found = Content(wanted.kind, await self._makers[wanted.kind].resolve(wanted.texts, scratch))
+        self._resolved[wanted] = (trio.current_time(), found)
+        self._resolved.move_to_end(wanted)
         while len(self._resolved) > _MAX_RESOLVED:
             self._resolved.popitem(last=False)
-        return pins
+        return found
 
-    async def _install(self, pins: tuple[str, ...]) -> str:
-        place = self._directory / self._key(pins)
+    async def _install(self, content: Content) -> str:
+        maker = self._makers[content.kind]
+        place = self._directory / hashlib.sha256("\n".join((*maker.identity, *content.texts)).encode()).hexdigest()
         if not await trio.to_thread.run_sync(place.is_dir):
             async with self._scratch() as scratch:
-                await self._uv.install(pins, scratch / "set", scratch)
-                await trio.to_thread.run_sync(self._publish, scratch / "set", place, pins)
+                await maker.install(content.texts, scratch / "set", scratch)
+                await trio.to_thread.run_sync(self._publish, scratch / "set", place, maker.note(content.texts))
         await trio.to_thread.run_sync(os.utime, place)
-        self._known[pins] = str(place)
+        self._known[content] = str(place)
         await self._make_room()
         return str(place)
 
-    def _key(self, pins: tuple[str, ...]) -> str:
-        parts = [self.python_version, platform.machine(), *pins]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-    def _publish(self, made: Path, place: Path, pins: tuple[str, ...]) -> None:
+    def _publish(self, made: Path, place: Path, note: dict[str, Any]) -> None:
         """On disk, then under its name."""
         made.mkdir(exist_ok=True)  # of packages for other systems only, nothing was installed
-        note = {"python": self.python_version, "packages": pins, "bytes": _size_of(made)}
-        (made / _NOTE).write_bytes(orjson.dumps(note, option=orjson.OPT_INDENT_2))
+        (made / NOTE).write_bytes(orjson.dumps({**note, "bytes": _size_of(made)}, option=orjson.OPT_INDENT_2))
         made.chmod(0o755)
         _flush(made)
         made.rename(place)
@@ -171,14 +187,14 @@ class PackageSets:
     # --- room ---------------------------------------------------------------------------------------------------------
 
     async def _make_room(self) -> None:
-        """Removes the cache of uv, then sets, until all fit into ``package_disk_bytes``."""
+        """Removes what was fetched, if it is ours, then sets, until all fit into ``package_disk_bytes``."""
         sets = await trio.to_thread.run_sync(self._sets)
-        excess = sum(sets.values()) + await trio.to_thread.run_sync(_size_of, self._cache)
-        excess -= self._settings.package_disk_bytes
+        cached = 0 if self._settings.package_cache else await trio.to_thread.run_sync(_size_of, self._cache)
+        excess = sum(sets.values()) + cached - self._settings.package_disk_bytes
         if excess <= 0:
             return
-        if not self._flights or len(self._flights) == 1:  # nobody else is using it
-            excess -= await trio.to_thread.run_sync(_size_of, self._cache)
+        if cached and len(self._flights) <= 1:  # nobody else is using it
+            excess -= cached
             await trio.to_thread.run_sync(lambda: _empty(self._cache))
         order = {directory: number for number, directory in enumerate(self._known.values(), 1)}
         newest = next(reversed(self._known.values()), None)
@@ -187,7 +203,7 @@ class PackageSets:
                 return
             if directory == newest or directory in self._in_use():
                 continue
-            self._known = OrderedDict((pins, each) for pins, each in self._known.items() if each != directory)
+            self._known = OrderedDict((content, each) for content, each in self._known.items() if each != directory)
             logger.info("packages unused for longest are removed: %s", directory)
             excess -= sets[directory]
             gone = self._making / secrets.token_hex(8)
@@ -200,7 +216,7 @@ class PackageSets:
         for place in self._directory.iterdir():
             if _KEY.fullmatch(place.name):
                 try:
-                    found[str(place)] = int(orjson.loads((place / _NOTE).read_bytes())["bytes"])
+                    found[str(place)] = int(orjson.loads((place / NOTE).read_bytes())["bytes"])
                 except (OSError, ValueError, KeyError):
                     found[str(place)] = _size_of(place)
         return found

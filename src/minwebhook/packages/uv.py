@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import os
+import platform
 import re
 import shutil
-import ssl
-import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from minwebhook.errors import PackageError
-from minwebhook.packages.program import run_program
+from minwebhook.packages.maker import Tool, has_system_certificates
 from minwebhook.settings import PackageSettings
 
 _PYPI: Final = "https://pypi.org/simple"
@@ -51,10 +49,20 @@ class Uv:
 
     def __init__(self, settings: PackageSettings, interpreter: Interpreter, cache: Path) -> None:
         self._settings = settings
+        self._tool = Tool("uv", settings)
         self.interpreter: Final = interpreter
         self._cache = cache
 
-    async def compile(self, requirements: tuple[str, ...], directory: Path) -> tuple[str, ...]:
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Packages are for one version of Python on one kind of machine."""
+        return (self.interpreter.version, platform.machine())
+
+    def note(self, content: tuple[str, ...]) -> dict[str, Any]:
+        """The interpreter and the pins."""
+        return {"python": self.interpreter.version, "packages": content}
+
+    async def resolve(self, requirements: tuple[str, ...], directory: Path) -> tuple[str, ...]:
         """Pins for all that the requirements need. ``directory`` is for files meanwhile."""
         asked, found = directory / "asked.txt", directory / "found.txt"
         asked.write_text("\n".join(requirements) + "\n")
@@ -65,38 +73,29 @@ class Uv:
         )
         return tuple(line for line in found.read_text().splitlines() if line and not line.startswith("#"))
 
-    async def install(self, pins: tuple[str, ...], target: Path, directory: Path) -> None:
-        """Installs exactly these into ``target``."""
+    async def install(self, content: tuple[str, ...], target: Path, directory: Path) -> None:
+        """Installs exactly these pins into ``target``."""
         asked = directory / "pins.txt"
-        asked.write_text("\n".join(pins) + "\n")
+        asked.write_text("\n".join(content) + "\n")
         await self._run(
             directory,
             *("pip", "install", "--target", str(target), "--no-deps", "--requirements", str(asked)),
             *("--compile-bytecode", "--link-mode", "copy"),
-            asked=pins,
+            asked=content,
         )
 
     async def _run(self, directory: Path, *arguments: str, asked: tuple[str, ...]) -> None:
         builds = () if self._settings.package_builds else ("--only-binary", ":all:")
-        code, output = await run_program(
-            [find_uv(self._settings.uv), *arguments, "--python", self.interpreter.binary, *builds],
-            environment=self._environment(directory),
-            directory=directory,
-            timeout_s=self._settings.package_timeout_s,
-        )
-        if code != 0:
-            text = redacted(output.strip(), self._secrets()).replace(str(directory), ".") or f"uv ended with {code}"
-            raise PackageError(f"{text}{self._advice(asked)}")
+        argv = [find_uv(self._settings.uv), *arguments, "--python", self.interpreter.binary, *builds]
+        try:
+            await self._tool.run(argv, self._environment(directory), directory)
+        except PackageError as error:
+            raise PackageError(f"{error}{self._advice(asked)}") from None
 
     def _environment(self, directory: Path) -> dict[str, str]:
         settings = self._settings
         *first, last = settings.package_index or (_PYPI,)
-        environment = {
-            "PATH": os.defpath,
-            "HOME": str(directory),
-            "TMPDIR": str(directory),
-            "LANG": "C.UTF-8",
-            "NO_COLOR": "1",
+        return self._tool.environment(directory) | {
             "UV_CACHE_DIR": str(self._cache),
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",
@@ -108,13 +107,8 @@ class Uv:
             "UV_OFFLINE": "1" if settings.offline else "",
             "SSL_CERT_FILE": settings.package_ca,
             # Without certificates of the system there are those that uv brings along.
-            "UV_SYSTEM_CERTS": "" if settings.package_ca or not _has_system_certificates() else "1",
+            "UV_SYSTEM_CERTS": "" if settings.package_ca or not has_system_certificates() else "1",
         }
-        environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), settings.package_proxy)
-        return {name: value for name, value in environment.items() if value}
-
-    def _secrets(self) -> list[str]:
-        return [*self._settings.package_index, self._settings.package_proxy]
 
     def _advice(self, asked: tuple[str, ...]) -> str:
         """What to do about packages that are missing while nothing may be fetched."""
@@ -129,19 +123,6 @@ class Uv:
             f"\nThe server is offline: put the wheels of what is missing into {place}. On a machine with a network and "
             f"Python {self.interpreter.version}:\npip download --only-binary=:all: --dest WHEELS {names}"
         )
-
-
-def redacted(text: str, urls: list[str]) -> str:
-    """``text`` without the credentials that are in ``urls``."""
-    for url in urls:
-        userinfo, at, _ = urllib.parse.urlsplit(url).netloc.rpartition("@")
-        if not at:
-            continue
-        name, _, password = userinfo.partition(":")
-        for secret in (userinfo, password or name):
-            for spelled in {secret, urllib.parse.unquote(secret)} - {""}:
-                text = text.replace(spelled, "****")
-    return text
 
 
 def missing_wheels(pins: tuple[str, ...], wheels: list[str]) -> list[str]:
@@ -162,8 +143,3 @@ def _normalized(name: str) -> str:
 
 def _wheels_in(directories: tuple[str, ...]) -> list[str]:
     return [entry.name for directory in directories if Path(directory).is_dir() for entry in Path(directory).iterdir()]
-
-
-def _has_system_certificates() -> bool:
-    paths = ssl.get_default_verify_paths()
-    return paths.cafile is not None or (paths.capath is not None and any(Path(paths.capath).iterdir()))

@@ -54,13 +54,15 @@ class Engines:
     paths: Mapping[str, str] = field(default_factory=dict)
     #: Runtime -> why a program that is there cannot be used.
     unfit: Mapping[str, str] = field(default_factory=dict)
+    #: All that are there, as the server itself can call them.
+    installed: Mapping[str, str] = field(default_factory=dict)
 
     def on(self, rung: Rung) -> Engines:
         """Those that run on this rung of the sandbox."""
         if rung != "landlock" or "bun" not in self.paths:
             return self
         others = {runtime: path for runtime, path in self.paths.items() if runtime != "bun"}
-        return Engines(others, {**self.unfit, "bun": _NO_BUN})
+        return Engines(others, {**self.unfit, "bun": _NO_BUN}, self.installed)
 
     def runtime(self, language: str, source: bytes) -> Runtime:
         """What runs a script of this language with this code."""
@@ -97,7 +99,7 @@ def find_engines(settings: SandboxSettings) -> Engines:
             unfit[runtime] = f"{reason}; {wanted.cure}"
         else:
             paths[runtime] = path
-    return Engines(paths, unfit)
+    return Engines(paths, unfit, paths)
 
 
 def _configured(name: str, value: str) -> str | None:

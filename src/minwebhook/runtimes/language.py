@@ -27,7 +27,7 @@ class Runtime:
     reusable: bool
     #: Whether its processes are large: none waits before the first is needed, and none for long when none is.
     heavy: bool = False
-    #: Whether it takes the code of imported scripts in the place of compiled code.
+    #: Whether it takes the code of imported scripts.
     imports_scripts: bool = False
     #: Whether a process sets the limits of its job itself; otherwise the fork server does.
     limits_itself: bool = True
@@ -65,7 +65,9 @@ def _engine(name: str, program: str) -> Runtime:
 RUNTIMES: Final = {
     runtime.name: runtime
     for runtime in (
-        Runtime("python3", "python run", "--- PYTHON ({version}) CODE EXECUTION ---\n", reusable=True),
+        Runtime(
+            "python3", "python run", "--- PYTHON ({version}) CODE EXECUTION ---\n", reusable=True, imports_scripts=True
+        ),
         Runtime("bash", "bash run", "--- BASH CODE EXECUTION ---\n", reusable=False),
         _engine("bun", "bun"),
         _engine("deno", "deno"),

@@ -24,7 +24,6 @@ from minwebhook.scripts.imports import FIELD, imported_paths, pin_imports
 from minwebhook.scripts.model import (
     EXTENSIONS,
     MAX_CONTENT_BYTES,
-    TYPESCRIPT,
     Language,
     NewScript,
     ScriptPath,
@@ -112,9 +111,10 @@ def _imported_first(files: dict[str, _File]) -> list[tuple[str, _File]]:
             return
         begun.add(name)
         file = files[name]
-        for path in imported_paths(file.content, file.path) if file.language in TYPESCRIPT else ():
-            if path in names:
-                add(names[ScriptPath(path)])
+        for paths in imported_paths(file.language, file.content, file.path):
+            for path in paths:
+                if path in names:
+                    add(names[ScriptPath(path)])
         ordered[name] = file
 
     for name in files:
@@ -161,7 +161,8 @@ async def _deploy(
             settings={k: v for k, v in before.settings.items() if k not in ("draft_only", "deployment_message", FIELD)},
         )
     if imports:
-        fresh = replace(fresh, settings={**fresh.settings, FIELD: imports})
+        lock = store.lock_with(workspace, fresh.lock, imports)
+        fresh = replace(fresh, settings={**fresh.settings, FIELD: imports}, lock=lock)
     if schema is not None:
         fresh = replace(fresh, schema=keep_edits(schema, fresh.schema))
     return Deployed(path, await store.create(workspace, fresh, created_by, now_ms), is_new=True)

@@ -1,34 +1,73 @@
-"""Which scripts of the workspace a script in TypeScript imports, and in which version: found when it is deployed.
+"""Which scripts of the workspace a script imports, and in which version: found when it is deployed. Pure.
 
-``./x.ts`` and ``../y/z.ts`` are beside it, ``/f/folder/name.ts`` anywhere. As everywhere, code is searched by a pattern.
+In TypeScript ``./x.ts`` and ``../y/z.ts`` are beside it, ``/f/folder/name.ts`` anywhere. In Python ``from .x import a`` and
+``from ..y.z import a`` are beside it, ``from f.folder.name import a`` and ``from f.folder import name`` anywhere.
 """
 
 from __future__ import annotations
 
+import ast
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from minwebhook.errors import BadRequest
 from minwebhook.scripts.model import TYPESCRIPT, Language, hash_to_hex, is_script_path, split_extension
+from minwebhook.scripts.requirements import imports_of
 from minwebhook.scripts.script import Script
+from minwebhook.scripts.specifiers import imported_specifiers
 
 #: Where a version keeps what it imports: path to hash, all that its imports import included.
 FIELD: Final = "imports"
 _MOST: Final = 100
-_SPECIFIER: Final = re.compile(r"""\b(?:from|import)\s*\(?\s*(["'])((?:\.{1,2})?/[^"'\n]+)\1""")
+#: Finds all imports of scripts in Python and more: cheap, to see whether a parse is worth it.
+_MAYBE_PYTHON: Final = re.compile(r"\bfrom\s+(?:\.|[ufg]\b)|\bimport\b[^\n]*\b[ufg]\s*\.")
+#: A part of a module's name that stands for a part of a path that begins with a digit.
+_DIGIT: Final = re.compile(r"_(?=\d)")
 
 
-def imported_paths(code: str, path: str) -> tuple[str, ...]:
-    """The paths of the scripts that the script ``path`` with this code imports itself."""
-    found = []
-    for match in _SPECIFIER.finditer(code):
-        name = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), match[2])).lstrip("/")
-        known = split_extension(name)
-        if known is not None and is_script_path(known[0]):
-            found.append(known[0])
+def imported_paths(language: Language, code: str, path: str) -> tuple[tuple[str, ...], ...]:
+    """For each import of the script ``path`` with this code the paths that it may mean; one has to exist, all that do count."""
+    if language in TYPESCRIPT:
+        found: Iterable[tuple[str, ...]] = _of_typescript(code, path)
+    elif language is Language.PYTHON3 and _MAYBE_PYTHON.search(code) is not None:
+        found = _of_python(code, path)
+    else:
+        return ()
     return tuple(dict.fromkeys(found))
+
+
+def _of_typescript(code: str, path: str) -> Iterator[tuple[str, ...]]:
+    for specifier in imported_specifiers(code):
+        if specifier[0] in "./":
+            name = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), specifier)).lstrip("/")
+            known = split_extension(name)
+            if known is not None and is_script_path(known[0]):
+                yield (known[0],)
+
+
+def _of_python(code: str, path: str) -> Iterator[tuple[str, ...]]:
+    for node in imports_of(code):
+        if isinstance(node, ast.Import):
+            modules: list[tuple[str, ...]] = [(_path_of(alias.name.split(".")),) for alias in node.names]
+        else:
+            package = _package(node, path)
+            names = package + (node.module.split(".") if node.module else [])
+            modules = [(_path_of(names), _path_of([*names, alias.name])) for alias in node.names] if names else []
+        for candidates in modules:
+            if any(map(is_script_path, candidates)):
+                yield tuple(filter(is_script_path, candidates))
+
+
+def _package(node: ast.ImportFrom, path: str) -> list[str]:
+    """The parts that a relative import begins with; nothing for one from the top, or of code without a place."""
+    parts = path.split("/")
+    return parts[: -node.level] if node.level else []
+
+
+def _path_of(names: list[str]) -> str:
+    return "/".join(_DIGIT.sub("", name, count=1) for name in names)
 
 
 def pin_imports(language: Language, code: str, path: str, find: Callable[[str], Script | None]) -> Mapping[str, str]:
@@ -38,20 +77,21 @@ def pin_imports(language: Language, code: str, path: str, find: Callable[[str], 
     themselves. Raises :class:`BadRequest`.
     """
     pins: dict[str, str] = {}
-    if language not in TYPESCRIPT:
-        return pins
-    for name in imported_paths(code, path):
-        if name == path:
+    kind, family = ("TypeScript", TYPESCRIPT) if language in TYPESCRIPT else ("Python", {Language.PYTHON3})
+    for candidates in imported_paths(language, code, path):
+        if path in candidates:
             continue
-        script = find(name)
-        if script is None or script.language not in TYPESCRIPT:
+        found = [script for name in candidates if (script := find(name)) is not None and script.language in family]
+        if not found:
+            names = " or ".join(candidates)
             raise BadRequest(
-                f"the code imports {name}, which is no script in TypeScript that you may read: deploy it first"
+                f"the code imports {names}, which is no script in {kind} that you may read: deploy it first"
             )
-        pins[name] = hash_to_hex(script.hash)
-        for inner, version in script.settings.get(FIELD, {}).items():
-            if inner != path:
-                pins.setdefault(inner, version)
+        for script in found:
+            pins[script.path] = hash_to_hex(script.hash)
+            for inner, version in script.settings.get(FIELD, {}).items():
+                if inner != path:
+                    pins.setdefault(inner, version)
     if len(pins) > _MOST:
         raise BadRequest(f"the code imports {len(pins)} scripts, and may import {_MOST}")
     return pins

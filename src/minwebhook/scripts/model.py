@@ -34,7 +34,7 @@ from minwebhook.scripts.fields import (
     word,
 )
 from minwebhook.scripts.limits import limits
-from minwebhook.scripts.requirements import find_requirements
+from minwebhook.scripts.locks import first_lock
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.signatures import SignatureCheck
 from minwebhook.scripts.typescript import is_native
@@ -244,7 +244,7 @@ class NewScript:
             kind=_kind(obj.get("kind")),
             tag=_optional(obj, "tag", text) or None,
             schema=_optional(obj, "schema", json_object),
-            lock=_lock(obj.get("lock")) or first_lock(language, content),
+            lock=_lock(obj.get("lock")) or first_lock(language.value, content),
             no_main_func=no_main_func,
             has_preprocessor=has_preprocessor,
             settings=settings,
@@ -340,16 +340,6 @@ def _lock(value: object) -> str:
     if isinstance(value, list):
         return text("lock", "\n".join(array(text)("lock", value)))
     return "" if value is None else text("lock", value)
-
-
-def first_lock(language: Language, content: str) -> str | None:
-    """The lock of new code: "" if it needs no packages, None if its packages have yet to be found."""
-    if language is not Language.PYTHON3:
-        return ""
-    try:
-        return None if find_requirements(content) else ""
-    except BadRequest:  # whoever looks for them will say so
-        return None
 
 
 def entry_points(language: Language, content: str) -> set[str] | None:

@@ -229,28 +229,35 @@ def _imports(code: str) -> Iterator[tuple[str, int]]:
     """
     if len(code) > MAX_PARSED or all(_is_ours(root) for root in _roots_at_most(code)):
         return
+    for node in imports_of(code):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif node.level == 0 and node.module:
+            modules = [node.module]
+            if distribution_of(node.module) is None or node.module == "google":  # "from google.cloud import storage"
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for module in modules:
+            if not _is_ours(_root(module)):
+                yield module, node.end_lineno or node.lineno
+
+
+def imports_of(code: str) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The statements that import something, anywhere in the code, and not for type checkers only."""
     try:
-        tree = ast.parse(code)
+        tree = ast.parse(code) if len(code) <= MAX_PARSED else ast.Module([], [])
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            modules = [node.module]
-            if distribution_of(node.module) is None or node.module == "google":  # "from google.cloud import storage"
-                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
         elif isinstance(node, ast.If) and _is_type_checking(node.test):
             waiting += node.orelse
-            continue
         else:
             waiting += ast.iter_child_nodes(node)
-            continue
-        for module in modules:
-            if not _is_ours(_root(module)):
-                yield module, node.end_lineno or node.lineno
 
 
 def _roots_at_most(code: str) -> set[str]:

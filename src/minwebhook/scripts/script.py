@@ -12,13 +12,13 @@ from uuid import UUID
 import orjson
 
 from minwebhook.addresses import Network, parse_network
-from minwebhook.errors import BadRequest
 from minwebhook.schemas.validation import asks_for_validation, check_arguments
 from minwebhook.scripts import typescript
 from minwebhook.scripts.limits import Limits
+from minwebhook.scripts.locks import needed_lock
 from minwebhook.scripts.model import TYPESCRIPT, Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
 from minwebhook.scripts.preprocessor import preprocessor_parameters
-from minwebhook.scripts.requirements import imported_modules, pins_of
+from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.signatures import SignatureCheck
 from minwebhook.times import rfc3339
@@ -72,12 +72,7 @@ class Script:
     @cached_property
     def packages_lock(self) -> str | None:
         """Its lock, or "" if all it needs is the standard library; None as long as its packages are not found."""
-        if not self.lock or self.language is not Language.PYTHON3:
-            return self.lock
-        try:
-            return self.lock if pins_of(self.lock) else ""
-        except BadRequest:  # whoever installs it will say so
-            return self.lock
+        return needed_lock(self.language.value, self.lock)
 
     @cached_property
     def imported_modules(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 from uuid import UUID
@@ -21,7 +21,7 @@ import orjson
 
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotFound
-from minwebhook.scripts.model import NewScript, hash_to_hex, script_fingerprint, script_hash
+from minwebhook.scripts.model import NewScript, hash_from_hex, hash_to_hex, script_fingerprint, script_hash
 from minwebhook.scripts.query import ScriptQuery
 from minwebhook.scripts.script import Script
 
@@ -139,6 +139,13 @@ class ScriptStore:
         """One version, also an archived or deleted one."""
         query = "SELECT * FROM script WHERE workspace_id = ? AND hash = ?"
         return _first(self._db.read(query, (workspace, hash)))
+
+    def lock_with(self, workspace: str, lock: str | None, imports: Mapping[str, str]) -> str | None:
+        """The lock of new code that imports these, path to hash: None if one of them needs packages, which it then needs."""
+        if lock != "":
+            return lock
+        found = (self.find_by_hash(workspace, hash_from_hex(version)) for version in imports.values())
+        return None if any(script is not None and script.packages_lock != "" for script in found) else lock
 
     def get_by_hash(self, workspace: str, hash: int) -> Script:
         """One version, also an archived or deleted one; raises :class:`NotFound`."""

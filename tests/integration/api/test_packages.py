@@ -293,3 +293,61 @@ def test_without_the_program_scripts_without_packages_run(make_server: Callable[
     client = make_server("--uv", "/nowhere/uv").start()
     assert client.preview("def main():\n    return 1").json() == 1
     assert "setting uv" in client.preview("import base\n\ndef main():\n    pass").error["message"]
+
+
+def test_scripts_of_the_workspace_are_imported_as_they_were_at_the_deployment(client: Client) -> None:
+    client.post("/folders/create", {"name": "team"})
+    base = "import thing\n\nWORD = {word!r}\n\ndef shout():\n    return [WORD, thing.VALUE]\n"
+    client.deploy("f/team/base", base.format(word="old"))
+    client.deploy("u/admin/near", "from f.team import base\nfrom f.team.base import shout as loud\n\nX = base.WORD\n")
+    code = "from .near import X, loud\nimport f.team.base as other\n\ndef main():\n    return [X, loud(), other.WORD]\n"
+    script_hash = client.deploy("u/admin/importer", code)
+    shown = settled(client, script_hash)
+    assert "thing==1.0" in shown["lock"], "what is imported needs a package"
+    old = ["old", ["old", "two"], "old"]
+    assert [client.run("u/admin/importer").json() for _ in range(2)] == [old, old]
+    client.deploy("f/team/base", base.format(word="new"), parent_hash=live(client, "f/team/base"))
+    assert client.run("u/admin/importer").json() == old
+    # A preview imports what is there now; what it imports itself wins over what an import was deployed with.
+    assert client.preview(code.replace("from .near", "from u.admin.near")).json() == ["new", ["new", "two"], "new"]
+    settled(client, client.deploy("u/admin/importer", code, parent_hash=script_hash))
+    imports = client.get("/scripts/get/p/u/admin/importer").json()["imports"]
+    assert sorted(imports) == ["f/team/base", "u/admin/near"]
+    assert client.run("u/admin/importer").json() == ["new", ["new", "two"], "new"]
+    failed = client.preview("from f.team.base import shout\n\ndef main():\n    shout(1)\n").error["stack"]
+    assert "in main" in failed
+
+
+def test_an_error_in_an_imported_script_shows_its_lines(client: Client) -> None:
+    client.deploy("u/admin/breaks", "def broken():\n    raise ValueError('no luck')\n")
+    error = client.preview("from u.admin.breaks import broken\n\ndef main():\n    broken()\n").error
+    assert (error["name"], error["message"]) == ("ValueError", "no luck")
+    assert 'File "u/admin/breaks.py", line 2, in broken\n    raise ValueError' in error["stack"]
+
+
+def test_what_may_not_be_read_is_not_imported(server: Server, client: Client) -> None:
+    client.deploy("u/admin/secret", "SECRET = 1\n")
+    alice = server.user("alice")
+    code = "from u.admin.secret import SECRET\n\ndef main():\n    return SECRET\n"
+    for refused in (
+        alice.post(
+            "/scripts/create",
+            {"path": "u/alice/x", "summary": "", "description": "", "content": code} | {"language": "python3"},
+        ),
+        alice.preview(code),
+        client.preview("from u.admin.absent import x\n\ndef main(): pass\n"),
+    ):
+        assert refused.status == 400, refused.text
+        assert "which is no script in Python that you may read" in refused.text
+    assert (
+        client.preview(
+            "try:\n    from typing import TYPE_CHECKING\nfinally:\n    pass\nif TYPE_CHECKING:\n"
+            "    from u.admin.absent import x\n\ndef main():\n    return 1\n"
+        ).json()
+        == 1
+    )
+
+
+def live(client: Client, path: str) -> str:
+    found: str = client.get(f"/scripts/get/p/{path}").json()["hash"]
+    return found

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from minwebhook.errors import PackageError
-from minwebhook.packages.sets import PackageSets
+from minwebhook.packages.sets import Content, PackageSets
 from minwebhook.packages.uv import Interpreter
 from minwebhook.settings import PackageSettings
 from tests.wheels import make_wheel
@@ -21,6 +21,10 @@ from tests.wheels import make_wheel
 VERSION = ".".join(platform.python_version_tuple()[:2])
 INTERPRETER = Interpreter(sys._base_executable, VERSION)  # type: ignore[attr-defined]
 MakeSets = Callable[..., PackageSets]
+
+
+def python(*texts: str) -> Content:
+    return Content("python", texts)
 
 
 @pytest.fixture
@@ -52,14 +56,14 @@ async def sets(make_sets: MakeSets) -> PackageSets:
 
 
 async def test_requirements_are_found_and_installed(sets: PackageSets) -> None:
-    pins = await sets.resolve(("outer-thing",))
-    assert pins == ("inner==1.5", "outer-thing==1.0")
+    pins = await sets.resolve(python("outer-thing"))
+    assert pins.texts == ("inner==1.5", "outer-thing==1.0")
     assert sets.find(pins) is None
     directory = Path(await sets.install(pins))
     assert sets.find(pins) == str(directory)
     assert (directory / "outer_thing.py").is_file()
     assert list((directory / "inner" / "__pycache__").glob("*.pyc")), "is not compiled"
-    assert orjson.loads((directory / ".minwebhook.json").read_bytes())["packages"] == list(pins)
+    assert orjson.loads((directory / ".minwebhook.json").read_bytes())["packages"] == list(pins.texts)
     assert directory.stat().st_mode & 0o777 == 0o755
     assert not list((directory.parent / ".making").iterdir())
 
@@ -68,7 +72,7 @@ async def test_the_same_packages_are_installed_once(sets: PackageSets, wheelhous
     found: list[str] = []
 
     async def install() -> None:
-        found.append(await sets.install(("inner==1.5",)))
+        found.append(await sets.install(python("inner==1.5")))
 
     async with trio.open_nursery() as nursery:
         for _ in range(5):
@@ -76,33 +80,33 @@ async def test_the_same_packages_are_installed_once(sets: PackageSets, wheelhous
     assert len(set(found)) == 1
     for wheel in wheelhouse.iterdir():
         wheel.unlink()
-    assert await sets.install(("inner==1.5",)) == found[0]
+    assert await sets.install(python("inner==1.5")) == found[0]
 
 
 async def test_sets_are_found_again_after_a_restart(sets: PackageSets, make_sets: MakeSets, wheelhouse: Path) -> None:
-    directory = await sets.install(("inner==1.5",))
+    directory = await sets.install(python("inner==1.5"))
     (wheelhouse / "inner-1.5-py3-none-any.whl").unlink()
     (Path(directory).parent / ".making" / "half").mkdir()
     again = make_sets()
     await again.sweep()
     assert not list((Path(directory).parent / ".making").iterdir()), "what was left half made is still there"
-    assert await again.install(("inner==1.5",)) == directory
+    assert await again.install(python("inner==1.5")) == directory
 
 
 async def test_what_is_missing_is_named_with_the_place_where_to_put_it(sets: PackageSets, wheelhouse: Path) -> None:
     with pytest.raises(PackageError, match="absent") as caught:
-        await sets.resolve(("lonely",))
+        await sets.resolve(python("lonely"))
     assert str(wheelhouse) in str(caught.value)
     with pytest.raises(PackageError, match=r"--dest WHEELS 'other==2'"):
-        await sets.install(("inner==1.5", "other==2"))
-    assert sets.find(("inner==1.5", "other==2")) is None
+        await sets.install(python("inner==1.5", "other==2"))
+    assert sets.find(python("inner==1.5", "other==2")) is None
 
 
 async def test_without_a_wheelhouse_offline_says_so(make_sets: MakeSets) -> None:
     sets = make_sets(package_wheelhouse=())
     await sets.sweep()
     with pytest.raises(PackageError, match="set package_wheelhouse"):
-        await sets.resolve(("inner",))
+        await sets.resolve(python("inner"))
 
 
 async def test_packages_are_not_built_unless_that_is_allowed(
@@ -120,7 +124,7 @@ async def test_packages_are_not_built_unless_that_is_allowed(
         archive.add(source, "evil-1.0")
     sets = make_sets()
     await sets.sweep()
-    for attempt in (sets.resolve(("evil",)), sets.install(("evil==1.0",))):
+    for attempt in (sets.resolve(python("evil")), sets.install(python("evil==1.0"))):
         with pytest.raises(PackageError):
             await attempt
     assert not (tmp_path / "ran").exists()
@@ -139,7 +143,7 @@ async def test_who_waits_takes_over_when_the_first_one_is_cancelled(
     async def ask(scope: trio.CancelScope) -> None:
         with scope:
             with pytest.raises(PackageError, match="uv ended with 1"):
-                await sets.install(("a==1",))
+                await sets.install(python("a==1"))
             second.set()
 
     nursery.start_soon(ask, first)
@@ -162,7 +166,7 @@ async def test_at_the_deadline_all_processes_go(make_sets: MakeSets, tmp_path: P
     sets = make_sets(uv=str(program), package_timeout_s=1.0)
     await sets.sweep()
     with pytest.raises(PackageError, match="package_timeout_s"):
-        await sets.resolve(("a",))
+        await sets.resolve(python("a"))
     with trio.fail_after(10):
         while _is_named(str(tmp_path / "child")):
             await trio.sleep(0.01)
@@ -192,7 +196,7 @@ async def test_the_program_gets_an_environment_and_rights_of_its_own(
     sets = make_sets(uv=str(program), package_index=("https://a:canary@x.example/simple", "https://y.example/simple"))
     await sets.sweep()
     with pytest.raises(PackageError):
-        await sets.resolve(("a",))
+        await sets.resolve(python("a"))
     environment = (tmp_path / "env").read_text()
     assert "SECRET_OF_THE_SERVER" not in environment
     assert "UV_INDEX=https://a:canary@x.example/simple\n" in environment
@@ -207,15 +211,15 @@ async def test_sets_unused_for_longest_make_room(make_sets: MakeSets) -> None:
     kept: set[str] = set()
     sets = make_sets(lambda: kept, package_disk_bytes=1024 * 1024)
     await sets.sweep()
-    inner = await sets.install(("inner==1.5",))
+    inner = await sets.install(python("inner==1.5"))
     kept.add(inner)
-    old = await sets.install(("inner==0.5",))
-    large = await sets.install(("large==1.0",))
+    old = await sets.install(python("inner==0.5"))
+    large = await sets.install(python("large==1.0"))
     assert all(Path(each).is_dir() for each in (inner, old, large)), "only the cache had to go"
-    larger = await sets.install(("inner==0.5", "large==1.0"))
+    larger = await sets.install(python("inner==0.5", "large==1.0"))
     assert [Path(each).is_dir() for each in (inner, old, large, larger)] == [True, False, False, True]
-    assert sets.find(("large==1.0",)) is None
-    assert await sets.install(("inner==0.5",)) == old, "it comes back when it is needed"
+    assert sets.find(python("large==1.0")) is None
+    assert await sets.install(python("inner==0.5")) == old, "it comes back when it is needed"
 
 
 async def test_a_disk_that_refuses_is_a_reason(make_sets: MakeSets, tmp_path: Path) -> None:
@@ -225,7 +229,7 @@ async def test_a_disk_that_refuses_is_a_reason(make_sets: MakeSets, tmp_path: Pa
     making.rmdir()
     making.touch()
     with pytest.raises(PackageError, match="cannot be installed"):
-        await sets.install(("inner==1.5",))
+        await sets.install(python("inner==1.5"))
     making.unlink()
     making.mkdir()
-    assert Path(await sets.install(("inner==1.5",))).is_dir()
+    assert Path(await sets.install(python("inner==1.5"))).is_dir()

@@ -41,24 +41,24 @@ def test_a_frame_says_its_length(kind: bytes, payload: bytes) -> None:
 sections = st.binary(max_size=200)
 
 
-@given(sections, sections, sections, sections, sections)
+@given(sections, sections, sections, sections, sections, sections)
 def test_a_job_comes_out_as_it_went_in(
-    header: bytes, source: bytes, compiled: bytes, arguments: bytes, mask: bytes
+    header: bytes, source: bytes, compiled: bytes, arguments: bytes, mask: bytes, imported: bytes
 ) -> None:
-    data = wire.pack_job(header, source, compiled, arguments, b"12345678", mask=mask)
+    data = wire.pack_job(header, source, compiled, arguments, b"12345678", mask=mask, imported=imported)
     assert data[:1] == wire.JOB
     head = data[: wire.HEAD_BYTES]
     assert (wire.payload_length(head), wire.job_number(head)) == (len(data) - wire.HEAD_BYTES, b"12345678")
-    assert wire.unpack_job(data[wire.HEAD_BYTES :]) == (header, source, compiled, arguments, mask)
+    assert wire.unpack_job(data[wire.HEAD_BYTES :]) == (header, source, compiled, arguments, mask, imported)
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_job_or_a_frame_error(payload: bytes) -> None:
     try:
-        *parts, mask = wire.unpack_job(payload)
+        *parts, mask, imported = wire.unpack_job(payload)
     except wire.FrameError:
         return
-    assert wire.pack_job(*parts, mask=mask)[wire.HEAD_BYTES :] == payload
+    assert wire.pack_job(*parts, mask=mask, imported=imported)[wire.HEAD_BYTES :] == payload
 
 
 @given(st.lists(st.binary(max_size=50), max_size=10), st.integers(0, 100))

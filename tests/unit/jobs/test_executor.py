@@ -30,11 +30,19 @@ from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.reuse import ReusePool
 from minwebhook.sandbox.plan import Surroundings
+from minwebhook.scripts.store import ScriptStore
 from minwebhook.settings import JobSettings, SandboxSettings
 from tests.jobs import job_spec
 
 SPEC = job_spec(timeout_s=600)
 WHY = Cancellation("me", "why")
+
+
+class NoScripts:
+    """A store of scripts in which none is."""
+
+    def find_by_hash(self, workspace: str, hash: int) -> None:
+        """Not there."""
 
 
 class EmptyPool:
@@ -125,7 +133,7 @@ def make_executor(table: JobTable, pool: EmptyPool, reuse: ReusePool, settings: 
         cache=ResultCache(cast(Database, None)),  # no job here has a cache_ttl
         packages=cast(JobPackages, None),  # nor needs any
         engines=Engines(),
-        imported=cast(ImportedScripts, None),  # nor imports any
+        imported=ImportedScripts(cast(ScriptStore, NoScripts())),
         references=cast(ArgumentReferences, None),  # nor names anything
     )
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from minwebhook.errors import PackageError
-from minwebhook.packages.uv import find_uv, missing_wheels, redacted
+from minwebhook.packages.maker import redacted
+from minwebhook.packages.uv import find_uv, missing_wheels
 
 
 def test_credentials_of_indexes_are_not_shown() -> None:

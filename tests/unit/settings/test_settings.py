@@ -158,7 +158,15 @@ def test_certificate_and_key_go_together(flags: dict[str, str]) -> None:
 
 def test_secrets_have_no_flag() -> None:
     secrets = {name for name, info in CATALOGUE.items() if info.secret}
-    assert secrets == {"admin_token", "package_index", "package_proxy", "s3_secret_key", "secret_key", "smtp_password"}
+    assert secrets == {
+        "admin_token",
+        "package_index",
+        "package_npm",
+        "package_proxy",
+        "s3_secret_key",
+        "secret_key",
+        "smtp_password",
+    }
     assert not any(CATALOGUE[name].has_flag for name in secrets)
 
 

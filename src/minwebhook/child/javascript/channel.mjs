@@ -4,7 +4,7 @@
 // knows no descriptors but has them in its sockets of node.
 
 const HEAD_BYTES = 13;
-const SECTIONS = 5;
+const SECTIONS = 6;
 const FD = 3;
 const NO_JOB = new Uint8Array(8);
 
@@ -53,7 +53,7 @@ export function unpackJob(bytes) {
     sections.push(decoder.decode(bytes.subarray(start, start + length)));
     start += length;
   }
-  const [header, source, imported, argumentsText, mask] = sections;
+  const [header, source, , argumentsText, mask, imported] = sections;
   const [path, flags, , ...variables] = header.split("\0");
   return {
     number: bytes.slice(5, HEAD_BYTES),

@@ -148,11 +148,16 @@ class Session {
 /** Paths of scripts, as imports have them from the top of the workspace, which is the directory of the job. */
 const FROM_TOP = /(\b(?:from|import)\s*\(?\s*)(["'])\/(?=[ufg]\/)/g;
 
+/** Names of packages with what only the server needs to know: `npm:` and versions. Deno reads these itself. */
+const PACKAGE = /(\b(?:from|import|require)\s*\(?\s*)(["'])(?:npm:\/?)?((?:@[\w.~-]+\/)?[\w~][\w.~-]*)(?:@[\w.^~<>=|*+ -]+)?((?:\/[^"'\n]*)?\2)/g;
+
 /** The file of a script, written. */
 function write(path, code) {
   const file = `${home}/${path}.ts`;
   if (path.includes("/")) fs.mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
-  fs.writeFileSync(file, code.includes("/") ? code.replace(FROM_TOP, `$1$2${home}/`) : code);
+  let text = code.includes("/") ? code.replace(FROM_TOP, `$1$2${home}/`) : code;
+  if (!isDeno && (text.includes("npm:") || text.includes("@"))) text = text.replace(PACKAGE, "$1$2$3$4");
+  fs.writeFileSync(file, text);
   return file;
 }
 
@@ -275,7 +280,7 @@ class DummyChannel {
 function dummyJob(variables, run) {
   const header = [`.warm/${run}`, "", "", ...variables].join("\0");
   const encoder = new TextEncoder();
-  const sections = [header, `${WARM_UP_SCRIPT}// ${run}`, "", WARM_UP_ARGUMENTS, ""].map((text) => encoder.encode(text));
+  const sections = [header, `${WARM_UP_SCRIPT}// ${run}`, "", WARM_UP_ARGUMENTS, "", ""].map((text) => encoder.encode(text));
   const lengths = new Uint8Array(4 * sections.length);
   sections.forEach((section, index) => new DataView(lengths.buffer).setUint32(4 * index, section.length, true));
   return frame("J", joined([lengths, ...sections]));

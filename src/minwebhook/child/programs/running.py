@@ -30,7 +30,7 @@ def serve(fd: int, program: Program, path: str, home: str) -> None:
     started = _start_waiting(program, path, home) if program.waits else None
     write_all(fd, wire.frame(wire.READY))
     job, payload = read_frame(fd)
-    packed_header, source, compiled, arguments_json, _ = wire.unpack_job(payload)
+    packed_header, source, compiled, arguments_json, *_ = wire.unpack_job(payload)
     header = wire.unpack_header(packed_header)
     own_limits = limits.of_memory_itself(header.limits) if program.reserves_addresses else header.limits
     variables = _variables(program, header, home)

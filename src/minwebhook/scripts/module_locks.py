@@ -1,0 +1,151 @@
+"""Locks of scripts in TypeScript: which packages in which versions. Pure.
+
+A lock is two JSON texts with a line between them. For bun and node, as Windmill has it::
+
+    {"dependencies": {"lodash": "latest"}}
+    //bun.lock
+    {... the file bun.lock, or <empty>}
+
+and for deno ``{"imports": ["npm:lodash@4"]}``, ``//deno.lock``, and the file deno.lock.
+
+Locks may come from clients. What they say is put together anew from what is allowed: names, versions and checksums. Where
+packages come from is the server's business, so addresses are left out; patches, scripts and files cannot be said at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from minwebhook.errors import BadRequest
+from minwebhook.scripts.specifiers import MAX_PACKAGES, is_deno_module, is_range
+
+_EMPTY: Final = "<empty>"
+_MAX_LOCKED: Final = 20_000
+_SEPARATOR: Final = re.compile(r"\r?\n//(bun\.lock|bun\.lockb|deno\.lock)\r?\n")
+_NAME: Final = re.compile(r"(?:@[A-Za-z0-9~][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")
+#: ``name@version`` with a version that is one: no address, no path, no repository.
+_PINNED: Final = re.compile(rf"({_NAME.pattern})@(\d+\.\d+\.\d+[\w.+-]*)")
+#: Commas that JSON does not have, behind the last member; strings are passed over.
+_TRAILING: Final = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
+#: Where a package is: below those that need it in a version of their own.
+_PLACE: Final = re.compile(rf"{_NAME.pattern}(?:/{_NAME.pattern})*")
+#: What bun.lock says about a package; not its programs, which would become links at places that a lock names.
+_ABOUT: Final = frozenset(
+    {"dependencies", "optionalDependencies", "peerDependencies", "optionalPeers", "os", "cpu", "libc"}
+)
+_HASH: Final = re.compile(r"[A-Za-z0-9+/=_-]*")
+_DENO_KEYS: Final = ("version", "specifiers", "jsr", "npm", "redirects", "remote")
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleLock:
+    """What is asked for, and the file of the program that finds it."""
+
+    #: ``name@versions`` for bun, modules for deno.
+    wanted: tuple[str, ...]
+    file: str
+
+
+def make_npm_lock(requirements: Sequence[str], file: str) -> str:
+    """The lock of these requirements, which led to this bun.lock."""
+    named = dict(requirement.rsplit("@", 1) for requirement in requirements)
+    head = orjson.dumps({"dependencies": named}, option=orjson.OPT_INDENT_2).decode()
+    return f"{head}\n//bun.lock\n{file.strip() or _EMPTY}"
+
+
+def make_deno_lock(modules: Sequence[str], file: str) -> str:
+    """The lock of these modules, which led to this deno.lock."""
+    head = orjson.dumps({"imports": list(modules)}, option=orjson.OPT_INDENT_2).decode()
+    return f"{head}\n//deno.lock\n{file.strip()}"
+
+
+def read_npm_lock(lock: str) -> ModuleLock | None:
+    """What a lock says; None if it asks for nothing. Raises :class:`BadRequest`."""
+    head, kind, tail = _halves(lock)
+    if kind == "bun.lockb":
+        raise BadRequest("the lock is of an earlier format (bun.lockb): send none, and it is made anew")
+    if kind != "bun.lock":
+        raise BadRequest("the lock is none of bun: a package.json, a line //bun.lock, and a bun.lock")
+    dependencies = head.get("dependencies") or {}
+    if not isinstance(dependencies, dict):
+        raise BadRequest("the lock: dependencies is an object of names and versions")
+    wanted = []
+    for name, versions in dependencies.items():
+        if not (_NAME.fullmatch(name) and isinstance(versions, str) and is_range(versions)):
+            raise BadRequest(f"the lock: {name[:100]!r} must be a name, with versions like ^1.2 and no address")
+        wanted.append(f"{name}@{versions}")
+    if not wanted:
+        return None
+    if tail.strip() in ("", _EMPTY):
+        raise BadRequest("the lock asks for packages, and pins none of them: send none, and it is made anew")
+    if len(wanted) > MAX_PACKAGES:
+        raise BadRequest(f"the lock asks for {len(wanted)} packages; a script may have {MAX_PACKAGES}")
+    return ModuleLock(tuple(sorted(wanted)), _checked_bun_lock(_parse(_TRAILING.sub(r"\1", tail)), dependencies))
+
+
+def read_deno_lock(lock: str) -> ModuleLock | None:
+    """What a lock says; None if it asks for nothing. Raises :class:`BadRequest`."""
+    head, kind, tail = _halves(lock)
+    if kind != "deno.lock":
+        raise BadRequest('the lock is none of deno: {"imports": [...]}, a line //deno.lock, and a deno.lock')
+    wanted = head.get("imports")
+    if not (isinstance(wanted, list) and all(isinstance(each, str) and is_deno_module(each) for each in wanted)):
+        raise BadRequest("the lock: imports is a list of modules, npm:, jsr: or https:")
+    if not wanted:
+        return None
+    if len(wanted) > MAX_PACKAGES:
+        raise BadRequest(f"the lock asks for {len(wanted)} modules; a script may have {MAX_PACKAGES}")
+    found = _parse(tail)
+    kept = {key: found[key] for key in _DENO_KEYS if key in found}
+    packages = kept.get("npm", {})
+    if not isinstance(packages, dict) or not all(isinstance(each, dict) for each in packages.values()):
+        raise BadRequest("the lock: npm is an object of packages")
+    kept["npm"] = {
+        name: {key: value for key, value in each.items() if key != "tarball"} for name, each in packages.items()
+    }
+    return ModuleLock(tuple(sorted(wanted)), orjson.dumps(kept, option=orjson.OPT_INDENT_2).decode())
+
+
+def _halves(lock: str) -> tuple[dict[str, Any], str, str]:
+    match = _SEPARATOR.search(lock)
+    if match is None:
+        return {}, "", ""
+    return _parse(lock[: match.start()]), match[1], lock[match.end() :]
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the lock is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadRequest("the lock: send JSON objects")
+    return value
+
+
+def _checked_bun_lock(found: Mapping[str, Any], dependencies: Mapping[str, str]) -> str:
+    """The bun.lock with what is allowed in it."""
+    packages = found.get("packages")
+    if not isinstance(packages, dict) or len(packages) > _MAX_LOCKED:
+        raise BadRequest("the lock: packages is an object of at most 20000 packages")
+    kept = {}
+    for place, entry in packages.items():
+        match entry:
+            case [str(name), str(), dict(about), str(integrity)] if (
+                _PLACE.fullmatch(place) and _PINNED.fullmatch(name) and _HASH.fullmatch(integrity)
+            ):
+                kept[place] = [name, "", {key: about[key] for key in about if key in _ABOUT}, integrity]
+            case _:
+                raise BadRequest(f"the lock: {place[:100]!r} is no package of a registry with its version and checksum")
+    shown = {
+        "lockfileVersion": found.get("lockfileVersion", 1),
+        **({"configVersion": found["configVersion"]} if "configVersion" in found else {}),
+        "workspaces": {"": {"dependencies": dict(dependencies)}},
+        "packages": kept,
+    }
+    return orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode()
