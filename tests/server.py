@@ -128,7 +128,9 @@ class Client:
         if data is not None:
             body = json.dumps(data).encode()
             fields.setdefault("Content-Type", "application/json")
-        target = path if path.startswith("/api/") or path in OUTSIDE else f"/api/w/{self.workspace}{path}"
+        target = (
+            path if path.startswith(("/api/", "/approve/")) or path in OUTSIDE else f"/api/w/{self.workspace}{path}"
+        )
         if query:
             target += "?" + urllib.parse.urlencode(query)
         connection = self._connect()

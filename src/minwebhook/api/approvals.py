@@ -79,20 +79,20 @@ async def cancel(context: Context) -> Response:
 
 async def get_flow(context: Context) -> Response:
     """The flow of a job, and who has approved so far. No token is needed, but the signature."""
-    job_id, _, _ = _signed(context)
-    record = _job(context, job_id)
-    flow = _flow_record(context, record)
+    job_id, _, _ = signed(context)
+    record = job_of(context, job_id)
+    flow = flow_record(context, record)
     approvers = context.services.approvals.approvers(flow.id, job_id)
     return Response.json(orjson.dumps({"job": flow.to_json(), "approvers": approvers}))
 
 
 async def resume_flow(context: Context) -> Response:
     """Lets a flow go on that waits; for those who may change it."""
-    record = _flow_record(context, readable(context))
+    record = flow_record(context, readable(context))
     flow = _waiting_flow(context, record)
     if not _has_rights(context.principal, flow):
         raise PermissionDenied("only who may change the flow, or has started it, may resume it without a signature")
-    return await _speak(context, flow, flow.job.id, await _payload(context), is_approved=True)
+    return await speak(context, flow, flow.job.id, await _payload(context), is_approved=True)
 
 
 async def resume_suspended(context: Context) -> Response:
@@ -103,14 +103,14 @@ async def resume_suspended(context: Context) -> Response:
     is_approved = body.get("approved", True)
     if not isinstance(is_approved, bool):
         raise BadRequest("approved: send true or false")
-    record = _admitted(context, body.get("approval_token"))
+    record = admitted(context, body.get("approval_token"))
     flow = _waiting_flow(context, record)
-    return await _speak(context, flow, flow.job.id, json_text(body.get("payload")), is_approved=is_approved)
+    return await speak(context, flow, flow.job.id, json_text(body.get("payload")), is_approved=is_approved)
 
 
 async def approval_info(context: Context) -> Response:
     """What a page for approvals shows of a flow: its form, and whether the caller may approve."""
-    record = _admitted(context, context.query.get("token"))
+    record = admitted(context, context.query.get("token"))
     runner = context.services.flow_runner
     flow = runner.find(record.id)
     flow = None if flow is None else find_waiting(flow, runner)
@@ -146,12 +146,12 @@ def _waiting_info(context: Context, flow: LiveFlow, place: Place) -> dict[str, A
         "user_auth_required": bool(conditions),
         "user_groups_required": conditions.get("user_groups_required", []),
         "self_approval_disabled": conditions.get("self_approval_disabled", False),
-        "can_approve": _can_approve(context, place),
+        "can_approve": can_approve(context, place),
         "approvers": context.services.approvals.approvers(flow.job.id, waiting.job),
     }
 
 
-def _can_approve(context: Context, place: Place) -> bool:
+def can_approve(context: Context, place: Place) -> bool:
     caller = _caller(context)
     try:
         check_approver(place, caller, _groups(context, caller))
@@ -165,12 +165,12 @@ def _can_approve(context: Context, place: Place) -> bool:
 
 async def _speak_signed(context: Context, *, is_approved: bool) -> Response:
     payload = await _payload(context)
-    job_id, resume_id, approver = _signed(context)
-    flow = _live_flow(context, _flow_record(context, _job(context, job_id)))
-    return await _speak(context, flow, job_id, payload, is_approved=is_approved, resume_id=resume_id, approver=approver)
+    job_id, resume_id, approver = signed(context)
+    flow = live_flow(context, flow_record(context, job_of(context, job_id)))
+    return await speak(context, flow, job_id, payload, is_approved=is_approved, resume_id=resume_id, approver=approver)
 
 
-async def _speak(
+async def speak(
     context: Context,
     flow: LiveFlow,
     job_id: UUID,
@@ -196,7 +196,7 @@ async def _speak(
     return Response(201)
 
 
-def _signed(context: Context) -> tuple[UUID, int, str | None]:
+def signed(context: Context) -> tuple[UUID, int, str | None]:
     """Job, number and name that the URL is signed for. Raises :class:`PermissionDenied` if it is not."""
     job_id, resume_id, approver = context.job_id(), _resume_id(context), _approver(context)
     key = _key(context)
@@ -205,7 +205,7 @@ def _signed(context: Context) -> tuple[UUID, int, str | None]:
     return job_id, resume_id, approver
 
 
-def _admitted(context: Context, token: Any) -> JobRecord:
+def admitted(context: Context, token: Any) -> JobRecord:
     """The flow of the route, if the caller may have to do with its approvals at all.
 
     Yes with its token, with rights on it, or as one of those whom it asks. Raises :class:`NotAuthorized` and
@@ -214,7 +214,7 @@ def _admitted(context: Context, token: Any) -> JobRecord:
     caller = _caller(context)
     if not token and caller is None:
         raise NotAuthorized("log in, or open the page with the URL that was sent to you")
-    record = _flow_record(context, _job(context, context.job_id()))
+    record = flow_record(context, job_of(context, context.job_id()))
     if token:
         key = _key(context)
         if not is_approval_token(key, str(token), record.id):
@@ -259,14 +259,14 @@ def _groups(context: Context, caller: Principal | None) -> frozenset[str]:
 # --- what is spoken of --------------------------------------------------------------------------------------------------
 
 
-def _job(context: Context, job_id: UUID) -> JobRecord:
+def job_of(context: Context, job_id: UUID) -> JobRecord:
     record = find(context, job_id)
     if record is None:
         raise NotFound(f"Job not found at name {job_id}")
     return record
 
 
-def _flow_record(context: Context, record: JobRecord) -> JobRecord:
+def flow_record(context: Context, record: JobRecord) -> JobRecord:
     """The flow that a job is a step of, or is. Raises :class:`BadRequest` for all other jobs."""
     if record.is_flow:
         return record
@@ -276,7 +276,7 @@ def _flow_record(context: Context, record: JobRecord) -> JobRecord:
     return flow
 
 
-def _live_flow(context: Context, record: JobRecord) -> LiveFlow:
+def live_flow(context: Context, record: JobRecord) -> LiveFlow:
     flow = context.services.flow_runner.find(record.id)
     if flow is None or flow.job.state.is_final:
         raise BadRequest(f"flow {record.id} has ended, or has not begun: it does not wait")
@@ -285,7 +285,7 @@ def _live_flow(context: Context, record: JobRecord) -> LiveFlow:
 
 def _waiting_flow(context: Context, record: JobRecord) -> LiveFlow:
     """The flow, or the part of it that waits."""
-    return find_waiting(_live_flow(context, record), context.services.flow_runner)
+    return find_waiting(live_flow(context, record), context.services.flow_runner)
 
 
 def _resume_id(context: Context) -> int:

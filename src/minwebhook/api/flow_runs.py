@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
+
+import orjson
 
 from minwebhook.api.context import Context, parse_number
 from minwebhook.api.flow_restarts import restart_of_preview
+from minwebhook.api.flow_views import add_flow, definition_of
+from minwebhook.api.job_access import find as find_job
 from minwebhook.api.job_access import readable
 from minwebhook.api.jobs import part_of
 from minwebhook.api.keys import begin_run, finish_key, submit_once
@@ -19,7 +23,7 @@ from minwebhook.errors import BadRequest, NotFound
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.results import joined
 from minwebhook.flows.specs import flow_preview_spec, flow_spec
-from minwebhook.flows.status import NO_JOB, FlowStatus
+from minwebhook.flows.status import NO_JOB, FlowStatus, jobs_of
 from minwebhook.flows.store import FlowVersion
 from minwebhook.http.codecs import json_text
 from minwebhook.http.messages import Response
@@ -28,6 +32,9 @@ from minwebhook.scripts.fields import encoded_json, text
 from minwebhook.times import now_ms
 from minwebhook.webhooks.arguments import Layout
 from minwebhook.webhooks.query import RunOptions
+
+#: Jobs that are shown together.
+_MAX_SHOWN: Final = 1000
 
 
 async def run_by_path(context: Context) -> Response:
@@ -137,6 +144,34 @@ async def result_by_id(context: Context) -> Response:
         raise NotFound(f"no result of step {node} in job {record.id}")
     path = context.query.get("json_path")
     return Response.json(result if not path else json_text(part_of(values.loads(result), path)))
+
+
+async def flow_env(context: Context) -> Response:
+    """A value of the ``flow_env`` of a flow job; null if it has none of that name."""
+    record = readable(context)
+    definition = definition_of(context, record)
+    if definition is None:
+        raise NotFound(f"job {record.id} is no flow")
+    return Response.json(json_text(definition.flow_env.get(context.params["env_name"])))
+
+
+async def debug_info(context: Context) -> Response:
+    """A flow job with all its jobs, by id; of a loop's iterations all. At most 1000."""
+    record = readable(context)
+    if not record.is_flow:
+        raise NotFound(f"job {record.id} is no flow")
+    found: dict[str, Any] = {}
+    waiting = [record]
+    while waiting and len(found) < _MAX_SHOWN:
+        each = waiting.pop(0)
+        shown = each.to_json()
+        add_flow(context, each, shown, with_code=True)
+        found[str(each.id)] = shown
+        if each.flow_status is not None:
+            jobs = jobs_of(FlowStatus.parse(each.flow_status))
+            inner = (find_job(context, job_id) for job_id in jobs[: _MAX_SHOWN - len(found)])
+            waiting += [job for job in inner if job is not None]
+    return Response.json(orjson.dumps(found))
 
 
 def _result_of(context: Context, status: FlowStatus, node: str) -> bytes | None:

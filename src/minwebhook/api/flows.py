@@ -62,6 +62,19 @@ async def get_version(context: Context) -> Response:
     return Response.json(orjson.dumps(find_version(context).to_json()))
 
 
+async def get_version_of_path(context: Context) -> Response:
+    """One version of the flow at a path."""
+    version = find_version(context)
+    if version.path != context.params["path"]:
+        raise NotFound(f"flow version {version.id} is none of {context.params['path']}")
+    return Response.json(orjson.dumps(version.to_json()))
+
+
+async def get_draft(context: Context) -> Response:
+    """The newest version; what was saved and not deployed is not kept here, so there is no ``draft`` in it."""
+    return await get(context)
+
+
 def find_version(context: Context) -> FlowVersion:
     """The version of the route. Raises :class:`NotFound`, and 400 if it is no number."""
     number = parse_number(context.params["version"], "version")
@@ -94,6 +107,27 @@ async def list_flows(context: Context) -> Response:
             [each.to_list_item(with_deployment_msg=with_message, without_description=without) for each in found]
         )
     )
+
+
+async def list_paths(context: Context) -> Response:
+    """The paths of all flows that are not archived."""
+    within = visible_paths(context.principal, "flows")
+    return Response.json(
+        orjson.dumps([each.path for each in await context.services.flows.live(context.workspace, within)])
+    )
+
+
+async def list_search(context: Context) -> Response:
+    """Path and definition of all flows that are not archived, for a search in them."""
+    within = visible_paths(context.principal, "flows")
+    found = await context.services.flows.live(context.workspace, within)
+    return Response.json(orjson.dumps([{"path": each.path, "value": orjson.Fragment(each.value)} for each in found]))
+
+
+async def list_tokens(context: Context) -> Response:
+    """The tokens, of all users, that are bound to the workspace and made for this flow, newest first."""
+    infos = await context.services.tokens.list_of_runnable(context.workspace, "flows", context.params["path"])
+    return Response.json(orjson.dumps([info.to_runnable_json() for info in infos]))
 
 
 async def exists(context: Context) -> Response:

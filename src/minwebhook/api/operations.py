@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import minwebhook
 from minwebhook.api import (
+    approval_pages,
     approvals,
     audit,
     dead_letters,
@@ -48,7 +49,7 @@ from minwebhook.api import (
 from minwebhook.api.endpoint import Call
 from minwebhook.api.openapi import Answer, Body, Operation
 from minwebhook.api.parameters import BOOLEAN, TEXT, TIME, UUID, Schema
-from minwebhook.api.records import ANYTHING, array, described, nullable, record, ref
+from minwebhook.api.records import ANYTHING, OBJECT, array, described, nullable, record, ref
 from minwebhook.api.routes import all_routes
 
 _TEXT: Final = "text/plain"
@@ -151,6 +152,11 @@ _PAYLOAD: Final = Body("Any JSON: what the steps behind see as `resume`.", {"*/*
 #: Signatures and tokens that are not for this.
 _FORGED: Final = (400, 401, 403, 404)
 _SPOKEN: Final = Operation(_HEARD, (parameters.APPROVER, parameters.RESUME_PAYLOAD), _PAYLOAD, errors=(*_FORGED, 413))
+_PAGE: Final = {200: Answer("A page.", {"text/html": TEXT})}
+_ANSWERED: Final = Body(
+    "`action` is `resume` or `cancel`; each field of the form is `f.` and its name.",
+    {"application/x-www-form-urlencoded": {"type": "object", "additionalProperties": TEXT}},
+)
 
 OPERATIONS: Final[Mapping[Call, Operation]] = {
     system.version: Operation(_text("`CE v` and the version.")),
@@ -275,6 +281,11 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     flows.create: Operation(_text("The path.", 201), body=_json_body("NewFlow")),
     flows.update: Operation(_text("The path."), body=_json_body("NewFlow")),
     flows.get: Operation(_json(ref("Flow"), "The flow.")),
+    flows.list_paths: Operation(_json(array(TEXT), "The paths.")),
+    flows.list_search: Operation(_json(array(record({"path": TEXT, "value": OBJECT})), "Paths and definitions.")),
+    flows.get_version_of_path: Operation(_json(ref("Flow"), "The version.")),
+    flows.get_draft: Operation(_json(ref("Flow"), "The flow.")),
+    flows.list_tokens: Operation(_json(array(ref("RunnableToken")), "The tokens.")),
     flows.get_version: Operation(_json(ref("Flow"), "The version.")),
     flows.list_flows: Operation(_json(array(ref("FlowListItem")), "One page."), parameters.OF_FLOW_LISTS),
     flows.exists: Operation(_json(BOOLEAN, "Whether there is.")),
@@ -294,6 +305,8 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     flow_runs.run_wait_preview: Operation(
         _RESULT, (*parameters.RUN_OPTIONS, parameters.PREFER), _json_body("FlowPreview"), script_answers=True
     ),
+    flow_runs.flow_env: Operation(_json(ANYTHING, "The value."), (parameters.ENV_NAME,)),
+    flow_runs.debug_info: Operation(_json(OBJECT, "Job objects by id."), _SEEN),
     flow_runs.result_by_id: Operation(_json(ANYTHING, "The result."), (parameters.JSON_PATH, *_SEEN)),
     streams.run_and_stream_flow_by_path: _STREAM,
     streams.run_and_stream_flow_by_version: _STREAM,
@@ -419,6 +432,10 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     approvals.get_flow: Operation(
         _json(ref("FlowToApprove"), "The flow and who has approved."), (parameters.APPROVER,), errors=_FORGED
     ),
+    approval_pages.show_signed: Operation(_PAGE, (parameters.APPROVER,), errors=_FORGED),
+    approval_pages.send_signed: Operation(_PAGE, (parameters.APPROVER,), _ANSWERED, errors=(*_FORGED, 413)),
+    approval_pages.show: Operation(_PAGE, (parameters.PAGE_TOKEN,), errors=_FORGED),
+    approval_pages.send: Operation(_PAGE, (parameters.PAGE_TOKEN,), _ANSWERED, errors=(*_FORGED, 413)),
     approvals.resume_flow: Operation(_HEARD, body=_PAYLOAD, errors=(403,)),
     approvals.resume_suspended: Operation(_HEARD, body=_json_body("Approval"), errors=_FORGED),
     approvals.approval_info: Operation(

@@ -191,6 +191,12 @@ STATE_KEY: Final = Parameter(
     "state_key",
     place="path",
 )
+ENV_NAME: Final = Parameter(
+    "env_name",
+    {**TEXT, "minLength": 1, "maxLength": 255, "examples": ["region"]},
+    "The name of a member of the flow's `flow_env`.",
+    place="path",
+)
 #: What the names in route patterns mean, unless the operation says otherwise.
 IN_PATHS: Final[Mapping[str, Parameter]] = {
     parameter.name: parameter

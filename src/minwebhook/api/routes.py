@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from minwebhook.api import (
+    approval_pages,
     approvals,
     audit,
     dead_letters,
@@ -126,7 +127,12 @@ def _flow_routes() -> list[Route[Endpoint]]:
         _route("POST", _W + "/flows/create", flows.create, "flows", write, FOUND),
         _route("POST", _W + "/flows/update/{path...}", flows.update, "flows", write),
         _route("GET", _W + "/flows/list", flows.list_flows, "flows", read, ROWS),
+        _route("GET", _W + "/flows/list_paths", flows.list_paths, "flows", read, ROWS),
+        _route("GET", _W + "/flows/list_search", flows.list_search, "flows", read, ROWS),
         _route("GET", _W + "/flows/get/v/{version}", flows.get_version, "flows", read),
+        _route("GET", _W + "/flows/get/v/{version}/p/{path...}", flows.get_version_of_path, "flows", read),
+        _route("GET", _W + "/flows/get/draft/{path...}", flows.get_draft, "flows", read),
+        _route("GET", _W + "/flows/list_tokens/{path...}", flows.list_tokens, "flows", read),
         _route("GET", _W + "/flows/get/{path...}", flows.get, "flows", read),
         _route("GET", _W + "/flows/exists/{path...}", flows.exists, "flows", read),
         _route("GET", _W + "/flows/history/p/{path...}", flows.history, "flows", read),
@@ -139,6 +145,8 @@ def _flow_routes() -> list[Route[Endpoint]]:
         _route("POST", _W + "/jobs/run_wait_result/preview_flow", flow_runs.run_wait_preview, "jobs", "run", role=DEVELOPER),
         _route("POST", _W + "/jobs/restart/f/{id}", flow_restarts.restart_flow, "jobs", "run", kind="flows"),
         _route("GET", _W + "/jobs/result_by_id/{id}/{node}", flow_runs.result_by_id, "jobs", read),
+        _route("GET", _W + "/jobs/flow_env_by_flow_job_id/{id}/{env_name}", flow_runs.flow_env, "jobs", read),
+        _optional("GET", _W + "/jobs_u/get_flow_debug_info/{id}", flow_runs.debug_info, "jobs", read),
     ]  # fmt: skip
     for part, run, wait, stream in (
         ("f/{path...}", flow_runs.run_by_path, flow_runs.run_wait_by_path, streams.run_and_stream_flow_by_path),
@@ -189,6 +197,13 @@ def _approval_routes() -> list[Route[Endpoint]]:
         _route("POST", _W + "/job_metrics/set_progress/{id}", progress.set_progress, "jobs", write, role=MEMBER),
         _route("POST", _W + "/jobs/flow/user_states/{id}/{key}", user_states.set_user_state, "jobs", write, role=MEMBER),
     ]  # fmt: skip
+    page, signed_page = "/approve/{workspace}/{id}", f"/approve/{{workspace}}/{signed}"
+    routes += [
+        _optional("GET", signed_page, approval_pages.show_signed, "jobs", read),
+        _route("POST", signed_page, approval_pages.send_signed, "jobs", write, access=optional, role=MEMBER),
+        _route("GET", page, approval_pages.show, "jobs", read, access=optional, has_own_token=True),
+        _route("POST", page, approval_pages.send, "jobs", write, access=optional, role=MEMBER, has_own_token=True),
+    ]
     for way, call in (("resume", approvals.resume), ("cancel", approvals.cancel)):
         path = f"{_W}/jobs_u/{way}/{signed}"
         # A link in a mail is opened by a browser which says that another site led to it: that is no attack, it is signed.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -349,6 +349,11 @@ class FlowStore:
         offset = min((max(query.page, 1) - 1) * query.per_page, 2**62)
         sql = f"{_SELECT} WHERE {where} ORDER BY v.created_at {order}, v.id {order} LIMIT ? OFFSET ?"
         return await self._db.read_in_thread(sql, (*values, query.per_page, offset), _version)
+
+    async def live(self, workspace: str, within: tuple[Paths, ...]) -> Sequence[FlowVersion]:
+        """Every flow that is not archived, by path."""
+        where, values = FlowQuery(within=within, include_draft_only=True).where(workspace)
+        return await self._db.read_in_thread(f"{_SELECT} WHERE {where} ORDER BY v.path", values, _version)
 
     async def set_message(self, version: FlowVersion, message: str) -> None:
         """Gives a version another deployment message."""

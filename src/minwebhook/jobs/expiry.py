@@ -40,16 +40,22 @@ _SPARE_BYTES: Final = 16 * 1024 * 1024
 _PAGES_AT_ONCE: Final = 16
 _ROWS: Final = 100
 
-#: Oldest first, from the index of lists. By creation, because that is what is indexed; none has ended before.
+#: Oldest first, from the index of lists, behind the last that was looked at. By creation, because that is what is indexed; none
+#: has ended before. A flow that goes on needs the results of its steps, however long it has waited.
 _OLD_JOBS: Final = (
-    "SELECT id FROM job WHERE status != 'queued' AND created_at < ?1 AND completed_at < ?1"
+    "SELECT id, created_at, flow_step_id IS NOT NULL AND EXISTS (SELECT 1 FROM job AS flow"
+    " WHERE flow.id IN (job.parent_job, job.root_job) AND flow.status = 'queued') AS is_needed"
+    " FROM job WHERE status != 'queued' AND created_at < ?1 AND completed_at < ?1 AND (created_at, id) > (?3, ?4)"
     " ORDER BY created_at, id LIMIT ?2"
 )
 _OLD_LOGS: Final = (
-    "SELECT job.id FROM job WHERE status != 'queued' AND created_at < ?1 AND completed_at < ?1"
+    "SELECT job.id, created_at, 0 AS is_needed"
+    " FROM job WHERE status != 'queued' AND created_at < ?1 AND completed_at < ?1 AND (created_at, id) > (?3, ?4)"
     " AND (EXISTS (SELECT 1 FROM job_log WHERE job_id = job.id)"
     " OR EXISTS (SELECT 1 FROM job_stream WHERE job_id = job.id)) ORDER BY created_at, id LIMIT ?2"
 )
+#: What all are behind.
+_FIRST: Final = (-(1 << 62), b"")
 _OUTPUT: Final = ("DELETE FROM job_log WHERE job_id = ?", "DELETE FROM job_stream WHERE job_id = ?")
 _ALL: Final = (*_OUTPUT, "DELETE FROM job WHERE id = ? AND status != 'queued'")
 #: Sizes in bytes: of the database without its free pages, and of all output.
@@ -137,13 +143,14 @@ class Expiry:
     ) -> int:
         """Removes what ``query`` finds, all of it or until the ``size`` leaves room; how many jobs it was of."""
         leave = int(_LEAVE * most_bytes)
-        removed = 0
+        removed, last = 0, _FIRST
         while not size or self._number(size) > leave:
-            found = await self._db.transact(
-                lambda connection: _step(connection, query, statements, before_ms, size, leave)
+            here = last
+            found, last = await self._db.transact(
+                lambda connection: _step(connection, query, statements, (before_ms, _ROWS, *here), size, leave)  # noqa: B023
             )
             removed += found
-            if not found:
+            if last == here:
                 break
             is_too_much = size and self._number(size) > most_bytes
             await trio.sleep(SHORT_PAUSE_S if is_too_much else PAUSE_S)
@@ -168,17 +175,26 @@ class Expiry:
 
 
 def _step(
-    connection: sqlite3.Connection, query: str, statements: tuple[str, ...], before_ms: int, size: str, leave: int
-) -> int:
-    """One step; how many jobs it was of."""
+    connection: sqlite3.Connection,
+    query: str,
+    statements: tuple[str, ...],
+    values: tuple[int, int, int, bytes],
+    size: str,
+    leave: int,
+) -> tuple[int, tuple[int, bytes]]:
+    """One step; how many jobs it was of, and where it came to."""
     deadline = time.perf_counter() + STEP_S
-    keys = [row[0] for row in connection.execute(query, (before_ms, _ROWS))]
-    for done, key in enumerate(keys, 1):
+    done, last = 0, values[2:]
+    for key, created_at, is_needed in connection.execute(query, values).fetchall():
+        last = (created_at, key)
+        if is_needed:
+            continue
         for statement in statements:
             connection.execute(statement, (key,))
+        done += 1
         if time.perf_counter() > deadline or (size and connection.execute(size).fetchone()[0] <= leave):
-            return done
-    return len(keys)
+            break
+    return done, last
 
 
 def _vacuum(connection: sqlite3.Connection) -> None:

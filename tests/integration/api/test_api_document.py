@@ -14,6 +14,7 @@ import yaml
 
 from minwebhook.api.operations import api_document
 from minwebhook.api.schemas import SCHEMAS
+from minwebhook.http.codecs import FORM
 from tests.server import Client, eventually, serving
 
 HERE: Final = Path(__file__).parent
@@ -21,7 +22,7 @@ HERE: Final = Path(__file__).parent
 ENDED_JOB: Final = uuid.UUID(SCHEMAS["JobIds"]["examples"][0][0])
 WAITING_JOB: Final = uuid.UUID(int=8)
 #: Routes about a flow that waits, in place of a job.
-OF_FLOWS: Final = re.compile(r"\{signature\}|/flow/|/result_by_id/")
+OF_FLOWS: Final = re.compile(r"\{signature\}|/flow/|/result_by_id/|^/approve/")
 #: Read as a credential, which is no parameter of an operation.
 CREDENTIAL: Final = {"token"}
 
@@ -88,7 +89,7 @@ class Caller:
         """
         is_of_flows = OF_FLOWS.search(path) is not None
         jobs: tuple[Any, ...] = (self._dead_letters.pop(),) if "/dead_letters/" in path else (ENDED_JOB, WAITING_JOB)
-        if "/restart/f/" in path:
+        if any(part in path for part in ("/restart/f/", "/flow_env_by_flow_job_id/", "/get_flow_debug_info/")):
             jobs = (self._ended_flow,)
         for job_id in (self._flows[-1][0],) if is_of_flows else jobs:
             known = {**self._known, "id": job_id}
@@ -110,11 +111,15 @@ class Caller:
             content = operation.get("requestBody", {}).get("content", {})
             if "application/json" in content:
                 data = self._resolve(content["application/json"]["schema"]).get("examples", [{}])[0]
+            body: bytes | None = None
+            headers: dict[str, str] = {}
+            if FORM in content:
+                body, headers = b"action=resume", {"Content-Type": FORM}
             holder = self._client
             if path == "/api/users/refresh_token":  # of sessions only, which it ends
                 holder = holder.with_token(holder.post("/api/auth/login", self._person).text)
             for client in (holder, holder.with_token("")):
-                yield client.call(method, target, data=data, query=query).status
+                yield client.call(method, target, body, headers, data=data, query=query).status
 
     def _waiting_flow(self) -> tuple[str, str]:
         """One that waits for an approval behind its step ``a``, and a signature for it."""

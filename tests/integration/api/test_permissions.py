@@ -116,6 +116,10 @@ MAY: dict[str, int] = {
     f"{W}/jobs_u/resume/{{id}}/{{resume_id}}/{{signature}}": 403,
     f"{W}/jobs_u/cancel/{{id}}/{{resume_id}}/{{signature}}": 403,
     f"{W}/jobs_u/get_flow/{{id}}/{{resume_id}}/{{signature}}": 403,
+    f"{W}/jobs/flow_env_by_flow_job_id/{{id}}/{{env_name}}": 404,
+    f"{W}/jobs_u/get_flow_debug_info/{{id}}": 404,
+    "/approve/{workspace}/{id}": 400,
+    "/approve/{workspace}/{id}/{resume_id}/{signature}": 403,
     f"{W}/jobs/flow/resume/{{id}}": 400,
     f"{W}/jobs_u/flow/resume_suspended/{{id}}": 400,
     f"{W}/jobs_u/flow/approval_info/{{id}}": 400,
@@ -223,6 +227,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "resume_id": "1",
             "signature": "0" * 64,
             "key": "a",
+            "env_name": "a",
         }
         yield Scene(server, callers, values)
 

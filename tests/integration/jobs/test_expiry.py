@@ -65,6 +65,23 @@ async def test_jobs_go_by_age_with_all_they_wrote_and_queued_ones_never(db: Data
     assert kept(db, "job_log", "job_id") == kept(db, "job_stream", "job_id") == {2}
 
 
+async def test_the_steps_of_a_flow_that_goes_on_are_kept_however_old_they_are(db: Database) -> None:
+    await add(db, 1, 400, status="queued")
+    for number in range(2, 400):  # more than one look finds
+        await add(db, number, 390)
+    parts = "UPDATE job SET parent_job = ?, root_job = ?, flow_step_id = 'a' WHERE id = ?"
+    flow, level = UUID(int=1).bytes, UUID(int=2).bytes
+    for number in range(2, 300):
+        parent = level if number in (3, 4) else flow  # its level has ended
+        await db.write(parts, (parent, flow, UUID(int=number).bytes))
+    cleaner = Expiry(db, JobSettings(keep_jobs_s=86_400), clock=lambda: NOW)
+    await cleaner.remove_old()
+    assert kept(db) == set(range(1, 300))
+    await db.write("UPDATE job SET status = 'success', completed_at = 1 WHERE id = ?", (flow,))
+    await cleaner.remove_old()
+    assert kept(db) == set()
+
+
 async def test_nothing_goes_that_is_to_be_kept(db: Database) -> None:
     for number in range(3):
         await add(db, number, 100 * number + 0.5)
@@ -211,6 +228,6 @@ async def test_others_write_between_the_steps(db: Database, monkeypatch: pytest.
 
 async def test_the_oldest_are_found_by_an_index(db: Database) -> None:
     for query in (expiry._OLD_JOBS, expiry._OLD_LOGS):
-        plan = [row["detail"] for row in db.read(f"EXPLAIN QUERY PLAN {query}", (1, 1))]
+        plan = [row["detail"] for row in db.read(f"EXPLAIN QUERY PLAN {query}", (1, 1, *expiry._FIRST))]
         assert "job_ended_anywhere" in plan[0]
         assert not any("TEMP B-TREE" in step for step in plan)
