@@ -71,6 +71,7 @@ from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.restoring import restore_jobs
 from minwebhook.jobs.retention import Retention
+from minwebhook.jobs.shared import SharedDirectories
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.jobs.upload_expiry import UploadExpiry
@@ -211,6 +212,7 @@ class _Program:
         vault = Vault(keys)
         self._workspace_keys = WorkspaceKeys(database, vault)
         self._approvals = Approvals(database)
+        self._shared = SharedDirectories(data / "shared", settings.sandbox.job_tmp_bytes)
         self._variables = VariableStore(database, vault)
         self._resources = ResourceStore(database, vault)
         self._references = References(self._variables, self._resources)
@@ -313,6 +315,7 @@ class _Program:
             ResultCache(self._database),
             look_up=lookups.of,
             messages=self._approvals.messages,
+            shared=self._shared,
         )
         self._jobs.driver = runner
         await nursery.start(evaluator.run)
@@ -328,6 +331,7 @@ class _Program:
             now_ms(),
             on_driven=runner.remember,
             ended_flows=runner.ended_runs(now_ms()),
+            on_restored=runner.sweep,
         )
         await self._find_locks()
         routes = all_routes()
@@ -544,6 +548,7 @@ class _Program:
             packages=packages,
             engines=self._engines,
             imported=self._imported,
+            shared=self._shared,
             references=ArgumentReferences(self._references, self._auth, self._audit),
             internal_url=self._internal_url,
         )

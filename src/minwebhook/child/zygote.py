@@ -9,13 +9,16 @@ Started by the server as ``python -I -S -u -c START DIR FD`` with an empty envir
                        control groups; then {"spawn": ID, "language": NAME} for each child wanted, with the
                        descriptors by which it enters its control group, if there is one, and
                        {"adjust": ID, "tmp_bytes": N or null, "limits": TEXT} for one that needs another size of /tmp than
-                       usual, or limits (child/limits.py) that it cannot set itself
+                       usual, or limits (child/limits.py) that it cannot set itself; and
+                       {"share": ID, "most_bytes": N or null} with the descriptor of an archive, which is unpacked in the
+                       place of a child, or written with at most so many bytes (child/sharing.py)
     zygote -> server   {"ready": true, "host_rights": bool, "own_uids": bool, "python": "3.11.7"} or {"failed": TEXT}, once
                        {"spawned": ID, "pid": PID} with three descriptors: job socket, log pipe, pidfd
                        {"listening": true} with a descriptor, where scripts have no network: a socket that listens on
                        the loopback interface of one of the places where they run
                        {"refused": ID, "reason": TEXT} when the system has no room for another process
                        {"adjusted": ID, "reason": TEXT}; no text: it was done
+                       {"shared": ID, "code": N}, one of child/sharing.py
                        {"exited": ID, "code": N} or {"exited": ID, "signal": N}, with "cpu_s" and "peak_kib" (getrusage(2)
                        of the process and those that it waited for)
 
@@ -41,7 +44,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from minwebhook.child import bash, confine, descendants, engines, kernel, preload, python
+from minwebhook.child import bash, confine, descendants, engines, kernel, preload, python, sharing
 from minwebhook.child.programs import PROGRAMS, running
 
 _MAX_MESSAGE = 1 << 16
@@ -155,6 +158,7 @@ class ForkServer:
         self._modules: list[str] = plan["modules"]
         self._is_loaded = False
         self._children: dict[int, tuple[int, int]] = {}  # pid -> (id given by the server, slot)
+        self._sharers: dict[int, int] = {}  # pid -> id of the child
 
     def run(self) -> None:
         """Serves until the control socket closes."""
@@ -195,6 +199,9 @@ class ForkServer:
             if not message:
                 self._end_all()
             request = json.loads(message)
+            if "share" in request:
+                self._share(request["share"], request["most_bytes"], entrances)
+                break
             if "spawn" not in request:
                 self._adjust(request["adjust"], request["tmp_bytes"], request["limits"])
                 break
@@ -276,6 +283,41 @@ class ForkServer:
             reason = str(error)
         self._send({"adjusted": child_id, "reason": reason})
 
+    def _share(self, child_id: int, most_bytes: int | None, opened: list[int]) -> None:
+        """Starts a process that hands on files, with the rights of a child and in its place."""
+        slot = next((slot for known, slot in self._children.values() if known == child_id), None)
+        pid = -1
+        try:
+            if slot is not None and opened:
+                self._slots.enter(slot)
+                pid = os.fork()
+                if pid == 0:
+                    self._become_sharer(slot, most_bytes, opened[0])
+                self._sharers[pid] = child_id
+        except OSError:
+            pass
+        finally:
+            for fd in opened:
+                os.close(fd)
+        if pid < 0:  # it has just ended, or there is no room for a process
+            self._send({"shared": child_id, "code": sharing.FAILED})
+
+    def _become_sharer(self, slot: int, most_bytes: int | None, opened: int) -> NoReturn:
+        code = sharing.FAILED
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.dup2(opened, 3, inheritable=False)
+            confine.close_all_but(3)
+            home = self._slots.scratch(slot)
+            if self._plan["namespaces"]:
+                confine.confine_child(self._plan, slot, home, own_proc=False)
+            else:
+                confine.confine_without_namespaces(self._plan, slot, home)
+            code = sharing.unpack(3) if most_bytes is None else sharing.pack(3, most_bytes)
+        finally:
+            os._exit(code)
+
     def _fork_process(self) -> int:
         """Forks; the child is the first process of a PID namespace of its own."""
         if self._namespace is None:
@@ -337,12 +379,16 @@ class ForkServer:
                 return
             if pid == 0:
                 return
+            if (shares := self._sharers.pop(pid, None)) is not None:
+                code = os.waitstatus_to_exitcode(status)
+                self._send({"shared": shares, "code": code if code >= 0 else sharing.FAILED})
+                continue
             child_id, slot = self._children.pop(pid, (None, None))
             if child_id is None or slot is None:
                 continue
             if not self._plan["namespaces"]:
                 # What it left behind is ours now; those of the others are still theirs.
-                descendants.end_all(keep=self._children)
+                descendants.end_all(keep=self._children.keys() | self._sharers.keys())
             self._slots.give_back(slot)
             message = {"exited": child_id, "cpu_s": used.ru_utime + used.ru_stime, "peak_kib": used.ru_maxrss}
             if os.WIFSIGNALED(status):

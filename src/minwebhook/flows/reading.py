@@ -67,6 +67,10 @@ def read_value(value: Any, name: str = "value") -> FlowValue:
     if flow.early_return is not None and all(module.id != flow.early_return for module in flow.modules):
         raise BadRequest(f"{name}.early_return: there is no step {flow.early_return!r}")
     _check_ids(flow)
+    if flow.same_worker:
+        for module in flow.all_modules:
+            if isinstance(module.value, ForloopFlow) and module.value.parallel:
+                raise BadRequest(f"module {module.id}: a parallel loop is not possible in a flow with same_worker")
     return flow
 
 

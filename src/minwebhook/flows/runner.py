@@ -73,6 +73,7 @@ from minwebhook.jobs.model import (
 )
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.restoring import MAX_ENDED
+from minwebhook.jobs.shared import SharedDirectories
 from minwebhook.jobs.store import FlowStep, JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.times import now_ms
@@ -138,6 +139,13 @@ class LiveFlow:
         return self.parent
 
     @property
+    def shared(self) -> UUID | None:
+        """The flow whose steps share a directory, if it is this one or has this level."""
+        if not self.engine.level.same_worker:
+            return None
+        return self.job.id if self.job.spec.part is None or self.parent is None else self.parent.shared
+
+    @property
     def started_at_ms(self) -> int:
         """When it began."""
         return self.job.started_at_ms or self.job.created_at_ms
@@ -190,6 +198,7 @@ class FlowRunner:
         *,
         look_up: Callable[[Job], LookUp],
         messages: Messages = lambda flow, job_id: (),
+        shared: SharedDirectories,
     ) -> None:
         """``look_up`` gives what ``variable`` and the like find for the expressions of a flow."""
         self._table = table
@@ -200,8 +209,11 @@ class FlowRunner:
         self._cache = cache
         self._look_up = look_up
         self._messages = messages
+        self._shared = shared
         self._live: dict[UUID, LiveFlow] = {}
         self._stored: dict[UUID, JobRecord] = {}
+        #: Flows that have ended, and whose steps have shared a directory, until that is on disk.
+        self._sharing: set[UUID] = set()
         self._ready: deque[LiveFlow] = deque()
         #: Outermost flows that have ended, for the next write.
         self._ended: list[Job] = []
@@ -238,6 +250,8 @@ class FlowRunner:
         """A job has ended: if it is of a flow, that goes on, and stores it."""
         spec = job.spec
         own = self._live.pop(job.id, None) if spec.is_driven else None
+        if own is not None and own.shared == job.id:
+            self._sharing.add(job.id)
         parent = self._live.get(spec.parent_job) if spec.step_id and spec.parent_job is not None else None
         if parent is not None:
             if parent.engine.status.step < 0:
@@ -250,6 +264,10 @@ class FlowRunner:
         else:
             return False
         return True
+
+    def sweep(self) -> None:
+        """All of an earlier run of the server are remembered: what it left of others goes."""
+        self._shared.sweep(self._stored.keys())
 
     def remember(self, record: JobRecord, spec: JobSpec) -> bool:
         """A flow of an earlier run of the server, before its job starts; whether it had begun."""
@@ -369,14 +387,14 @@ class FlowRunner:
     def _make_job(self, flow: LiveFlow, command: StartJob) -> None:
         delay_ms = round(1000 * min(command.delay_s, 10**10))
         try:
-            spec = self._specs.make(flow.job.spec, flow.job.id, command)
+            spec = self._specs.make(flow.job.spec, flow.job.id, command, shared=flow.shared)
         except ApiError as error:
             failed = outcomes.execution_error(error.text)
             command = StartJob(
                 command.job, Run.NOTHING, command.module, command.arguments, path=command.path, delay_s=command.delay_s,
                 result=failed.result, is_success=False,
             )  # fmt: skip
-            spec = self._specs.make(flow.job.spec, flow.job.id, command)
+            spec = self._specs.make(flow.job.spec, flow.job.id, command, shared=flow.shared)
         if command.run is Run.NOTHING and not delay_ms:
             state = JobState.SUCCESS if command.is_success else JobState.FAILURE
             job = self._table.ended_step(spec, command.job, Outcome(state, command.result))
@@ -424,6 +442,11 @@ class FlowRunner:
             flow.new, flow.effects = [], []
         await self._save(step)
         self._table.let_go(step.ended)
+        if self._sharing:
+            for job in step.ended:
+                if job.id in self._sharing and self._nursery is not None:
+                    self._sharing.discard(job.id)
+                    self._nursery.start_soon(self._shared.forget, job.id)
         for flow, new, effects in written:
             self._table.adopt(new)
             if flow.job.cancellation is not None:
@@ -627,7 +650,9 @@ class FlowRunner:
             job = self._table.get(job_id)
             if job is not None and current is not None:
                 is_preprocessor = current is flow.engine.level.preprocessor_module
-                self._specs.restore(flow.job.spec, job.spec, current, is_preprocessor=is_preprocessor)
+                self._specs.restore(
+                    flow.job.spec, job.spec, current, is_preprocessor=is_preprocessor, shared=flow.shared
+                )
 
     def _row_if_ended(self, flow: Job, job_id: UUID) -> JobRecord | None:
         if self._table.get(job_id) is not None:

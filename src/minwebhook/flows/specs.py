@@ -28,6 +28,7 @@ from minwebhook.flows.model import (
 from minwebhook.flows.results import ITERATION
 from minwebhook.flows.store import FlowStore, FlowVersion
 from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, Concurrency, JobSpec
+from minwebhook.jobs.shared import turn_of
 from minwebhook.jobs.submission import concurrency_of, limit_of, surroundings_of
 from minwebhook.scripts.model import Language, entry_points
 from minwebhook.scripts.requirements import imported_modules
@@ -117,9 +118,18 @@ class StepSpecs:
         self._flows = flows
         self._auth = auth
 
-    def make(self, flow: JobSpec, flow_id: UUID, command: StartJob) -> JobSpec:
-        """The spec of a job of the flow. Raises :class:`NotFound` for a script or flow that is not there,
-        :class:`BadRequest` for arguments that a script refuses."""
+    def make(self, flow: JobSpec, flow_id: UUID, command: StartJob, *, shared: UUID | None = None) -> JobSpec:
+        """The spec of a job of the flow. ``shared``: the flow whose steps have a directory in common.
+
+        Raises :class:`NotFound` for a script or flow that is not there, :class:`BadRequest` for arguments that a script
+        refuses.
+        """
+        spec = self._make(flow, flow_id, command)
+        if shared is not None and not spec.is_driven:
+            _share(spec, shared)
+        return spec
+
+    def _make(self, flow: JobSpec, flow_id: UUID, command: StartJob) -> JobSpec:
         module = command.module
         base = replace(
             flow,
@@ -160,7 +170,9 @@ class StepSpecs:
         return _inline(base, value, module, is_preprocessor=command.is_preprocessor)
 
     @staticmethod
-    def restore(flow: JobSpec, spec: JobSpec, module: FlowModule, *, is_preprocessor: bool) -> None:
+    def restore(
+        flow: JobSpec, spec: JobSpec, module: FlowModule, *, is_preprocessor: bool, shared: UUID | None
+    ) -> None:
         """Gives the stored job of a module back what its row does not tell."""
         spec.flow_path = path_around(flow)
         if isinstance(module.value, RawScript) and spec.kind == "preview":
@@ -169,6 +181,8 @@ class StepSpecs:
             spec.modules = () if spec.lock == "" else imported_modules(module.value.content)
         if not spec.is_driven:
             spec.is_preprocessor = is_preprocessor and _has_functions(spec)
+            if shared is not None:
+                _share(spec, shared)
 
     def _check(self, spec: JobSpec, path: str) -> None:
         principal = self._auth.principal_of(spec.email, spec.workspace)
@@ -265,6 +279,11 @@ def _hands_on(expression: str, flow: JobSpec, own: tuple[str, ...]) -> bool:
         return False
     # "a.b" may as well be the name of one argument, which is another one's.
     return not below or verbatim_key(expression.strip(), orjson.loads(flow.arguments)) is None
+
+
+def _share(spec: JobSpec, flow_id: UUID) -> None:
+    """A step that shares a directory with others waits for its turn among them."""
+    spec.shared, spec.concurrency = flow_id, turn_of(flow_id)
 
 
 def path_around(flow: JobSpec) -> str:

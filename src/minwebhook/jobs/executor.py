@@ -36,6 +36,7 @@ from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome,
 from minwebhook.jobs.packages import JobPackages
 from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.run import Run
+from minwebhook.jobs.shared import SharedDirectories
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
 from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
 from minwebhook.runtimes.engines import Engines
@@ -83,6 +84,7 @@ class Executor:
         engines: Engines,
         imported: ImportedScripts,
         references: ArgumentReferences,
+        shared: SharedDirectories,
         internal_url: str = "",
     ) -> None:
         """``base_url`` is the server's public address, ``internal_url`` the one where scripts reach it; "" for the same."""
@@ -96,6 +98,7 @@ class Executor:
         self._engines = engines
         self._imported = imported
         self._references = references
+        self._shared = shared
         self._tokens = tokens
         self._cache = cache
         self._banners = {
@@ -266,7 +269,7 @@ class Executor:
                     job, lambda: self._contextual(job, run.token, family.zygote.api_url), run.log.hide
                 )
             is_reused = False
-            if spec.dedicated and runtime.reusable:
+            if spec.dedicated and spec.shared is None and runtime.reusable:
                 run.child = self._reuse.take(version_key(spec))
                 is_reused = run.child is not None
             child = run.child = run.child or run.pool.take_ready() or await self._wait_for_child(job, run.pool)
@@ -281,11 +284,15 @@ class Executor:
                         child.limit(*limits.group)
                     if limits.cpu_s:
                         self._cpu_watch.add(job, child, limits.cpu_s)
+                    if spec.shared is not None:
+                        await self._shared.give(spec.shared, job, family.zygote, child)
                     run.given = time.perf_counter()
                     packed, exchange = self._conversation(run, child, arguments, is_reused=is_reused)
                     # A new process competes with the fork of its successor for the processor that spinning would hold.
                     spin_s = self._spin_s if is_reused and self._table.is_only_one_running else 0
                     self._judge(run, await child.run(packed, exchange, spin_s=spin_s))
+                    if spec.shared is not None and isinstance(run.end, Report) and not job.is_stopped:
+                        await self._shared.keep(spec.shared, job, family.zygote, child)
         except SandboxError as error:
             run.outcome = outcomes.execution_error(str(error))
         except Unavailable as error:
@@ -495,7 +502,7 @@ class Executor:
         """The JOB frame that gives the job, with these arguments, to the child, and what takes the answers."""
         job, runtime, limits = run.job, run.runtime, run.limits
         spec = job.spec
-        stays = spec.dedicated and runtime.reusable
+        stays = spec.dedicated and spec.shared is None and runtime.reusable
         lasting = self._headers.lasting(spec, stays=stays, limits=limits.header, api_url=run.family.zygote.api_url)
         key = version_key(spec)
         if child.given == lasting:
@@ -544,7 +551,8 @@ class Executor:
         # After an error it may not even have loaded its script.
         if not (isinstance(end, Report) and end.kind == wire.RESULT):
             child.given = None
-        if is_healthy and not job.is_stopped and job.spec.dedicated and run.runtime.reusable:
+        stays = job.spec.dedicated and job.spec.shared is None and run.runtime.reusable
+        if is_healthy and not job.is_stopped and stays:
             child.stay()
             if self._reuse.give_back(version_key(job.spec), child):
                 return

@@ -198,6 +198,8 @@ class JobSpec:
     flow_path: str = ""
     #: Whether its preprocessor is called instead of ``main``, and gives the result.
     is_preprocessor: bool = False
+    #: The flow whose steps share a directory with it (jobs/shared.py).
+    shared: UUID | None = None
     #: Of a job that is a part of a flow's step: the module, which list of modules in it, and the number of the iteration or
     #: branch.
     part: tuple[str, int, int | None] | None = None

@@ -30,11 +30,12 @@ def restore_jobs(
     *,
     on_driven: Callable[[JobRecord, JobSpec], bool] = lambda record, spec: False,
     ended_flows: Iterable[tuple[int, Concurrency]] = (),
+    on_restored: Callable[[], None] = lambda: None,
 ) -> None:
     """Fills the table before the first request, and starts the first jobs.
 
     ``on_driven`` is told of those without a worker, and says whether they had begun. ``ended_flows``: when flows ended that still
-    count within the window of their concurrency key.
+    count within the window of their concurrency key. ``on_restored`` is called before the first jobs start.
     """
     _count_ended(table, store, scripts, now_ms, ended_flows)
     restored = 0
@@ -67,6 +68,7 @@ def restore_jobs(
             continue
         lost = outcomes.execution_error(f"the server died while the job ran, {record.attempts} times")
         store.fail(record.id, lost.result, now_ms)
+    on_restored()
     table.start_restored()
     if restored:
         logger.info("%d queued jobs of the last run are queued again", restored)

@@ -23,6 +23,7 @@ import orjson
 import trio
 
 import minwebhook
+from minwebhook.child.sharing import FAILED
 from minwebhook.child.wire import Usage
 from minwebhook.errors import SandboxError
 from minwebhook.http.listeners import Listener
@@ -66,6 +67,7 @@ class _Adjusting:
     def __init__(self) -> None:
         self.done = trio.Event()
         self.reason = ""
+        self.code = FAILED
 
     def finish(self, reason: str) -> None:
         self.reason = reason
@@ -105,6 +107,7 @@ class Zygote:
         self._logs: dict[int, Child] = {}  # by log pipe descriptor
         self._children: dict[int, Child] = {}
         self._adjusting: dict[int, _Adjusting] = {}
+        self._sharing: dict[int, _Adjusting] = {}
         self._unsent: list[tuple[bytes, list[int]]] = []
         self._stopping = False
         #: The interpreter's version, known after the start.
@@ -156,6 +159,19 @@ class Zygote:
             self._adjusting.pop(child.id, None)
         if adjusting.reason:
             raise SandboxError(f"cannot change the limits of a job: {adjusting.reason}")
+
+    async def share(self, child: Child, fd: int, *, most_bytes: int | None = None) -> int:
+        """Unpacks the archive behind a descriptor in the place of a child, or writes it there, with at most so many bytes.
+
+        The exit code, one of child/sharing.py.
+        """
+        sharing = self._sharing[child.id] = _Adjusting()
+        self._send(orjson.dumps({"share": child.id, "most_bytes": most_bytes}), [os.dup(fd)])
+        try:
+            await sharing.done.wait()
+        finally:
+            self._sharing.pop(child.id, None)
+        return sharing.code
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps the fork server running until cancelled. Raises :class:`SandboxError` if the first start fails."""
@@ -315,6 +331,10 @@ class Zygote:
         elif "adjusted" in message:
             if (adjusting := self._adjusting.pop(message["adjusted"], None)) is not None:
                 adjusting.finish(str(message["reason"]))
+        elif "shared" in message:
+            if (sharing := self._sharing.pop(message["shared"], None)) is not None:
+                sharing.code = int(message["code"])
+                sharing.done.set()
         else:
             _, deliver, group = self._asked.pop(message["refused"])
             self._give_back(group)
@@ -378,8 +398,8 @@ class Zygote:
         for child in children.values():
             child.exited(Vanished())
             self._give_back(child.group)
-        for adjusting in self._adjusting.values():
-            adjusting.finish(LOST)
+        for waiting in (*self._adjusting.values(), *self._sharing.values()):
+            waiting.finish(LOST)
         starting, self._starting = self._starting, {}
         asked, self._asked = self._asked, {}
         for _, fds in self._unsent:

@@ -61,7 +61,7 @@ class Caller:
         self._dead_letters = [client.submit("u/demo/fails") for _ in range(8)]
         for job_id in self._dead_letters:
             client.ended(job_id)
-        self._flows = [self._waiting_flow() for _ in range(16)]
+        self._flows = [self._waiting_flow() for _ in range(20)]
         self._ended_flow = client.post("/jobs/run/preview_flow", {"value": {"modules": [self.STEP]}}).text
         client.ended(self._ended_flow)
         self._person = {"email": "renewing@localhost", "password": "correct horse battery"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -23,6 +24,7 @@ from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.packages import JobPackages
 from minwebhook.jobs.pressure import QueueLimits
 from minwebhook.jobs.references import ArgumentReferences
+from minwebhook.jobs.shared import SharedDirectories
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.runtimes.child import Child, Report, Served
@@ -135,6 +137,7 @@ def make_executor(table: JobTable, pool: EmptyPool, reuse: ReusePool, settings: 
         engines=Engines(),
         imported=ImportedScripts(cast(ScriptStore, NoScripts())),
         references=cast(ArgumentReferences, None),  # nor names anything
+        shared=SharedDirectories(Path("/nowhere"), 0),  # nor shares anything
     )
 
 
