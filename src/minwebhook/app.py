@@ -59,6 +59,7 @@ from minwebhook.http.deadlines import DeadlineQueue
 from minwebhook.http.forwarded import TrustedProxies
 from minwebhook.http.listeners import Listener
 from minwebhook.http.server import serve
+from minwebhook.jobs.built import BuiltPrograms
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.expiry import Expiry
@@ -549,6 +550,7 @@ class _Program:
             engines=self._engines,
             imported=self._imported,
             shared=self._shared,
+            built=BuiltPrograms(self._data / "built"),
             references=ArgumentReferences(self._references, self._auth, self._audit),
             internal_url=self._internal_url,
         )

@@ -25,12 +25,13 @@ class CompiledScripts:
         self._codes.move_to_end(key)
         return code
 
-    def keep(self, key: str, code: bytes) -> None:
-        """The first one of a version is kept, if it is not too large."""
+    def keep(self, key: str, code: bytes) -> bool:
+        """The first one of a version is kept, if it is not too large. Whether it is now."""
         if len(code) > _MAX_BYTES or key in self._codes:
-            return
+            return False
         self._codes[key] = code
         self._bytes += len(code)
         while self._bytes > _MAX_ALL_BYTES:
             _, oldest = self._codes.popitem(last=False)
             self._bytes -= len(oldest)
+        return True

@@ -13,6 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from minwebhook.child import wire
 from minwebhook.entropy import Entropy
 from minwebhook.errors import ApiError, PackageError, SandboxError, Unavailable
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.built import BuiltPrograms
 from minwebhook.jobs.cache import ResultCache, cache_key
 from minwebhook.jobs.compiled import CompiledScripts
 from minwebhook.jobs.cpu_watch import CpuWatch
@@ -83,6 +85,7 @@ class Executor:
         packages: JobPackages,
         engines: Engines,
         imported: ImportedScripts,
+        built: BuiltPrograms,
         references: ArgumentReferences,
         shared: SharedDirectories,
         internal_url: str = "",
@@ -111,6 +114,8 @@ class Executor:
         self._deadlines = RunDeadlines()
         self._cpu_watch = CpuWatch()
         self._compiled = CompiledScripts()
+        self._built = built
+        self._builder = trio.CapacityLimiter(1)
         #: Runs without a task, and whom to tell of their end.
         self._started: dict[Run, Callable[[], None]] = {}
         self._readiness = Readiness()
@@ -508,7 +513,7 @@ class Executor:
         if child.given == lasting:
             header, source, compiled, imported = self._headers.changing(spec, stays=stays), b"", b"", b""
         else:
-            header, source, compiled = lasting, spec.source, self._compiled.find(key)
+            header, source, compiled = lasting, spec.source, self._find_compiled(run, key)
             imported = self._imported.bundle(spec) if runtime.imports_scripts else b""
         header = wire.add_variables(header, changing_variables(job, token=run.token))
         number = self._entropy.take(8)
@@ -516,7 +521,7 @@ class Executor:
             number,
             max_payload=limits.result_bytes,
             on_log=lambda data: self._take_output(job, data),
-            on_code=self._on_code(spec, key, source, compiled, is_reused=is_reused),
+            on_code=self._on_code(run, key, source, compiled, is_reused=is_reused),
             on_arguments=(lambda text, mask: _replace_arguments(job, text, mask)) if spec.preprocess else None,
         )
         child.given = lasting if stays else None
@@ -524,14 +529,14 @@ class Executor:
         return packed, exchange
 
     def _on_code(
-        self, spec: JobSpec, key: str, source: bytes, compiled: bytes, *, is_reused: bool
+        self, run: Run, key: str, source: bytes, compiled: bytes, *, is_reused: bool
     ) -> Callable[[bytes], None] | None:
         """What becomes of the compiled script that a process sends; None if it has nothing to compile."""
         if compiled or not source:
             return None
         # A process that has had a job before may compile again what it could not load then, but it ran code of the job:
         # what it sends is not for others.
-        return (lambda code: None) if is_reused else lambda code: self._keep_compiled(spec, key, code)
+        return (lambda code: None) if is_reused else lambda code: self._keep_compiled(run, key, code)
 
     def _contextual(self, job: Job, token: str, api_url: str) -> Mapping[str, str]:
         return self._headers.contextual(job, token=token, api_url=api_url)
@@ -559,9 +564,22 @@ class Executor:
         self._used.append((child, run.pool))
         self._sweep.set()
 
-    def _keep_compiled(self, spec: JobSpec, key: str, code: bytes) -> None:
-        if spec.script_hash is not None:
-            self._compiled.keep(key, code)
+    def _find_compiled(self, run: Run, key: str) -> bytes:
+        """What is known of a compiled script; b"" for nothing."""
+        spec = run.job.spec
+        code = self._compiled.find(key)
+        if not code and run.runtime.builds and spec.script_hash is not None:
+            code = self._built.find(spec)
+            if code:
+                self._compiled.keep(key, code)
+        return code
+
+    def _keep_compiled(self, run: Run, key: str, code: bytes) -> None:
+        spec = run.job.spec
+        if spec.script_hash is None or not self._compiled.keep(key, code) or not run.runtime.builds:
+            return
+        if self._ends is not None:
+            self._ends.start_soon(partial(trio.to_thread.run_sync, self._built.keep, spec, code, limiter=self._builder))
 
 
 def _tell(on_end: Callable[[], None], job: Job) -> None:

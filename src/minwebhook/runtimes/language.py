@@ -27,6 +27,8 @@ class Runtime:
     reusable: bool
     #: Whether its processes are large: none waits before the first is needed, and none for long when none is.
     heavy: bool = False
+    #: Whether it builds a program of a script, which takes long.
+    builds: bool = False
     #: Whether it takes the code of imported scripts.
     imports_scripts: bool = False
     #: Whether a process sets the limits of its job itself; otherwise the fork server does.
@@ -44,7 +46,8 @@ _WAITING_MIB: Final = {"bun": 20, "deno": 34, "nodejs": 60, "ruby": 11, "perl": 
 def _of_program(program: Program) -> Runtime:
     name, banner = program.language, f"--- {program.title.upper()} CODE EXECUTION ---\n"
     waiting_bytes = _WAITING_MIB.get(name, 3) * _MIB
-    return Runtime(name, f"{name} run", banner, reusable=False, idle=0, waiting_bytes=waiting_bytes)
+    builds = bool(program.build)
+    return Runtime(name, f"{name} run", banner, reusable=False, idle=0, waiting_bytes=waiting_bytes, builds=builds)
 
 
 def _engine(name: str, program: str) -> Runtime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from minwebhook.runtimes.language import RUNTIMES
-from tests.server import Client, Server, StartFailed, serving
+from tests.conftest import missing
+from tests.server import Client, Server, StartFailed, eventually, serving
 
 #: Language, code, and what the answer must say.
 LACKING = [
@@ -96,3 +98,26 @@ def _check_started_for_each(make_server: Callable[..., Server], program: Path) -
     assert first == "--- POWERSHELL CODE EXECUTION ---"
     assert "    & $path @named" in lines
     assert lines[-3:-1] == ["'the script'", "-NoLogo -NoProfile -NonInteractive -File .job.ps1"]
+
+
+def test_a_script_of_go_is_compiled_once_also_if_the_server_starts_again(make_server: Callable[..., Server]) -> None:
+    if shutil.which("go") is None:
+        missing("go")
+    server = make_server("--workers", "1")
+    client = server.start()
+    hashes = [client.deploy(f"u/admin/n{number}", f"func main() int {{ return {number} }}", "go") for number in (1, 2)]
+    for number in (1, 2):
+        assert client.run(f"u/admin/n{number}").json() == number
+    place = server.data / "built"
+
+    def files() -> list[Path]:
+        kept = [file for file in place.iterdir() if not file.name.startswith(".")]
+        return kept if len(kept) == 2 else []
+
+    one, two = sorted(eventually(files, "both are kept"), key=lambda file: file.stat().st_mtime_ns)
+    assert server.stop() == 0
+    # Which of them runs shows that nothing is compiled.
+    one.write_bytes(two.read_bytes())
+    client = server.start()
+    assert [client.run(f"u/admin/n{number}").json() for number in (1, 2)] == [2, 2]
+    assert client.post(f"/jobs/run_wait_result/h/{hashes[1]}", {}).json() == 2

@@ -16,6 +16,7 @@ from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.child import wire
 from minwebhook.db.database import Database
 from minwebhook.errors import SandboxError
+from minwebhook.jobs.built import BuiltPrograms
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor, version_key
 from minwebhook.jobs.imported import ImportedScripts
@@ -136,6 +137,7 @@ def make_executor(table: JobTable, pool: EmptyPool, reuse: ReusePool, settings: 
         packages=cast(JobPackages, None),  # nor needs any
         engines=Engines(),
         imported=ImportedScripts(cast(ScriptStore, NoScripts())),
+        built=cast(BuiltPrograms, None),  # nor builds any
         references=cast(ArgumentReferences, None),  # nor names anything
         shared=SharedDirectories(Path("/nowhere"), 0),  # nor shares anything
     )
