@@ -71,6 +71,8 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         "GET /api/auth/is_smtp_configured",
         "GET /api/auth/is_password_login_disabled",
         "GET /api/version",
+        "GET /api/uptodate",
+        "GET /api/ee_license",
         "GET /api/health/status",
         "GET /readyz",
         "GET /api/openapi.json",
@@ -81,6 +83,8 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
     "oneself": (
         "GET /api/users/whoami",
         "GET /api/users/email",
+        "GET /api/users/all_runnables",
+        "GET /api/settings/global/{key}",
         "GET /api/users/tokens/list",
         "GET /api/tokens/list/scopes",
         "GET /api/workspaces/list",
@@ -102,6 +106,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
     "super admin": (
         "POST /api/users/create",
         "POST /api/settings/test_smtp",
+        "GET /api/settings/list_global",
         "GET /api/users/list_as_super_admin",
         "GET /api/users/exists/{email}",
         "POST /api/users/update/{email}",
@@ -124,6 +129,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET {_W}/users/is_owner/{{path...}}",
         f"POST {_W}/users/exists",
         f"GET {_W}/workspaces/get_workspace_name",
+        f"GET {_W}/workspaces/get_public_settings",
         f"GET {_W}/workspaces/get_secondary_storage_names",
         f"GET {_W}/folders/list",
         f"GET {_W}/folders/listnames",
@@ -179,6 +185,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"POST {_W}/scripts/schema",
         f"POST {_W}/jobs/run/preview",
         f"POST {_W}/jobs/run_wait_result/preview",
+        f"POST {_W}/jobs/run_inline/preview",
         f"POST {_W}/jobs/run/preview_flow",
         f"POST {_W}/jobs/run_wait_result/preview_flow",
         f"POST {_W}/jobs/run/dependencies_async",
@@ -193,6 +200,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"POST {_W}/workspaces/add_user",
         f"POST {_W}/workspaces/archive",
         f"GET|POST {_W}/workspaces/encryption_key",
+        f"GET {_W}/workspaces/get_settings",
         f"POST {_W}/workspaces/edit_large_file_storage_config",
         f"POST {_W}/groups/create",
         f"POST {_W}/groups/update/{{name}}",
@@ -284,6 +292,8 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET {_W}/jobs/job_signature/{{id}}/{{resume_id}}",
         f"GET {_W}/jobs/resume_urls/{{id}}/{{resume_id}}",
         f"GET {_W}/jobs/flow/user_states/{{id}}/{{key}}",
+        f"GET {_W}/jobs/result_by_id/{{id}}/{{node}}",
+        f"GET {_W}/job_metrics/get_progress/{{id}}",
     ),
     "follow, open": (
         f"GET {_W}/jobs_u/get/{{id}}",
@@ -302,9 +312,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
     "look at job": (
         f"GET {_W}/jobs/job_view_token/{{id}}",
         f"GET {_W}/jobs/queue/scheduled_for/{{id}}",
-        f"GET {_W}/jobs/result_by_id/{{id}}/{{node}}",
         f"GET {_W}/jobs/flow_env_by_flow_job_id/{{id}}/{{env_name}}",
-        f"GET {_W}/job_metrics/get_progress/{{id}}",
     ),
     "times, open": (f"POST {_W}/jobs_u/queue/get_started_at_by_ids",),
     "run job again": (

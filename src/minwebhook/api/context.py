@@ -185,6 +185,13 @@ class Context:
             )
         )
 
+    @property
+    def job_workspace(self) -> str | None:
+        """The workspace of the job whose token the caller has, and which it does not look out of; None for all others."""
+        token = find_token(self.request)
+        identity = self.services.job_tokens.find(token) if token is not None else None
+        return None if identity is None else identity.workspace
+
     def on_secret(self, value: str) -> None:
         """The caller gets to know a secret. If it is a job, its log hides it."""
         token = find_token(self.request)

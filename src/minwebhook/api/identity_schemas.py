@@ -35,6 +35,14 @@ _MEMBER: Final[Mapping[str, Schema]] = {
     "role": described(TEXT, "`admin`, `developer` or `operator`."),
     "name": nullable(TEXT),
 }
+_OF_TYPE: Final = record({"type": described(TEXT, "`S3Storage` or `FilesystemStorage`.")})
+_STORAGES: Final = described(
+    {
+        **record({**_OF_TYPE["properties"], "secondary_storage": {"type": "object", "additionalProperties": _OF_TYPE}}),
+        "type": ["object", "null"],
+    },
+    "Null if the workspace has no storage of its own.",
+)
 
 
 def _example(schema: Schema, *examples: object) -> Schema:
@@ -125,6 +133,27 @@ IDENTITY: Final[Mapping[str, Schema]] = {
         record({}, optional={"is_admin": _FLAG, "operator": _FLAG, "disabled": _FLAG}), {"operator": False}
     ),
     "Workspace": record({"id": TEXT, "name": TEXT, "owner": TEXT, "deleted": described(BOOLEAN, "It is archived.")}),
+    "WorkspaceSettings": record(
+        {
+            "workspace_id": TEXT,
+            "name": TEXT,
+            "large_file_storage": _STORAGES,
+            **{key: {"type": "null"} for key in ("webhook", "deploy_to", "error_handler", "default_app", "color")},
+        }
+    ),
+    "PublicWorkspaceSettings": record({"workspace_id": TEXT, "large_file_storage": _STORAGES}),
+    "Runnable": record(
+        {
+            "workspace": TEXT,
+            "endpoint_async": described(TEXT, "Below `/api`."),
+            "endpoint_sync": described(TEXT, "Below `/api`."),
+            "summary": TEXT,
+            "description": TEXT,
+            "schema": {"type": ["object", "null"]},
+            "kind": described(TEXT, "`script` or `flow`."),
+            "path": TEXT,
+        }
+    ),
     "OwnWorkspaces": record(
         {
             "email": TEXT,

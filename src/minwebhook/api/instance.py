@@ -5,14 +5,58 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from minwebhook.api.context import Context
 from minwebhook.api.fields import Fields
-from minwebhook.errors import BadRequest
+from minwebhook.errors import AdminRequired, BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.mail.smtp import Delivery, Mail, MailError
 from minwebhook.settings import MailSettings
 
 _MAX_PORT: Final = 65535
+_MIB: Final = 1024 * 1024
+#: Settings that whoever is logged in may read.
+_PUBLIC: Final = frozenset({"base_url", "automate_username_creation", "disable_password_login", "email_domain"})
+
+
+async def get_setting(context: Context) -> Response:
+    """One of Windmill's instance settings as it is here; null for one that this server does not have.
+
+    They are set in this server's own configuration. Some are for everyone to know, the others for super admins.
+    """
+    key, principal = context.params["key"], context.principal
+    if key not in _PUBLIC and not principal.is_super_admin:
+        raise AdminRequired(principal.username)
+    return Response.json(orjson.dumps(_known(context).get(key)))
+
+
+async def list_settings(context: Context) -> Response:
+    """All of them, ``[{"name", "value"}]``; for super admins."""
+    return Response.json(orjson.dumps([{"name": name, "value": value} for name, value in _known(context).items()]))
+
+
+def _known(context: Context) -> dict[str, Any]:
+    """Windmill's names, of what there is here. No secret is among them."""
+    settings, mail = context.services.settings, context.services.settings.mail
+    smtp = {
+        "smtp_host": mail.smtp_host,
+        "smtp_port": mail.smtp_port,
+        "smtp_from": mail.smtp_from,
+        "smtp_tls_implicit": mail.smtp_tls == "implicit",
+    }
+    return {
+        "base_url": context.services.base_url,
+        "automate_username_creation": True,
+        "disable_password_login": False,
+        "email_domain": None,
+        "job_default_timeout": settings.jobs.job_timeout_s,
+        "timeout_wait_result": settings.wait_result_s,
+        "retention_period_secs": settings.jobs.keep_jobs_s,
+        "request_size_limit_mb": settings.http.max_body_bytes // _MIB,
+        "max_token_expiration_days": settings.auth.max_token_expiration_days or None,
+        "smtp_settings": smtp if mail.smtp_host else None,
+    }
 
 
 async def test_smtp(context: Context) -> Response:

@@ -160,6 +160,8 @@ _ANSWERED: Final = Body(
 
 OPERATIONS: Final[Mapping[Call, Operation]] = {
     system.version: Operation(_text("`CE v` and the version.")),
+    system.uptodate: Operation(_text("`yes`.")),
+    system.ee_license: Operation(_text("Nothing.")),
     health.status: Operation(
         {
             200: Answer("It can, or most of it.", {_JSON: ref("Health")}),
@@ -210,6 +212,9 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     login.is_first_time_setup: Operation(_json(BOOLEAN, "`false`.")),
     users.whoami: Operation(_json(ref("User"), "The caller.")),
     users.email: Operation(_text("The e-mail.")),
+    users.all_runnables: Operation(_json(array(ref("Runnable")), "Scripts and flows, by workspace.")),
+    instance.get_setting: Operation(_json(ANYTHING, "The value."), (parameters.SETTING,), errors=(403,)),
+    instance.list_settings: Operation(_json(array(record({"name": TEXT, "value": ANYTHING})), "The settings.")),
     users.create: Operation(_said(201), body=_json_body("NewUser"), errors=(429,)),
     users.list_users: Operation(_json(array(ref("User")), "One page."), parameters.OF_USER_LISTS),
     users.exists: Operation(_json(BOOLEAN, "Whether there is.")),
@@ -225,6 +230,8 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     workspaces.unarchive: Operation(_said(), errors=(404,)),
     workspaces.archive: Operation(_said()),
     workspaces.get_name: Operation(_text("The name.")),
+    workspaces.get_settings: Operation(_json(ref("WorkspaceSettings"), "The settings.")),
+    workspaces.get_public_settings: Operation(_json(ref("PublicWorkspaceSettings"), "The settings.")),
     workspaces.add_user: Operation(_said(201), body=_json_body("NewMember")),
     members.whoami: Operation(_json(ref("Caller"), "The caller.")),
     members.list_members: Operation(_json(array(ref("Member")), "The members.")),

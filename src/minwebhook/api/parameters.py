@@ -152,6 +152,13 @@ NAME: Final = Parameter(
     key="folder_or_group",
     place="path",
 )
+SETTING: Final = Parameter(
+    "key",
+    {"type": "string", "pattern": "^[a-z_]{1,60}$", "examples": ["base_url"]},
+    "The name of a setting.",
+    key="setting",
+    place="path",
+)
 WORKSPACE_ID: Final = Parameter(
     "workspace_id",
     {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,49}$", "examples": ["demo"]},

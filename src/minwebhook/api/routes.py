@@ -58,7 +58,8 @@ _CORS: Final = ("/jobs/run/p/", "/jobs/run/h/", "/jobs/run_wait_result/p/", "/jo
 
 #: What a token that may run a script may look at of its jobs.
 _FOLLOWING: Final = ("/jobs_u/get", "/jobs_u/completed/get", "/jobs/completed/get", "/jobs/job_signature/",
-                     "/jobs/resume_urls/", "/jobs/flow/user_states/")  # fmt: skip
+                     "/jobs/resume_urls/", "/jobs/flow/user_states/", "/jobs/result_by_id/",
+                     "/job_metrics/get_progress/")  # fmt: skip
 
 
 def _route(
@@ -126,13 +127,13 @@ def _flow_routes() -> list[Route[Endpoint]]:
     routes = [
         _route("POST", _W + "/flows/create", flows.create, "flows", write, FOUND),
         _route("POST", _W + "/flows/update/{path...}", flows.update, "flows", write),
+        _route("GET", _W + "/flows/list_tokens/{path...}", flows.list_tokens, "flows", read),
         _route("GET", _W + "/flows/list", flows.list_flows, "flows", read, ROWS),
         _route("GET", _W + "/flows/list_paths", flows.list_paths, "flows", read, ROWS),
         _route("GET", _W + "/flows/list_search", flows.list_search, "flows", read, ROWS),
         _route("GET", _W + "/flows/get/v/{version}", flows.get_version, "flows", read),
         _route("GET", _W + "/flows/get/v/{version}/p/{path...}", flows.get_version_of_path, "flows", read),
         _route("GET", _W + "/flows/get/draft/{path...}", flows.get_draft, "flows", read),
-        _route("GET", _W + "/flows/list_tokens/{path...}", flows.list_tokens, "flows", read),
         _route("GET", _W + "/flows/get/{path...}", flows.get, "flows", read),
         _route("GET", _W + "/flows/exists/{path...}", flows.exists, "flows", read),
         _route("GET", _W + "/flows/history/p/{path...}", flows.history, "flows", read),
@@ -236,6 +237,9 @@ def _identity_routes() -> list[Route[Endpoint]]:
         _powerful("POST", "/api/settings/test_smtp", instance.test_smtp, SUPER_ADMIN),
         _route("GET", "/api/users/whoami", users.whoami, "users", read),
         _route("GET", "/api/users/email", users.email, "users", read),
+        _route("GET", "/api/users/all_runnables", users.all_runnables, "users", read),
+        _route("GET", "/api/settings/global/{key}", instance.get_setting, "settings", read),
+        _route("GET", "/api/settings/list_global", instance.list_settings, "settings", read, role=SUPER_ADMIN),
         _powerful("POST", "/api/users/setpassword", users.set_password, MEMBER),
         _powerful("POST", "/api/users/create", users.create, SUPER_ADMIN),
         _route("GET", "/api/users/list_as_super_admin", users.list_users, "users", read, role=SUPER_ADMIN),
@@ -283,6 +287,8 @@ def _identity_routes() -> list[Route[Endpoint]]:
         _route("DELETE", _W + "/users/delete/{username}", members.delete, "users", write, role=ADMIN),
         _route("POST", _W + "/users/leave", members.leave, "users", write, role=MEMBER),
         _route("GET", _W + "/workspaces/get_workspace_name", workspaces.get_name, "workspaces", read),
+        _route("GET", _W + "/workspaces/get_settings", workspaces.get_settings, "workspaces", read, role=ADMIN),
+        _route("GET", _W + "/workspaces/get_public_settings", workspaces.get_public_settings, "workspaces", read),
         _route("POST", _W + "/workspaces/add_user", workspaces.add_user, "workspaces", write, role=ADMIN),
         _route(
             "GET",
@@ -339,6 +345,8 @@ def all_routes() -> list[Route[Endpoint]]:
         *_flow_routes(),
         *_approval_routes(),
         _public("GET", "/api/version", system.version),
+        _public("GET", "/api/uptodate", system.uptodate),
+        _public("GET", "/api/ee_license", system.ee_license),
         _public("GET", "/api/health/status", health.status),
         _route("GET", "/api/health/detailed", health.detailed, "health", read),
         _public("GET", "/readyz", health.ready),
@@ -373,6 +381,8 @@ def all_routes() -> list[Route[Endpoint]]:
         _runs("HEAD", _W + "/jobs/run_and_stream/h/{hash}", runs.head),
         _route("POST", _W + "/jobs/run/preview", previews.run_preview, "jobs", run, role=DEVELOPER),
         _route("POST", _W + "/jobs/run_wait_result/preview", previews.run_wait_preview, "jobs", run, role=DEVELOPER),
+        # What clients call instead if the server is on their machine.
+        _route("POST", _W + "/jobs/run_inline/preview", previews.run_wait_preview, "jobs", run, role=DEVELOPER),
         _route("POST", _W + "/jobs/run/dependencies_async", dependencies.run_dependencies, "jobs", run, role=DEVELOPER),
         _route("GET", _W + "/jobs/ws", websocket.connect, "jobs", run, FOUND, kind="scripts"),
         _public("GET", "/api/jobs/db_clock", jobs.db_clock),

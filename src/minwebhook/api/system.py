@@ -22,3 +22,13 @@ async def openapi_json(context: Context) -> Response:
 async def openapi_yaml(context: Context) -> Response:
     """This API as an OpenAPI document, as YAML."""
     return Response(200, await trio.to_thread.run_sync(context.services.openapi_yaml), "application/yaml")
+
+
+async def uptodate(context: Context) -> Response:
+    """Whether this is the newest version, as text: the server asks nobody, so it always says so."""
+    return Response.text("yes")
+
+
+async def ee_license(context: Context) -> Response:
+    """The license of an enterprise edition, as text: there is none."""
+    return Response.text("")

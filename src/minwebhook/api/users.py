@@ -6,7 +6,9 @@ import orjson
 
 from minwebhook.api.context import Context
 from minwebhook.api.fields import Fields
+from minwebhook.api.permissions import visible_paths
 from minwebhook.auth.passwords import parse_password
+from minwebhook.flows.runnables import runnables
 from minwebhook.http.messages import Response
 from minwebhook.times import now_ms
 
@@ -22,6 +24,18 @@ async def whoami(context: Context) -> Response:
 async def email(context: Context) -> Response:
     """The caller's e-mail, as text."""
     return Response.text(context.principal.email)
+
+
+async def all_runnables(context: Context) -> Response:
+    """The live scripts and flows that the caller may see, in all of the caller's workspaces, and where they are run."""
+    services, principal = context.services, context.principal
+    found = []
+    for workspace in await services.workspaces.list_all(principal.email):
+        if context.job_workspace in (None, workspace.id):
+            member = services.auth.principal_in(principal, workspace.id)
+            visible = (visible_paths(member, domain) for domain in ("scripts", "flows"))
+            found += await runnables(services.db, workspace.id, *visible)
+    return Response.json(orjson.dumps(found))
 
 
 async def create(context: Context) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 
 from minwebhook.api.context import Context
@@ -71,6 +73,35 @@ async def exists_username(context: Context) -> Response:
 async def is_creation_restricted(context: Context) -> Response:
     """Whether only super admins make workspaces: always."""
     return Response.json(b"true")
+
+
+async def get_settings(context: Context) -> Response:
+    """How the workspace is set up, without secrets; for its admins."""
+    workspace = context.services.workspaces.find(context.workspace)
+    shown = {
+        "workspace_id": context.workspace,
+        "name": workspace.name if workspace else "",
+        "large_file_storage": _storage_shown(context),
+        # Windmill's, which are not here.
+        **dict.fromkeys(("webhook", "deploy_to", "error_handler", "default_app", "color")),
+    }
+    return Response.json(orjson.dumps(shown))
+
+
+async def get_public_settings(context: Context) -> Response:
+    """What every member may know of it."""
+    shown = {"workspace_id": context.workspace, "large_file_storage": _storage_shown(context)}
+    return Response.json(orjson.dumps(shown))
+
+
+def _storage_shown(context: Context) -> dict[str, Any] | None:
+    """Of what type the storages are; null if the workspace has none of its own."""
+    config = context.services.storages.config(context.workspace)
+    if config is None:
+        return None
+    others = config.json.get("secondary_storage") or {}
+    secondary = {name: {"type": each["type"]} for name, each in others.items()}
+    return {"type": config.json["type"], "secondary_storage": secondary}
 
 
 async def get_encryption_key(context: Context) -> Response:

@@ -170,6 +170,11 @@ class AuthStore:
         """
         return replace(self._member(email, workspace_id, is_super_admin=True), is_super_admin=False)
 
+    def principal_in(self, principal: Principal, workspace_id: str) -> Principal:
+        """What a caller of an instance-wide route is in a workspace, with the same token. Raises :class:`NotAuthorized`."""
+        found = self._member(principal.email, workspace_id, is_super_admin=principal.is_super_admin)
+        return replace(found, scopes=principal.scopes)
+
     def workspace_exists(self, workspace_id: str) -> bool:
         """Whether there is such a workspace that is not archived."""
         if workspace_id in self._workspaces:

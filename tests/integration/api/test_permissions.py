@@ -33,6 +33,7 @@ BODIES: dict[str, Any] = {
     f"{W}/scripts/schema": {"language": "bash", "content": "echo 1"},
     f"{W}/jobs/run/preview": {"language": "bash", "content": "echo 1"},
     f"{W}/jobs/run_wait_result/preview": {"language": "bash", "content": "echo 1"},
+    f"{W}/jobs/run_inline/preview": {"language": "bash", "content": "echo 1"},
     f"{W}/jobs/queue/cancel_selection": [],
     f"{W}/jobs_u/queue/get_started_at_by_ids": [],
     f"{W}/apps/sign_s3_objects": {"s3_objects": []},
@@ -226,7 +227,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "node": "a",
             "resume_id": "1",
             "signature": "0" * 64,
-            "key": "a",
+            "key": "base_url",
             "env_name": "a",
         }
         yield Scene(server, callers, values)
