@@ -67,6 +67,8 @@ _W: Final = "/api/w/{workspace}"
 _ROUTES: Final[dict[str, tuple[str, ...]]] = {
     "public": (
         "POST /api/auth/login",
+        "POST /api/auth/request_password_reset",
+        "POST /api/auth/reset_password",
         "GET /api/auth/is_first_time_setup",
         "GET /api/auth/is_smtp_configured",
         "GET /api/auth/is_password_login_disabled",
@@ -116,6 +118,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         "GET /api/workspaces/list_as_superadmin",
         "POST /api/workspaces/create",
         "POST /api/workspaces/unarchive/{workspace_id}",
+        "DELETE /api/workspaces/delete/{workspace_id}",
         "GET /api/jobs/completed/count_by_tag",
         "GET /metrics",
     ),

@@ -39,6 +39,7 @@ from minwebhook.auth.folders import FolderStore, GroupStore
 from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.passwords import Passwords
 from minwebhook.auth.request_limits import RequestLimits
+from minwebhook.auth.resets import PasswordResets
 from minwebhook.auth.store import ADMIN_USERNAME, AuthStore
 from minwebhook.auth.token_store import TokenStore
 from minwebhook.auth.users import UserStore
@@ -224,6 +225,8 @@ class _Program:
         self._programs = find_programs()
         self._schemas = SchemaReader(timeout_s=settings.schemas.schema_timeout_s, insecure=settings.sandbox.insecure)
         self._hook_secrets = load_hook_secrets(settings.server.hook_secrets)
+        self._users = UserStore(database, self._auth)
+        self._resets = PasswordResets(database, self._users, self._base_url)
         self._internal_url = next(filter(None, map(local_url, self._addresses)), self._base_url)
         self._shutdown = trio.Event()
         # Where scripts without a network call: one for each that runs at one time.
@@ -275,7 +278,8 @@ class _Program:
             )
             services.start_soon(uploads.run)
             services.start_soon(delete_expired_variables, self._variables)
-            outbox = Outbox(self._database, Delivery(self._settings.mail))
+            outbox = Outbox(self._database, Delivery(self._settings.mail), self._resets.fill)
+            self._resets.on_mail = outbox.wake
             has_mail = bool(self._settings.mail.smtp_host)
             if has_mail:
                 services.start_soon(outbox.run)
@@ -341,7 +345,7 @@ class _Program:
             db=self._database,
             auth=self._auth,
             tokens=self._tokens,
-            users=UserStore(self._database, self._auth),
+            users=self._users,
             workspaces=WorkspaceStore(self._database, self._auth, self._workspace_keys),
             workspace_keys=self._workspace_keys,
             folders=FolderStore(self._database, self._auth),
@@ -354,6 +358,11 @@ class _Program:
             failed_tokens=FailedTokens(
                 self._settings.auth.failed_tokens_per_address, self._settings.auth.failed_tokens_per_prefix
             ),
+            reset_requests=(
+                FailureLimit(self._settings.auth.failed_logins_per_account),
+                FailureLimit(self._settings.auth.failed_logins_per_address),
+            ),
+            resets=self._resets,
             request_limits=RequestLimits(),
             job_tokens=self._job_tokens,
             scripts=self._scripts,

@@ -28,6 +28,7 @@ from minwebhook.auth.job_tokens import JobTokens
 from minwebhook.auth.passwords import Passwords
 from minwebhook.auth.principal import Principal
 from minwebhook.auth.request_limits import RequestLimits
+from minwebhook.auth.resets import PasswordResets
 from minwebhook.auth.store import AuthStore
 from minwebhook.auth.token_store import TokenStore
 from minwebhook.auth.users import UserStore
@@ -83,6 +84,9 @@ class Services:
     #: By account and by address.
     failed_logins: tuple[FailureLimit, FailureLimit]
     failed_tokens: FailedTokens
+    #: Requests for new passwords, by account and by address.
+    reset_requests: tuple[FailureLimit, FailureLimit]
+    resets: PasswordResets
     request_limits: RequestLimits
     job_tokens: JobTokens
     scripts: ScriptStore

@@ -54,6 +54,11 @@ IDENTITY: Final[Mapping[str, Schema]] = {
         record({"email": _EMAIL, "password": {"type": "string", "minLength": 1, "maxLength": 10_000}}),
         {"email": "ada@localhost", "password": "correct horse battery"},
     ),
+    "ForgottenPassword": _example(record({"email": _EMAIL}), {"email": "ada@localhost"}),
+    "PasswordReset": _example(
+        record({"token": {"type": "string", "minLength": 1, "maxLength": 10_000}, "new_password": _PASSWORD}),
+        {"token": "a" * 32, "new_password": "correct horse battery"},
+    ),
     "NewUser": _example(
         record(
             {"email": _EMAIL},

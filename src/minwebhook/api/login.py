@@ -9,6 +9,8 @@ from typing import Final
 from minwebhook.addresses import address_key
 from minwebhook.api.context import Context, find_token
 from minwebhook.api.fields import Fields
+from minwebhook.auth.failures import FailureLimit
+from minwebhook.auth.passwords import parse_password
 from minwebhook.errors import BadRequest, TooManyRequests
 from minwebhook.http.messages import Response
 from minwebhook.times import now_ms
@@ -25,21 +27,27 @@ async def login(context: Context) -> Response:
     email, password = fields.email(), fields.required_text("password")
     context.audited_resource = email
     services = context.services
-    by_account, by_address = services.failed_logins
-    address, now_s = address_key(context.request.client), time.monotonic()
-    wait_s = max(by_account.wait_s(email, now_s), by_address.wait_s(address, now_s))
-    if wait_s:
-        raise TooManyRequests("too many failed log-ins; try again later", retry_after_s=wait_s)
     # Counted before it is known, so that guesses that come at once do not pass together.
-    by_account.note(email, now_s)
-    by_address.note(address, now_s)
+    _count(services.failed_logins, email, context.request.client, "too many failed log-ins")
+    by_account, by_address = services.failed_logins
     if not await services.passwords.matches(services.users.password_hash(email), password):
         raise BadRequest("Invalid login")
     by_account.take_back(email)
-    by_address.take_back(address)
+    by_address.take_back(address_key(context.request.client))
     lasts_s = services.settings.auth.session_ttl_s
     token = await services.users.begin_session(email, now_ms(), int(lasts_s * 1000))
     return Response.text(token, headers=(("Set-Cookie", _cookie(context, token, lasts_s)), _NO_STORE))
+
+
+def _count(limits: tuple[FailureLimit, FailureLimit], email: str, client: str, what: str) -> None:
+    """One more of an account and of an address. Raises :class:`TooManyRequests`."""
+    by_account, by_address = limits
+    address, now_s = address_key(client), time.monotonic()
+    wait_s = max(by_account.wait_s(email, now_s), by_address.wait_s(address, now_s))
+    if wait_s:
+        raise TooManyRequests(f"{what}; try again later", retry_after_s=wait_s)
+    by_account.note(email, now_s)
+    by_address.note(address, now_s)
 
 
 async def logout(context: Context) -> Response:
@@ -72,6 +80,36 @@ async def refresh_token(context: Context) -> Response:
     if renewed is None:
         return Response.text("the session lasts long enough", headers=(_NO_STORE,))
     return Response.text("token refreshed", headers=(("Set-Cookie", _cookie(context, renewed, lasts_s)), _NO_STORE))
+
+
+async def request_password_reset(context: Context) -> Response:
+    """Sends a mail to a user who has forgotten the password, ``{"email"}``. The answer is the same if there is no such user.
+
+    400 without a mail server; 429 after some requests for an account, or from an address.
+    """
+    email, services = Fields(await context.json()).email(), context.services
+    context.audited_resource = email
+    if not services.settings.mail.smtp_host:
+        raise BadRequest("there is no mail server here: ask an admin, who sets passwords with users/set_password_of")
+    _count(services.reset_requests, email, context.request.client, "too many requests for new passwords")
+    await services.resets.request(email, now_ms())
+    return Response.text(f"if there is a user {email}, a mail is on its way")
+
+
+async def reset_password(context: Context) -> Response:
+    """Sets the password of whoever got the mail, ``{"token", "new_password"}``, and ends the user's sessions. 400 if the
+    token is none."""
+    fields, services = Fields(await context.json()), context.services
+    token, password = fields.required_text("token"), parse_password(fields.get("new_password"))
+    client, now_s = context.request.client, time.monotonic()
+    services.failed_tokens.check(client, token, now_s)
+    try:
+        context.audited_resource = email = services.resets.email_of(token, now_ms())
+    except BadRequest:
+        services.failed_tokens.note(client, token, now_s)
+        raise
+    await services.resets.use(token, email, await services.passwords.hash(password))
+    return Response.text(f"password of {email} set")
 
 
 async def is_smtp_configured(context: Context) -> Response:

@@ -228,6 +228,8 @@ def _identity_routes() -> list[Route[Endpoint]]:
         _route("POST", "/api/auth/logout", login.logout, "users", write, role=MEMBER),
         _route("GET", "/api/auth/logout", login.logout, "users", write, role=MEMBER),
         _route("HEAD", "/api/auth/logout", runs.head, "users", write, role=MEMBER),
+        _public("POST", "/api/auth/request_password_reset", login.request_password_reset),
+        _public("POST", "/api/auth/reset_password", login.reset_password),
         _public("GET", "/api/auth/is_first_time_setup", login.is_first_time_setup),
         _public("GET", "/api/auth/is_smtp_configured", login.is_smtp_configured),
         _public("GET", "/api/auth/is_password_login_disabled", login.is_password_login_disabled),
@@ -258,6 +260,9 @@ def _identity_routes() -> list[Route[Endpoint]]:
             role=SUPER_ADMIN,
         ),
         _route("POST", "/api/workspaces/create", workspaces.create, "workspaces", write, role=SUPER_ADMIN),
+        _route(
+            "DELETE", "/api/workspaces/delete/{workspace_id}", workspaces.delete, "workspaces", write, role=SUPER_ADMIN
+        ),
         _route("POST", "/api/workspaces/exists", workspaces.exists, "workspaces", read),
         _route("POST", "/api/workspaces/exists_username", workspaces.exists_username, "workspaces", read),
         _route(

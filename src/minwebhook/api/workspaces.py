@@ -9,6 +9,7 @@ import orjson
 from minwebhook.api.context import Context
 from minwebhook.api.fields import Fields
 from minwebhook.auth.rights import parse_username, parse_workspace_id
+from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.times import now_ms
 
@@ -60,6 +61,21 @@ async def archive(context: Context) -> Response:
     """Takes the workspace out of service; nothing in it is lost. For its admins."""
     await context.services.workspaces.set_archived(context.workspace, True)
     return Response.text(f"archived workspace {context.workspace}")
+
+
+async def delete(context: Context) -> Response:
+    """Removes an archived workspace for good, with scripts, flows, jobs, variables and tokens; for super admins.
+
+    400 while it is in service, or jobs of it have not ended. Objects in storages stay, and so does the audit log.
+    """
+    services, workspace = context.services, context.params["workspace_id"]
+    if any(not job.state.is_final for job in services.jobs.live(workspace)):
+        raise BadRequest(f"jobs of the workspace {workspace} have not ended; cancel them first")
+    await services.workspaces.delete(workspace)
+    services.scripts.forget(workspace)
+    services.flows.forget(workspace)
+    services.storages.forget(workspace)
+    return Response.text(f"deleted workspace {workspace}")
 
 
 async def exists_username(context: Context) -> Response:

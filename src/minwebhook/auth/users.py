@@ -159,13 +159,15 @@ class UserStore:
     async def set_password(self, email: str, password_hash: str) -> None:
         """A new password; sessions that there are end. Raises :class:`NotFound`."""
 
-        def work(connection: sqlite3.Connection) -> None:
-            _get(connection, email)
-            connection.execute("UPDATE usr SET password = ? WHERE email = ?", (password_hash, email))
-            connection.execute("DELETE FROM token WHERE email = ? AND label = ?", (email, SESSION_LABEL))
-            self._auth.forget()
+        await self._db.transact(lambda connection: self.write_password(connection, email, password_hash))
 
-        await self._db.transact(work)
+    def write_password(self, connection: sqlite3.Connection, email: str, password_hash: str) -> None:
+        """The same, inside a transaction. What a mail has told to set another one with is worth nothing any more."""
+        _get(connection, email)
+        connection.execute("UPDATE usr SET password = ? WHERE email = ?", (password_hash, email))
+        connection.execute("DELETE FROM token WHERE email = ? AND label = ?", (email, SESSION_LABEL))
+        connection.execute("DELETE FROM password_reset WHERE email = ?", (email,))
+        self._auth.forget()
 
     async def begin_session(self, email: str, now_ms: int, lasts_ms: int) -> str:
         """A token for a browser. Raises :class:`NotFound`."""

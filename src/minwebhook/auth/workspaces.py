@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-from minwebhook.auth.store import AuthStore
+from minwebhook.auth.store import FIRST_WORKSPACES, AuthStore
 from minwebhook.auth.view_tokens import new_workspace_key
 from minwebhook.auth.workspace_keys import WorkspaceKeys
 from minwebhook.db.database import Database
@@ -70,6 +70,18 @@ class Member:
         }
 
 
+#: Rows of a workspace that do not go with it by themselves, and those of its jobs.
+_OF_WORKSPACE = ("script", "flow_version", "upload")
+_OF_JOBS = (
+    ("job_log", "job_id"),
+    ("job_stream", "job_id"),
+    ("flow_items", "job_id"),
+    ("idempotency", "job_id"),
+    ("job", "id"),
+)
+#: Jobs that are removed in one transaction: some milliseconds.
+_REMOVED_AT_ONCE = 500
+
 _MEMBER = (
     "SELECT m.workspace_id, m.email, m.username, m.is_admin, m.operator, m.disabled, m.created_at, u.name"
     " FROM member AS m JOIN usr AS u ON u.email = m.email"
@@ -125,6 +137,41 @@ class WorkspaceStore:
             self._auth.forget()
 
         await self._db.transact(work)
+
+    async def delete(self, id: str) -> None:
+        """Removes an archived workspace with all that is in it; the audit log and objects in storages stay.
+
+        In pieces: one that was cut off is archived still, and is deleted by another call. Raises :class:`NotFound`, and
+        :class:`BadRequest` for one that is in service, or that the server needs.
+        """
+        if id in dict(FIRST_WORKSPACES):
+            raise BadRequest(f"the server makes {id} at each start; archive it instead")
+
+        def check(connection: sqlite3.Connection) -> None:
+            row = connection.execute("SELECT archived FROM workspace WHERE id = ?", (id,)).fetchone()
+            if row is None:
+                raise NotFound(f"workspace {id} not found")
+            if not row["archived"]:
+                raise BadRequest(f"workspace {id} is in service; archive it first")
+
+        def remove_jobs(connection: sqlite3.Connection) -> int:
+            check(connection)
+            query = "SELECT id FROM job WHERE workspace_id = ? LIMIT ?"
+            keys = [(row["id"],) for row in connection.execute(query, (id, _REMOVED_AT_ONCE)).fetchall()]
+            for table, column in _OF_JOBS:
+                connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", keys)  # noqa: S608 - constants
+            return len(keys)
+
+        def remove(connection: sqlite3.Connection) -> None:
+            check(connection)
+            for table in _OF_WORKSPACE:
+                connection.execute(f"DELETE FROM {table} WHERE workspace_id = ?", (id,))  # noqa: S608 - constants
+            connection.execute("DELETE FROM workspace WHERE id = ?", (id,))
+            self._auth.forget()
+
+        while await self._db.transact(remove_jobs):
+            pass
+        await self._db.transact(remove)
 
     # --- members ------------------------------------------------------------------------------------------------------
 

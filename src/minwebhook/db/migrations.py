@@ -451,6 +451,16 @@ CREATE INDEX job_by_parent ON job (parent_job, workspace_id, created_at, id) WHE
 #: Where the request came from that made the job: a JSON object, as the audit log has it in ``parameters``.
 _ORIGINS: Final = "ALTER TABLE job ADD COLUMN origin TEXT;"
 
+_RESETS: Final = """
+-- Who may set a password with the token that a mail has told; only its hash is here.
+CREATE TABLE password_reset (
+    hash TEXT PRIMARY KEY NOT NULL,
+    email TEXT NOT NULL REFERENCES usr (email) ON DELETE CASCADE,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX password_reset_of ON password_reset (email);
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -474,6 +484,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(19, "children of jobs", _CHILDREN),
     Migration(20, "owners of jobs", _OWNERS),
     Migration(21, "where jobs came from", _ORIGINS),
+    Migration(22, "forgotten passwords", _RESETS),
 )
 
 

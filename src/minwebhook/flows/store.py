@@ -287,6 +287,13 @@ class FlowStore:
         )
         return version
 
+    def forget(self, workspace: str) -> None:
+        """Lets go of what is kept in memory of a workspace that was deleted."""
+        for _, path in [key for key in self._deployed if key[0] == workspace]:
+            self._evict(workspace, path)
+        for version in [each for each in self._versions.values() if each.workspace_id == workspace]:
+            del self._versions[version.id]
+
     def _evict(self, workspace: str, path: str) -> None:
         self._deployed.pop((workspace, path), None)
         for version in [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -36,12 +37,18 @@ def enqueue(connection: sqlite3.Connection, mail: Mail, at_ms: int) -> None:
     )
 
 
+async def _as_it_is(mail: Mail) -> Mail:
+    return mail
+
+
 class Outbox:
     """Sends what waits, one after the other."""
 
-    def __init__(self, db: Database, delivery: Delivery) -> None:
+    def __init__(self, db: Database, delivery: Delivery, fill: Callable[[Mail], Awaitable[Mail]] = _as_it_is) -> None:
+        """``fill`` makes a mail ready to be sent: what is secret in it is not stored."""
         self._db = db
         self._delivery = delivery
+        self._fill = fill
         self._wake = trio.Event()
 
     def wake(self) -> None:
@@ -71,7 +78,7 @@ class Outbox:
 
     async def _send(self, row: sqlite3.Row) -> None:
         try:
-            await self._delivery.send(Mail(row["recipient"], row["subject"], row["body"]))
+            await self._delivery.send(await self._fill(Mail(row["recipient"], row["subject"], row["body"])))
         except MailError as error:
             at_ms = now_ms()
             if error.is_final or at_ms - row["created_at"] > MAX_AGE_MS:

@@ -204,6 +204,10 @@ class ScriptStore:
         )
         return [Script.from_row(row) for row in rows]
 
+    def forget(self, workspace: str) -> None:
+        """Lets go of what is kept in memory of a workspace that was deleted."""
+        self._cache.evict_all(workspace)
+
     async def archive_path(self, workspace: str, path: str) -> None:
         """Take ``path`` out of service: archive all its versions. Raises :class:`NotFound`."""
 
@@ -347,6 +351,11 @@ class _Deployed:
         script = self._scripts.pop((workspace, path), None)
         if script is not None:
             self._bytes -= _size(script)
+
+    def evict_all(self, workspace: str) -> None:
+        """Forget the scripts of a workspace."""
+        for key in [key for key in self._scripts if key[0] == workspace]:
+            self.evict(*key)
 
 
 def _size(script: Script) -> int:

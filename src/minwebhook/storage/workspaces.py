@@ -156,6 +156,11 @@ class WorkspaceStorages:
 
         return await self._db.transact(work)
 
+    def forget(self, workspace: str) -> None:
+        """Lets go of the storages of a workspace that was deleted."""
+        self._naming.discard(workspace)
+        self._forget(workspace)
+
     def resources_changed(self, workspace: str) -> None:
         """A configuration that names a resource is read again when it is next needed."""
         if workspace in self._naming:
