@@ -47,7 +47,13 @@ def last_values(query: Query) -> dict[str, str]:
     return NotedValues(_last_values(query))
 
 
+def of(cls: type[Query], raw: str) -> Query:
+    """Each anew: what was read for a call before would not be asked for."""
+    return cls(raw)
+
+
 if __name__ == "__main__":
+    Query.of = classmethod(of)  # type: ignore[method-assign, assignment]
     Query.get = get  # type: ignore[method-assign, assignment]
     Query.last_values = last_values  # type: ignore[method-assign, assignment]
     sys.exit(main())
