@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,11 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def leave_no_core_dumps() -> None:
+    """A dump of the memory would hold tokens, secrets and their key. Whoever wants one raises the limit of the process."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def run(options: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
     supervision = load_supervision(os.getpid())
@@ -31,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
     log.configure(settings.server.log_level)
     keep_freed_memory()
+    leave_no_core_dumps()
     with one_reason():
         trio.run(partial(app.run, settings, read_settings=lambda: settings_from(options), supervision=supervision))
     return 0

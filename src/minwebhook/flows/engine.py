@@ -38,11 +38,13 @@ from minwebhook.flows.events import (
     Started,
     TimedOut,
 )
+from minwebhook.flows.expressions import references_of
 from minwebhook.flows.machine import Machine
 from minwebhook.flows.model import (
     BranchAll,
     BranchOne,
     FlowModule,
+    FlowStep,
     ForloopFlow,
     Identity,
     Javascript,
@@ -202,11 +204,15 @@ class Engine(Machine):
             self._timed(module, status, self.arguments)
             return
         inputs = module.inputs or {}
-        expressions = {name: each.expr for name, each in inputs.items() if isinstance(each, Javascript)}
+        # What a script is to be told is looked up when it runs: until then, and in its row, it is a reference.
+        named = {} if isinstance(module.value, FlowStep) or module.apply_preprocessor else references_of(inputs)
+        expressions = {
+            name: each.expr for name, each in inputs.items() if isinstance(each, Javascript) and name not in named
+        }
 
         def then(values: Mapping[str, Any]) -> None:
             made = {
-                name: each.value if isinstance(each, Static) else values[name]
+                name: each.value if isinstance(each, Static) else named.get(name) or values[name]
                 for name, each in inputs.items()
                 if isinstance(each, Static | Javascript)
             }

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from minwebhook.errors import MinwebhookError
+from minwebhook.flows.model import Inputs, Javascript
 
 #: Longest text that is looked at for a plain path; what is longer is code.
 _MAX_PATH_CHARACTERS: Final = 1000
@@ -191,6 +192,17 @@ def parse_call(text: str) -> Call | None:
     return Call(found[1], found[2] or found[3] or "") if found is not None else None
 
 
+def references_of(inputs: Inputs) -> dict[str, str]:
+    """The arguments of a step that are the value of a variable or a resource and nothing else, as references to it."""
+    found = {}
+    for name, each in inputs.items():
+        call = parse_call(each.expr.strip()) if isinstance(each, Javascript) else None
+        if call is not None and call.function in _PREFIXES:
+            found[name] = _PREFIXES[call.function] + call.argument
+    return found
+
+
+_PREFIXES: Final[Mapping[str, str]] = {"variable": "$var:", "resource": "$res:"}
 _LEADING: Final = re.compile(r"(?:\s+|//[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 #: With these a statement begins that is never an expression.
 _STATEMENT: Final = re.compile(r"(?:return|const|let|var|if|for|while|switch|try|throw)\b")

@@ -13,7 +13,7 @@ from minwebhook.auth.rights import may_read
 from minwebhook.auth.store import AuthStore
 from minwebhook.errors import NotFound
 from minwebhook.flows.events import Run, StartJob
-from minwebhook.flows.expressions import Path, parse_plain, verbatim_key
+from minwebhook.flows.expressions import Path, parse_plain, references_of, verbatim_key
 from minwebhook.flows.model import (
     FlowModule,
     FlowStep,
@@ -260,10 +260,14 @@ def _authored(flow: JobSpec, command: StartJob) -> tuple[str, ...] | None:
         return own
     if command.is_preprocessor or module.pass_flow_input_directly:
         return own
+    inputs = module.inputs or {}
+    named = references_of(inputs)
     return tuple(
         name
-        for name, each in (module.inputs or {}).items()
-        if isinstance(each, Static) or (isinstance(each, Javascript) and _hands_on(each.expr, flow, own))
+        for name, each in inputs.items()
+        if isinstance(each, Static)
+        or name in named
+        or (isinstance(each, Javascript) and _hands_on(each.expr, flow, own))
     )
 
 

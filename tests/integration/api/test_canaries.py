@@ -3,6 +3,8 @@ that the server writes, answers to others, or shows to the machine."""
 
 from __future__ import annotations
 
+import resource
+import signal
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.flows import py, step
 from tests.server import ADMIN_TOKEN, Client, Server, descendants, eventually, serving
 
 ECHO = "def main(**arguments):\n    return 'done'\n"
@@ -121,8 +124,50 @@ def call_in_all_ways(aviary: Aviary) -> None:
     aviary.answers += [client.get(f"/jobs_u/get/{job_id}").text, client.logs(job_id)]
     aviary.call("POST", "/jobs/run_wait_result/p/u/admin/signed", data={}, headers={"X-Signature": "00"})
     client.get("/jobs/run_wait_result/p/u/admin/echo", payload="!" + aviary.plant("bad payload"))
+    call_with_passwords(aviary)
+    call_flows(aviary)
     environment = "import os\ndef main(): return {k: v for k, v in os.environ.items() if k != 'WM_TOKEN'}"
     aviary.answers.append(client.preview(environment).text)
+
+
+def call_with_passwords(aviary: Aviary) -> None:
+    """Passwords that are set, that fit and that do not."""
+    first, second = aviary.plant("password"), aviary.plant("new password")
+    user = {"email": "canary@x", "password": first}
+    for path, token, data in (
+        ("/api/users/create", None, user),
+        ("/api/users/create", None, user),
+        ("/api/auth/login", "", {**user, "password": aviary.plant("wrong password")}),
+        ("/api/users/set_password_of/canary@x", None, {"password": second}),
+        ("/api/auth/login", "", {**user, "password": second, "more": [first]}),
+        ("/api/auth/reset_password", "", {"token": aviary.plant("reset token"), "new_password": second}),
+    ):
+        client = aviary.client if token is None else aviary.client.with_token(token)
+        answer = client.post(path, data)
+        if path == "/api/auth/login" and answer.status == 200:
+            aviary.planted["session"] = answer.text
+            cookie = {"Cookie": f"token={answer.text}"}
+            aviary.answers.append(client.get("/api/users/whoami", cookie).text)
+        else:
+            aviary.answers.append(answer.text)
+
+
+def call_flows(aviary: Aviary) -> None:
+    """Secrets that steps are told, by name and by expression, for a user and for the sender of a webhook."""
+    client = aviary.client
+    told = "def main(x, y, z): print(x, y, z); return len(x)"
+    code = py(told, x="variable('u/admin/v')", y="flow_input.y", z=["$res:u/admin/r"])
+    assert (
+        client.post(
+            "/flows/create", {"path": "u/admin/f", "summary": "", "value": {"modules": [step("a", code)]}}
+        ).status
+        == 201
+    )
+    hook = client.post("/api/users/tokens/create", {"scopes": ["jobs:run:flows:u/admin/f"]}).text
+    aviary.planted["token of a hook"] = hook
+    for token in (client.token, hook):
+        job_id = client.with_token(token).post("/jobs/run/f/u/admin/f", {"y": "$var:u/admin/v"}).text
+        aviary.answers.append(str(client.ended(job_id)))
 
 
 def wait_for_packages(aviary: Aviary) -> None:
@@ -185,3 +230,22 @@ def test_no_process_shows_them_in_its_command_line_or_environment(aviary: Aviary
             # The test gives the server its admin's token in the environment; it gives it to nobody.
             known = ["admin token"] if (pid, name) == (aviary.server.pid, "environ") else []
             assert aviary.alive_in(shown[name]) == known, (pid, name)
+
+
+def test_a_crash_leaves_no_dump_of_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where a dump would be
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        with serving(tmp_path / "data", "--workers", "1") as (server, client):
+            resource.setrlimit(resource.RLIMIT_CORE, before)
+            client.preview("def main(): return 1")
+            for pid in (server.pid, *descendants(server.pid)):
+                limits = Path(f"/proc/{pid}/limits").read_text()
+                [line] = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+                assert line.split()[4] == "0", (pid, line)
+            server.signal(signal.SIGABRT)
+            assert server.wait() == -signal.SIGABRT
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file() and path.stat().st_size > 1_000_000] == []

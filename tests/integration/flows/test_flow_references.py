@@ -27,6 +27,10 @@ def flow_step(path: str, **inputs: JSON) -> JSON:
 #: Flows by name: their modules.
 FLOWS: Final[dict[str, list[JSON]]] = {
     "shows": [step("a", py(SHOW, given="flow_input.x", own=[SECRET]))],
+    "looks_up": [step("a", py(
+        "def main(given, own): print(given, own); return [len(given), len(own)]",
+        given=" variable('u/admin/hidden') ", own='resource("u/admin/r")',
+    ))],
     "builds": [step("a", py(SHOW, given="'$var:' + flow_input.x"))],
     "echoes": [step("a", py("def main(x): return x[::-1]", x="flow_input.x")), step("b", py(SHOW, given="results.a"))],
     "inner": [step("a", py(SHOW, given="flow_input.x", own="flow_input.db.password"))],
@@ -196,6 +200,15 @@ def test_running_again_gives_a_token_no_more_than_it_has(client: Client, hook: C
     [part] = client.get("/jobs/list", parent_job=job).json()
     previews = token(client, "jobs:run")
     assert previews.ended(previews.post(f"/jobs/replay/{part['id']}").text)["success"] is False
+
+
+def test_what_an_input_looks_up_is_not_written_down(client: Client, hook: Client) -> None:
+    for caller in (client, hook):
+        job = caller.post(f"/jobs/run/f/{W}/looks_up").text
+        assert caller.ended(job)["result"] == [len(VALUE), len(VALUE)]
+        [part] = client.get("/jobs/list", parent_job=job, include_args="true").json()
+        assert part["args"] == {"given": "$var:u/admin/hidden", "own": "$res:u/admin/r"}
+        assert "******** ********" in client.logs(part["id"])
 
 
 def test_what_a_preprocessor_takes_and_makes_is_left_as_it_was_sent(client: Client, hook: Client) -> None:
