@@ -21,6 +21,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import trio
@@ -52,6 +53,7 @@ from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.flows.approvals import Approvals
 from minwebhook.flows.javascript import Evaluator
+from minwebhook.flows.locks import FlowLocks
 from minwebhook.flows.lookups import LookUps
 from minwebhook.flows.runner import FlowRunner
 from minwebhook.flows.specs import StepSpecs
@@ -189,6 +191,7 @@ class _Program:
         self._scripts = ScriptStore(database)
         self._imported = ImportedScripts(self._scripts)
         self._flows = FlowStore(database)
+        self._flow_locks = FlowLocks(self._flows, self._scripts)
         self._audit = AuditLog(database)
         self._job_store = JobStore(database, audits=settings.jobs.audit_runs)
         self._retention = Retention(self._job_store)
@@ -367,6 +370,7 @@ class _Program:
             job_tokens=self._job_tokens,
             scripts=self._scripts,
             flows=self._flows,
+            flow_locks=self._flow_locks,
             flow_runner=runner,
             approvals=self._approvals,
             jobs=self._jobs,
@@ -515,6 +519,7 @@ class _Program:
             sets,
             self._scripts,
             self._imported,
+            self._flow_locks,
             usual_surroundings(self._settings.sandbox).network,
             version,
             preload=self._settings.packages.package_preload,
@@ -577,6 +582,9 @@ class _Program:
         for script in self._scripts.without_lock():
             if script.lock_job is None or self._jobs.get(script.lock_job) is None:
                 await submit_lock_job(self._scripts, self._jobs, script)
+        for version in self._flows.without_locks():
+            if version.lock_job is None or self._jobs.get(UUID(version.lock_job)) is None:
+                await self._flow_locks.submit(self._jobs, version, version.created_by)
 
 
 def _report_error(error: BaseException, request_id: str) -> None:

@@ -38,6 +38,7 @@ from minwebhook.child import values
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, MissingToken, NotAuthorized, NotFound, PermissionDenied, UnsupportedMediaType
 from minwebhook.flows.approvals import Approvals
+from minwebhook.flows.locks import FlowLocks
 from minwebhook.flows.runner import FlowRunner
 from minwebhook.flows.store import FlowStore
 from minwebhook.http.codecs import decode_json, prefers_cbor
@@ -91,6 +92,7 @@ class Services:
     job_tokens: JobTokens
     scripts: ScriptStore
     flows: FlowStore
+    flow_locks: FlowLocks
     flow_runner: FlowRunner
     approvals: Approvals
     jobs: JobTable

@@ -10,6 +10,7 @@ import orjson
 from minwebhook.api.context import Context, parse_number
 from minwebhook.api.flow_restarts import restart_of_preview
 from minwebhook.api.flow_views import add_flow, definition_of
+from minwebhook.api.imports import find_step_imports
 from minwebhook.api.job_access import find as find_job
 from minwebhook.api.job_access import readable
 from minwebhook.api.jobs import part_of
@@ -22,13 +23,13 @@ from minwebhook.child import values
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.results import joined
-from minwebhook.flows.specs import flow_preview_spec, flow_spec
+from minwebhook.flows.specs import STEP_IMPORTS, flow_preview_spec, flow_spec
 from minwebhook.flows.status import NO_JOB, FlowStatus, jobs_of
 from minwebhook.flows.store import FlowVersion
 from minwebhook.http.codecs import json_text
 from minwebhook.http.messages import Response
 from minwebhook.jobs.model import JobSpec
-from minwebhook.scripts.fields import encoded_json, text
+from minwebhook.scripts.fields import encoded_json, json_object, text
 from minwebhook.times import now_ms
 from minwebhook.webhooks.arguments import Layout
 from minwebhook.webhooks.query import RunOptions
@@ -114,14 +115,15 @@ async def _preview_spec(context: Context, options: RunOptions) -> JobSpec:
     arguments: Any = body.get("args")
     if arguments is not None and not isinstance(arguments, dict):
         raise BadRequest("args: send an object")
-    value = body.get("value")
+    value = json_object("value", body.get("value"))
     flow = read_value(value)
+    path = text("path", body.get("path") or "")
     spec = flow_preview_spec(
         context.workspace,
         context.principal,
         flow,
-        encoded_json("value", value).encode(),
-        path=text("path", body.get("path") or ""),
+        encoded_json("value", {**value, STEP_IMPORTS: find_step_imports(context, flow, path)}).encode(),
+        path=path,
         arguments=json_text(arguments or {}),
         tag=options.tag or text("tag", body.get("tag") or "") or None,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import orjson
 
 from minwebhook.api.context import Context, parse_number
+from minwebhook.api.imports import find_step_imports
 from minwebhook.api.permissions import check_path, visible_paths
 from minwebhook.api.scripts import check_language
 from minwebhook.auth.rights import may_read
@@ -16,6 +18,7 @@ from minwebhook.flows.model import FlowValue, RawScript
 from minwebhook.flows.store import FlowQuery, FlowVersion, NewFlow
 from minwebhook.http.messages import Response
 from minwebhook.scripts.fields import boolean, text
+from minwebhook.scripts.imports import FIELD
 from minwebhook.times import now_ms
 
 #: Items of one page, at most.
@@ -28,8 +31,23 @@ async def create(context: Context) -> Response:
     check_path(context.principal, context.endpoint, new.path)
     await check_languages(context, new.flow)
     context.audited_resource = new.path
-    await context.services.flows.create(context.workspace, new, context.principal.username, now_ms())
+    new = _with_imports(context, new)
+    version = await context.services.flows.create(context.workspace, new, context.principal.username, now_ms())
+    await _find_locks(context, version)
     return Response.text(new.path, 201)
+
+
+def _with_imports(context: Context, new: NewFlow) -> NewFlow:
+    imports = find_step_imports(context, new.flow, new.path)
+    return replace(new, settings={**new.settings, FIELD: imports}) if imports else new
+
+
+async def _find_locks(context: Context, number: int) -> None:
+    """Has the packages of the scripts within a new version found."""
+    services, principal = context.services, context.principal
+    version = services.flows.version(context.workspace, number)
+    if version is not None:
+        await services.flow_locks.submit(services.jobs, version, principal.username, principal.email)
 
 
 async def update(context: Context) -> Response:
@@ -38,7 +56,9 @@ async def update(context: Context) -> Response:
     check_path(context.principal, context.endpoint, new.path)
     await check_languages(context, new.flow)
     path = context.params["path"]
-    await context.services.flows.update(context.workspace, path, new, context.principal.username, now_ms())
+    new = _with_imports(context, new)
+    version = await context.services.flows.update(context.workspace, path, new, context.principal.username, now_ms())
+    await _find_locks(context, version)
     return Response.text(new.path)
 
 
@@ -179,7 +199,8 @@ async def delete(context: Context) -> Response:
 
 
 async def deployment_status(context: Context) -> Response:
-    """A flow is ready when it is stored: its steps find their packages when they run. ``warnings`` say what may be wrong."""
+    """The job that looked for the packages of the scripts within a flow, and why it did not find them. The flow can be run
+    meanwhile: its steps find their packages themselves. ``warnings`` say what may be wrong."""
     services, workspace = context.services, context.workspace
     version = services.flows.get(workspace, context.params["path"])
 
@@ -188,5 +209,9 @@ async def deployment_status(context: Context) -> Response:
             return False
         return services.scripts.exists(workspace, path) if kind == "script" else services.flows.exists(workspace, path)
 
-    shown = {"lock_error_logs": None, "job_id": None, "warnings": warnings(version.flow, exists)}
+    shown = {
+        "lock_error_logs": version.lock_error_logs,
+        "job_id": version.lock_job,
+        "warnings": warnings(version.flow, exists),
+    }
     return Response.json(orjson.dumps(shown))

@@ -51,10 +51,13 @@ _SECONDS: Final = integer(0, MAX_SECONDS)
 _TRANSFORMS: Final = "static, javascript or ai"
 
 
-def read_value(value: Any, name: str = "value") -> FlowValue:
-    """A flow's ``value``. Raises :class:`BadRequest`."""
+def read_value(value: Any, name: str = "value", scripts: dict[str, Any] | None = None) -> FlowValue:
+    """A flow's ``value``. Raises :class:`BadRequest`.
+
+    ``scripts`` gets the objects of the scripts within it, by the ids of their modules.
+    """
     obj = json_object(name, value)
-    reader = _Reader()
+    reader = _Reader({} if scripts is None else scripts)
     failure, preprocessor = obj.get("failure_module"), obj.get("preprocessor_module")
     flow = FlowValue(
         modules=reader.modules(_Fields(name, obj).needed("modules", _anything), f"{name}.modules", 0),
@@ -135,8 +138,9 @@ class _Fields:
 class _Reader:
     """Reads modules and counts them: ids are made for those that have none."""
 
-    def __init__(self) -> None:
+    def __init__(self, scripts: dict[str, Any]) -> None:
         self._count = 0
+        self._scripts = scripts
 
     def modules(self, value: Any, name: str, depth: int) -> tuple[FlowModule, ...]:
         if not isinstance(value, list):
@@ -157,6 +161,8 @@ class _Reader:
         fields.get("cache_ignore_s3_path", boolean)
         skip = fields.get("skip_if", _object)
         inner = _Fields(f"{fields.name}.value", fields.needed("value", _object))
+        if inner.raw("type") == "rawscript":
+            self._scripts[id] = fields.raw("value")
         return FlowModule(
             id=id,
             value=self._value(inner, depth),

@@ -54,7 +54,7 @@ from minwebhook.flows.javascript import Evaluator, LookUp
 from minwebhook.flows.level import Level, restarted
 from minwebhook.flows.model import FlowValue
 from minwebhook.flows.reading import read_value
-from minwebhook.flows.specs import StepSpecs, flow_limit
+from minwebhook.flows.specs import STEP_IMPORTS, StepSpecs, flow_limit
 from minwebhook.flows.status import FlowStatus
 from minwebhook.flows.store import FlowStore
 from minwebhook.jobs import outcomes
@@ -609,14 +609,18 @@ class FlowRunner:
             level = parent.engine.level
             modules = [*level.modules, *([level.failure_module] if level.failure_module is not None else [])]
             module = next(each for each in modules if each.id == name)
+            spec.step_imports = parent.job.spec.step_imports
             return parent, level.inner(module, inner, index), None
         if spec.kind == FLOW:
             version = self._flows.version(spec.workspace, spec.script_hash or 0)
             if version is None:
                 raise NotFound("the definition of the flow is gone")
+            spec.step_imports = version.step_imports
             return parent, Level.of(version.flow, preprocess=spec.preprocess), version.flow
         assert spec.kind == FLOW_PREVIEW  # noqa: S101 - there are no other kinds
-        value = read_value(orjson.loads(spec.source))
+        source = orjson.loads(spec.source)
+        value = read_value(source)
+        spec.step_imports = source.get(STEP_IMPORTS)
         return parent, Level.of(value), value
 
     def _go_on(self, flow: LiveFlow, record: JobRecord) -> None:

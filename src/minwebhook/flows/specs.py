@@ -37,6 +37,8 @@ from minwebhook.scripts.store import ScriptStore
 from minwebhook.webhooks.arguments import Arguments
 from minwebhook.webhooks.query import RunOptions
 
+#: Member of the definition of a preview: what the scripts within it import, path to hash, by module. Never the sender's.
+STEP_IMPORTS: Final = "step_imports"
 #: The tag of flows that have none, and whose steps have their own.
 FLOW_TAG: Final = "flow"
 
@@ -167,18 +169,17 @@ class StepSpecs:
         if isinstance(value, ScriptStep):
             return self._script(base, value, module, is_preprocessor=command.is_preprocessor)
         assert isinstance(value, RawScript)  # noqa: S101 - the others were before
-        return _inline(base, value, module, is_preprocessor=command.is_preprocessor)
+        return self._inline(base, value, module, is_preprocessor=command.is_preprocessor)
 
-    @staticmethod
     def restore(
-        flow: JobSpec, spec: JobSpec, module: FlowModule, *, is_preprocessor: bool, shared: UUID | None
+        self, flow: JobSpec, spec: JobSpec, module: FlowModule, *, is_preprocessor: bool, shared: UUID | None
     ) -> None:
         """Gives the stored job of a module back what its row does not tell."""
         spec.flow_path = path_around(flow)
         if isinstance(module.value, RawScript) and spec.kind == "preview":
             spec.concurrency = _step_limit(spec, module.value)
-            spec.lock = module.value.lock
-            spec.modules = () if spec.lock == "" else imported_modules(module.value.content)
+            spec.step_imports = flow.step_imports
+            self._equip(spec, module.value, module)
         if not spec.is_driven:
             spec.is_preprocessor = is_preprocessor and _has_functions(spec)
             if shared is not None:
@@ -227,20 +228,26 @@ class StepSpecs:
         spec.is_preprocessor = is_preprocessor and _has_functions(spec)
         return spec
 
+    def _equip(self, spec: JobSpec, value: RawScript, module: FlowModule) -> None:
+        """What a script within a flow imports."""
+        imports = (spec.step_imports or {}).get(module.id, {})
+        spec.imports = tuple(imports.items())
+        spec.lock = self._scripts.lock_with(spec.workspace, value.lock, imports)
+        has_modules = spec.lock != "" and value.language is Language.PYTHON3
+        spec.modules = imported_modules(value.content) if has_modules else ()
 
-def _inline(spec: JobSpec, value: RawScript, module: FlowModule, *, is_preprocessor: bool) -> JobSpec:
-    spec.kind, spec.language = "preview", value.language.value
-    spec.source = value.content.encode()
-    spec.preprocess = module.apply_preprocessor and "preprocessor" in (
-        entry_points(value.language, value.content) or ()
-    )
-    spec.is_preprocessor = is_preprocessor and _has_functions(spec)
-    spec.concurrency = _step_limit(spec, value)
-    spec.tag = _tag(spec, value.tag or spec.language)
-    spec.cache_ttl_s = module.cache_ttl_s
-    spec.lock = value.lock
-    spec.modules = () if value.lock == "" or value.language is not Language.PYTHON3 else imported_modules(value.content)
-    return spec
+    def _inline(self, spec: JobSpec, value: RawScript, module: FlowModule, *, is_preprocessor: bool) -> JobSpec:
+        spec.kind, spec.language = "preview", value.language.value
+        spec.source = value.content.encode()
+        spec.preprocess = module.apply_preprocessor and "preprocessor" in (
+            entry_points(value.language, value.content) or ()
+        )
+        spec.is_preprocessor = is_preprocessor and _has_functions(spec)
+        spec.concurrency = _step_limit(spec, value)
+        spec.tag = _tag(spec, value.tag or spec.language)
+        spec.cache_ttl_s = module.cache_ttl_s
+        self._equip(spec, value, module)
+        return spec
 
 
 def _authored(flow: JobSpec, command: StartJob) -> tuple[str, ...] | None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -24,6 +25,7 @@ from minwebhook.flows.model import FlowValue, RawScript
 from minwebhook.flows.reading import read_value
 from minwebhook.paths import Paths
 from minwebhook.scripts.fields import Check, boolean, encoded_json, integer, json_object, text
+from minwebhook.scripts.imports import FIELD
 from minwebhook.scripts.model import ScriptPath, parse_script_path
 from minwebhook.scripts.script import parameters_of_preprocessor
 from minwebhook.times import rfc3339
@@ -45,6 +47,9 @@ SETTINGS_FIELDS: Final[Mapping[str, Check]] = {
     "on_behalf_of_email": text,
     "ws_error_handler_muted": boolean,
 }
+
+#: Where a version keeps how the search for its packages went: ``job``, ``error``, and ``done``.
+_LOCK: Final = "lock"
 
 _SELECT: Final = (
     "SELECT v.*, f.archived, f.version AS latest FROM flow_version AS v"
@@ -123,6 +128,24 @@ class FlowVersion:
         return ("event",) if known is None else known
 
     @property
+    def step_imports(self) -> Mapping[str, Mapping[str, str]]:
+        """What the scripts within it import: path to hash, by module."""
+        found: Mapping[str, Mapping[str, str]] = self.settings.get(FIELD, {})
+        return found
+
+    @property
+    def lock_job(self) -> str | None:
+        """The job that looks, or looked, for the packages of these scripts; None if none had to."""
+        job: str | None = self.settings.get(_LOCK, {}).get("job")
+        return job
+
+    @property
+    def lock_error_logs(self) -> str | None:
+        """Why they could not all be found; None if nothing went wrong."""
+        error: str | None = self.settings.get(_LOCK, {}).get("error")
+        return error
+
+    @property
     def tag(self) -> str | None:
         """The tag that all its jobs have; None if each has its own."""
         return self.settings.get("tag") or None
@@ -152,7 +175,9 @@ class FlowVersion:
             "extra_perms": {},
             "version_id": self.id,
         }
-        shown.update({name: value for name, value in self.settings.items() if name != "deployment_message"})
+        shown.update(
+            {name: value for name, value in self.settings.items() if name not in ("deployment_message", _LOCK)}
+        )
         return shown
 
     def to_list_item(self, *, with_deployment_msg: bool, without_description: bool) -> dict[str, Any]:
@@ -344,6 +369,15 @@ class FlowStore:
         )
         return [_version(row) for row in rows]
 
+    def without_locks(self) -> list[FlowVersion]:
+        """The live versions, of all workspaces, for whose packages a job was made that has not ended."""
+        rows = self._db.read(
+            f"{_SELECT} WHERE v.id = f.version AND f.archived = 0"
+            " AND json_extract(v.settings, '$.lock.job') IS NOT NULL"
+            " AND json_extract(v.settings, '$.lock.done') IS NULL"
+        )
+        return [_version(row) for row in rows]
+
     async def history(self, workspace: str, path: str) -> list[FlowVersion]:
         """The versions of a flow, newest first."""
         sql = f"{_SELECT} WHERE v.workspace_id = ? AND v.path = ? ORDER BY v.id DESC LIMIT ?"
@@ -371,6 +405,50 @@ class FlowStore:
             self._evict(version.workspace_id, version.path)
 
         await self._db.transact(work)
+
+    async def begin_locks(self, version: FlowVersion, job: UUID) -> None:
+        """A job looks for the packages of the scripts within a version."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._change_lock(connection, version.workspace_id, version.id, {"job": str(job)}, {})
+
+        await self._db.transact(work)
+
+    async def set_locks(self, workspace: str, number: int, locks: Mapping[str, str], error: str | None) -> None:
+        """They were found, by module: the definition has them from now on. Others may not have been."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._change_lock(connection, workspace, number, {"done": True, "error": error}, locks)
+
+        await self._db.transact(work)
+
+    def _change_lock(
+        self,
+        connection: sqlite3.Connection,
+        workspace: str,
+        number: int,
+        changes: Mapping[str, Any],
+        locks: Mapping[str, str],
+    ) -> None:
+        row = connection.execute(
+            "SELECT path, value, settings FROM flow_version WHERE workspace_id = ? AND id = ?", (workspace, number)
+        ).fetchone()
+        if row is None:
+            return
+        settings, value = orjson.loads(row["settings"]), row["value"]
+        settings[_LOCK] = {**settings.get(_LOCK, {}), **changes}
+        if locks:
+            scripts: dict[str, Any] = {}
+            definition = orjson.loads(value)
+            read_value(definition, scripts=scripts)
+            for module, lock in locks.items():
+                scripts[module]["lock"] = lock
+            value = orjson.dumps(definition).decode()
+        connection.execute(
+            "UPDATE flow_version SET settings = ?, value = ? WHERE id = ?",
+            (orjson.dumps(settings).decode(), value, number),
+        )
+        self._evict(workspace, row["path"])
 
     async def archive(self, workspace: str, path: str, *, archived: bool) -> None:
         """Takes a flow out of service, or back into it. Raises :class:`NotFound`."""

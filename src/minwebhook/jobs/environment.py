@@ -112,7 +112,7 @@ class JobHeaders:
                 self._kept.clear()
             variables = lasting_variables(spec, base_url=self._base_url, internal_url=api_url or self._internal_url)
             header = wire.pack_header(
-                spec.path,
+                _code_path(spec),
                 variables,
                 stays=stays,
                 preprocess=spec.preprocess,
@@ -133,6 +133,12 @@ class JobHeaders:
     def changing(spec: JobSpec, *, stays: bool) -> bytes:
         """A header without variables, for a process that has the lasting ones and its limits."""
         return _bare_header(stays, spec.preprocess, spec.is_preprocessor, spec.language in _PLAIN)
+
+
+def _code_path(spec: JobSpec) -> str:
+    """Where the script is, for what it imports: one within a flow, however deep, is below the flow's path."""
+    is_within = spec.step_id and spec.script_hash is None and spec.flow_path
+    return f"{spec.flow_path}/{spec.step_id}" if is_within else spec.path
 
 
 @lru_cache(maxsize=16)  # all there are

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
@@ -184,6 +184,8 @@ class JobSpec:
     modules: tuple[str, ...] = ()
     #: The scripts that code which came with the request imports: path and hash. Deployed versions know theirs.
     imports: tuple[tuple[str, str], ...] = ()
+    #: Of a flow: what the scripts within it import, path to hash, by module.
+    step_imports: Mapping[str, Mapping[str, str]] | None = None
     #: The fork server it needs; None for the usual one.
     surroundings: Surroundings | None = None
     concurrency: Concurrency | None = None

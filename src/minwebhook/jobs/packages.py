@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple, Protocol
 
 import orjson
 
@@ -37,6 +38,25 @@ _MAX_LOG_BYTES: Final = 1024 * 1024
 _MAX_MODULES: Final = 64
 
 
+class UnlockedStep(NamedTuple):
+    """A script within a flow whose packages have yet to be found."""
+
+    id: str
+    language: str
+    content: str
+    imports: tuple[tuple[str, str], ...]
+
+
+class Flows(Protocol):
+    """What is known of flows here."""
+
+    def unlocked(self, workspace: str, number: int) -> list[UnlockedStep]:
+        """The scripts of a version whose packages have yet to be found."""
+
+    async def keep(self, workspace: str, number: int, locks: Mapping[str, str], error: str | None) -> None:
+        """The locks by module, and what went wrong with others."""
+
+
 class JobPackages:
     """What jobs need of packages."""
 
@@ -45,6 +65,7 @@ class JobPackages:
         sets: PackageSets,
         scripts: ScriptStore,
         imported: ImportedScripts,
+        flows: Flows,
         network: Network,
         python_version: str,
         *,
@@ -58,6 +79,7 @@ class JobPackages:
         self._sets = sets
         self._scripts = scripts
         self._imported = imported
+        self._flows = flows
         self._network = network
         #: What scripts with the packages of a directory import.
         self._modules: dict[str, tuple[str, ...]] = {}
@@ -95,6 +117,8 @@ class JobPackages:
         """Finds a lock, installs it, and gives it to the version that waits for it, if the job is for one."""
         spec = job.spec
         log = job.log = JobLog("", _MAX_LOG_BYTES)
+        if not spec.language:
+            return await self._run_flow_lock_job(spec, log)
         try:
             lock = await self._find_lock(spec)
             await self._install(spec.language, lock)
@@ -109,6 +133,27 @@ class JobPackages:
             await self._scripts.set_lock(spec.workspace, spec.script_hash, lock)
         result = {"status": "Successful lock file generation", "lock": lock}
         return Outcome(JobState.SUCCESS, orjson.dumps(result))
+
+    async def _run_flow_lock_job(self, spec: JobSpec, log: JobLog) -> Outcome:
+        """Finds the locks of all scripts within a flow; one that cannot be found keeps no other from being so."""
+        number = orjson.loads(spec.source)["flow_version"]
+        locks, errors = dict[str, str](), list[str]()
+        for step in self._flows.unlocked(spec.workspace, number):
+            part = replace(
+                spec, language=step.language, source=step.content.encode(), imports=step.imports, script_hash=None
+            )
+            try:
+                lock = await self._find_lock(part)
+                await self._install(step.language, lock)
+                locks[step.id] = lock
+            except PackageError as error:
+                errors.append(f"module {step.id}: {error}")
+        text = "\n".join(errors)
+        await self._flows.keep(spec.workspace, number, locks, text or None)
+        log.write("\n".join([*errors, *(f"module {id}:\n{lock}" for id, lock in locks.items()), ""]).encode())
+        if errors:
+            return outcomes.execution_error(text)
+        return Outcome(JobState.SUCCESS, orjson.dumps({"status": "Successful lock file generation"}))
 
     async def _install(self, language: str, lock: str) -> str | None:
         """The directory of what a lock says; None if it says nothing. Raises :class:`PackageError`."""

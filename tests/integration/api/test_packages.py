@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.flows import forloop, py, step
 from tests.server import Client, Server, eventually, serving
 from tests.wheels import make_wheel
 
@@ -351,3 +352,71 @@ def test_what_may_not_be_read_is_not_imported(server: Server, client: Client) ->
 def live(client: Client, path: str) -> str:
     found: str = client.get(f"/scripts/get/p/{path}").json()["hash"]
     return found
+
+
+# --- flows --------------------------------------------------------------------------------------------------------------
+
+
+def flow_status(client: Client, path: str) -> dict[str, Any]:
+    def probe() -> dict[str, Any] | None:
+        shown: dict[str, Any] = client.get(f"/flows/deployment_status/p/{path}").json()
+        job = shown["job_id"]
+        return shown if job is None or client.job(job)["type"] == "CompletedJob" else None
+
+    found = eventually(probe, "the end of a deployment")
+    assert found is not None
+    return found
+
+
+def test_scripts_within_flows_have_their_packages_and_imports_from_the_deployment(client: Client) -> None:
+    client.deploy("u/admin/words", "import base\n\nWORD = ['old', base.VALUE]\n")
+    uses = "import base\nfrom ..words import WORD\n\ndef main(n=0):\n    return [n, WORD, base.VALUE]\n"
+    plain = "def main(a):\n    return a\n"
+    loop = forloop([1], step("deep", py(uses, n="flow_input.iter.value")))
+    value = {"modules": [step("a", py(uses)), step("b", py(plain, a="results.a")), step("c", loop)]}
+    body = {"path": "u/admin/packed", "summary": "", "value": value}
+    assert client.post("/flows/create", body).status == 201
+    shown = flow_status(client, "u/admin/packed")
+    assert (shown["lock_error_logs"], client.job(shown["job_id"])["success"]) == (None, True)
+    flow = client.get("/flows/get/u/admin/packed").json()
+    modules = flow["value"]["modules"]
+    lock = "# py: {}.{}\nbase==2.0".format(*sys.version_info[:2])
+    assert modules[0]["value"]["lock"] == modules[2]["value"]["modules"][0]["value"]["lock"] == lock
+    assert "lock" not in modules[1]["value"], "it needs none"
+    assert flow["imports"] == {id: {"u/admin/words": live(client, "u/admin/words")} for id in ("a", "deep")}
+    client.deploy("u/admin/words", "WORD = 'new'\n", parent_hash=live(client, "u/admin/words"))
+    ran = client.post("/jobs/run_wait_result/f/u/admin/packed", {}).json()
+    assert ran == [[1, ["old", "two"], "two"]]
+    preview = {"value": {"modules": value["modules"][:1]}, "path": "u/admin/packed"}
+    job = client.post("/jobs/run/preview_flow", preview).text
+    assert client.ended(job)["result"] == [0, "new", "two"]
+    assert client.post("/flows/update/u/admin/packed", body).status == 200
+    flow_status(client, "u/admin/packed")
+    assert client.post("/jobs/run_wait_result/f/u/admin/packed", {}).json() == [[1, "new", "two"]]
+
+
+def test_what_scripts_within_flows_cannot_have_is_said(server: Server, client: Client) -> None:
+    absent = {
+        "modules": [step("a", py("import absent_package\ndef main(): pass\n")), step("b", py(USES.format(number=1)))]
+    }
+    assert client.post("/flows/create", {"path": "u/admin/lacks", "summary": "", "value": absent}).status == 201
+    shown = flow_status(client, "u/admin/lacks")
+    assert shown["lock_error_logs"].startswith("module a: ")
+    assert "absent-package" in shown["lock_error_logs"]
+    modules = client.get("/flows/get/u/admin/lacks").json()["value"]["modules"]
+    assert "thing==1.0" in modules[1]["value"]["lock"], "the others have theirs"
+    client.deploy("u/admin/hidden", "SECRET = 1\n")
+    alice = server.user("bob")
+    value = {"modules": [step("x", py("from u.admin.hidden import SECRET\ndef main(): return SECRET\n"))]}
+    forged = {**value, "step_imports": {"x": {"u/admin/hidden": live(client, "u/admin/hidden")}}}
+    for refused in (
+        alice.post("/flows/create", {"path": "u/bob/peeks", "summary": "", "value": value}),
+        alice.post("/jobs/run/preview_flow", {"value": value}),
+        alice.post("/jobs/run/preview_flow", {"value": forged}),
+    ):
+        assert refused.status == 400, refused.text
+        assert "module x: the code imports u/admin/hidden" in refused.text
+    sneaks = "import importlib\n\ndef main():\n    return importlib.import_module('u.admin.hidden').SECRET\n"
+    kept = {**forged, "modules": [step("x", py(sneaks))]}
+    job = alice.post("/jobs/run/preview_flow", {"value": kept}).text
+    assert "No module named 'u'" in str(alice.ended(job)["result"])
