@@ -10,6 +10,7 @@ import orjson
 from minwebhook.api.context import Context, parse_number
 from minwebhook.api.flow_restarts import restart_of_preview
 from minwebhook.api.flow_views import add_flow, definition_of
+from minwebhook.api.flows import check_languages
 from minwebhook.api.imports import find_step_imports
 from minwebhook.api.job_access import find as find_job
 from minwebhook.api.job_access import readable
@@ -117,6 +118,7 @@ async def _preview_spec(context: Context, options: RunOptions) -> JobSpec:
         raise BadRequest("args: send an object")
     value = json_object("value", body.get("value"))
     flow = read_value(value)
+    await check_languages(context, flow)
     path = text("path", body.get("path") or "")
     spec = flow_preview_spec(
         context.workspace,

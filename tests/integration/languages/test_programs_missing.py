@@ -46,6 +46,16 @@ def test_a_missing_program_is_told_when_a_script_is_deployed(bare: Client, langu
         assert what in answer.text
 
 
+def test_a_missing_program_is_told_when_a_flow_is_deployed(bare: Client) -> None:
+    step = {"id": "b", "value": {"type": "rawscript", "language": "ruby", "content": "", "input_transforms": {}}}
+    loop = {"type": "forloopflow", "modules": [step], "iterator": {"type": "static", "value": []}}
+    value = {"modules": [{"id": "a", "value": loop}]}
+    new = {"path": "u/admin/flow", "summary": "", "value": value}
+    for answer in (bare.post("/flows/create", new), bare.post("/jobs/run_wait_result/preview_flow", {"value": value})):
+        assert answer.status == 400
+        assert "module b: language ruby: Ruby is not installed on this server; apt-get install ruby" in answer.text
+
+
 def test_every_language_that_may_be_missing_is_tried() -> None:
     tried = {"nodejs" if code else language for language, code, _ in LACKING}
     # deno is found beside the interpreter that runs the server, which tests cannot hide: tests/unit/runtimes/test_engines.py
