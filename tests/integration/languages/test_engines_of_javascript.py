@@ -354,6 +354,32 @@ def test_everything_a_job_started_ends_with_it(engine: Engine) -> None:
     assert engine.client.ended(job)["result"]["error"]["name"] == "Canceled"
 
 
+def test_the_permissions_of_deno_are_those_of_the_sandbox(server: Server, found: Engines) -> None:
+    if cure := found.missing("deno"):
+        missing(cure)
+    client = server.client()
+    code = (
+        "export async function main(port: number) {\n"
+        "  const asked: Deno.PermissionDescriptor[] = [\n"
+        "    { name: 'ffi' }, { name: 'net' }, { name: 'net', host: `127.0.0.1:${port}` },\n"
+        "    { name: 'write', path: '/etc' }, { name: 'write', path: Deno.cwd() },\n  ];\n"
+        "  return await Promise.all(asked.map(async (each) => (await Deno.permissions.query(each)).state));\n}"
+    )
+    port = {"port": int(client.address.rpartition(":")[2])}
+    expected = ["denied", "granted", "granted", "prompt", "granted"]
+    client.deploy("u/admin/permissions_host", code, "deno")
+    assert client.run("u/admin/permissions_host", port).json() == expected
+    client.deploy("u/admin/permissions_none", code, "deno", network="none")
+    # Its server is at an address of its own there; nobody answers a prompt.
+    assert client.run("u/admin/permissions_none", {"port": 1}).json() == [
+        "denied",
+        "prompt",
+        "prompt",
+        "prompt",
+        "granted",
+    ]
+
+
 # --- imports ----------------------------------------------------------------------------------------------------------
 
 
