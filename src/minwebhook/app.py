@@ -72,8 +72,9 @@ from minwebhook.jobs.imported import ImportedScripts
 from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.packages import JobPackages, submit_lock_job
 from minwebhook.jobs.pressure import QueueLimits
+from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.references import ArgumentReferences
-from minwebhook.jobs.restoring import restore_jobs
+from minwebhook.jobs.restoring import read_left, restore_jobs
 from minwebhook.jobs.retention import Retention
 from minwebhook.jobs.shared import SharedDirectories
 from minwebhook.jobs.store import JobStore
@@ -232,6 +233,8 @@ class _Program:
         self._resets = PasswordResets(database, self._users, self._base_url)
         self._internal_url = next(filter(None, map(local_url, self._addresses)), self._base_url)
         self._shutdown = trio.Event()
+        #: Jobs of an earlier run of the server.
+        self._left: list[JobRecord] = []
         # Where scripts without a network call: one for each that runs at one time.
         self._inner, self._inner_later = trio.open_memory_channel[Listener](float("inf"))
 
@@ -251,14 +254,16 @@ class _Program:
             await self._storages.seal_plain()
             await self._workspace_keys.complete()
             await self._deploy(self._settings)
-            zygote, reached = await start_best(
-                services,
-                self._settings.sandbox,
-                self._data / "sandbox",
-                engines=self._engines,
-                programs=self._programs,
-                on_listening=self._inner.send_nowait,
-            )
+            async with trio.open_nursery() as beginning:
+                beginning.start_soon(self._read_left)  # while the fork server starts
+                zygote, reached = await start_best(
+                    services,
+                    self._settings.sandbox,
+                    self._data / "sandbox",
+                    engines=self._engines,
+                    programs=self._programs,
+                    on_listening=self._inner.send_nowait,
+                )
             log_rung(reached)
             self._engines = self._engines.on(reached.rung)
             fleet = Fleet(
@@ -306,6 +311,9 @@ class _Program:
             fleet.stop()
             services.cancel_scope.cancel(reason="shutdown")
 
+    async def _read_left(self) -> None:
+        self._left = await read_left(self._job_store)
+
     async def _start_flows(self, nursery: trio.Nursery) -> FlowRunner:
         """Whoever runs flows; it ends before the database does."""
         settings = self._settings
@@ -340,7 +348,9 @@ class _Program:
             on_driven=runner.remember,
             ended_flows=runner.ended_runs(now_ms()),
             on_restored=runner.sweep,
+            left=self._left,
         )
+        self._left = []
         await self._find_locks()
         routes = all_routes()
         services = Services(

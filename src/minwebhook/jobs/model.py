@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -216,6 +216,9 @@ class JobSpec:
     verbatim: bool = False
     #: Where the request came from that made it, as JSON text of what the audit log says of it; "" for no request.
     origin: str = ""
+
+    #: What it has in common with others, if it differs from that in its arguments only (jobs/folding.py).
+    template: JobSpec | None = field(default=None, init=False, compare=False, repr=False)
 
     @property
     def is_driven(self) -> bool:

@@ -93,6 +93,11 @@ class JobOptions:
             stored.get("percent"),
         )
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether the job has none of them."""
+        return self is _NO_OPTIONS
+
     def to_text(self) -> str | None:
         """For the database."""
         if self is _NO_OPTIONS:

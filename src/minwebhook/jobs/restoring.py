@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
+import trio
+
 from minwebhook.jobs import outcomes
+from minwebhook.jobs.folding import folded
 from minwebhook.jobs.model import DRIVEN_KINDS, Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.store import JobStore
@@ -22,6 +25,15 @@ logger = logging.getLogger(__name__)
 MAX_ENDED: Final = 10_000
 
 
+async def read_left(store: JobStore) -> list[JobRecord]:
+    """The jobs that did not end before the server did, read while others have their turns."""
+    left: list[JobRecord] = []
+    for some in store.queued_in_pieces():
+        left += some
+        await trio.lowlevel.checkpoint()
+    return left
+
+
 def restore_jobs(
     table: JobTable,
     store: JobStore,
@@ -31,23 +43,26 @@ def restore_jobs(
     on_driven: Callable[[JobRecord, JobSpec], bool] = lambda record, spec: False,
     ended_flows: Iterable[tuple[int, Concurrency]] = (),
     on_restored: Callable[[], None] = lambda: None,
+    left: Iterable[JobRecord] | None = None,
 ) -> None:
     """Fills the table before the first request, and starts the first jobs.
 
     ``on_driven`` is told of those without a worker, and says whether they had begun. ``ended_flows``: when flows ended that still
-    count within the window of their concurrency key. ``on_restored`` is called before the first jobs start.
+    count within the window of their concurrency key. ``on_restored`` is called before the first jobs start. ``left``: what
+    :func:`read_left` found.
     """
     _count_ended(table, store, scripts, now_ms, ended_flows)
     restored = 0
     known: dict[tuple[str, int], Script | None] = {}
-    for record in store.queued():
+    specs = _Specs()
+    for record in store.queued() if left is None else left:
         script = None
         if record.kind not in DRIVEN_KINDS and record.script_hash is not None:
             version = record.workspace, record.script_hash
             if version not in known:
                 known[version] = scripts.find_by_hash(*version)
             script = known[version]
-        spec = restored_spec(record, script)
+        spec = specs.of(record, script)
         if spec is None:
             logger.error("the code of a queued job is gone", extra={"job_id": str(record.id)})
             gone = outcomes.execution_error("the code of the script is gone")
@@ -72,6 +87,42 @@ def restore_jobs(
     table.start_restored()
     if restored:
         logger.info("%d queued jobs of the last run are queued again", restored)
+
+
+class _Specs:
+    """The specs of jobs that are queued again: what those of one script and one caller have in common is there once."""
+
+    def __init__(self) -> None:
+        self._templates: dict[tuple[Hashable, ...], JobSpec] = {}
+
+    def of(self, record: JobRecord, script: Script | None) -> JobSpec | None:
+        """The spec of a job; None if its code is gone."""
+        if script is None or script.concurrent_limit or not record.options.is_usual:
+            return restored_spec(record, script)
+        key = (
+            record.workspace,
+            record.kind,
+            record.script_hash,
+            record.path,
+            record.created_by,
+            record.email,
+            record.permissioned_as,
+            record.owner,
+            record.origin,
+            record.tag,
+            record.priority,
+            record.timeout_s,
+            record.parent_job,
+            record.root_job,
+            record.visible_to_owner,
+            record.step_id,
+        )
+        template = self._templates.get(key)
+        if template is None:
+            template = restored_spec(record, script)
+            assert template is not None  # noqa: S101 - there is its script
+            self._templates[key] = template
+        return folded(template, record.arguments or b"{}", b"")
 
 
 def _count_ended(

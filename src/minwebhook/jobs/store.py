@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -98,6 +98,8 @@ _LISTED: Final = ", ".join(_NOT_LISTED.get(name, name) for name in _READ)
 _LISTED_WITH_ARGUMENTS: Final = _LISTED.replace(_NOT_LISTED["args"], _SHOWN_ARGUMENTS)
 #: All but the result.
 _LISTED_FOR_RUNS: Final = ", ".join("NULL AS result" if name == "result" else name for name in _READ)
+#: Rows that are read before others have a turn.
+_AT_ONCE: Final = 200
 #: Ids that one query asks for.
 _MAX_IDS: Final = 500
 _DISCARD_DEAD: Final = "UPDATE job SET dead = 0 WHERE id = ? AND dead = 1"
@@ -386,8 +388,14 @@ class JobStore:
 
     def queued(self) -> list[JobRecord]:
         """Every job that did not end before the server did, oldest first."""
-        rows = self._db.read(f"SELECT {_ALL} FROM job WHERE status = 'queued' ORDER BY created_at, id")  # noqa: S608
-        return [_record(row) for row in rows]
+        return [record for some in self.queued_in_pieces() for record in some]
+
+    def queued_in_pieces(self) -> Iterator[list[JobRecord]]:
+        """The same, in pieces of some milliseconds each; for the start, when nobody writes."""
+        query = f"SELECT {_ALL} FROM job WHERE status = 'queued' ORDER BY created_at, id"  # noqa: S608 - constants
+        cursor = self._db.inspect(lambda connection: connection.execute(query))
+        while rows := cursor.fetchmany(_AT_ONCE):
+            yield [_record(row) for row in rows]
 
 
 def _where(workspace: str | None, wanted: JobFilter, without: Iterable[UUID]) -> tuple[str, list[Any]]:

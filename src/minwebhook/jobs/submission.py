@@ -23,9 +23,11 @@ from minwebhook.variables.references import may_hold_references
 from minwebhook.webhooks.arguments import Arguments
 from minwebhook.webhooks.query import RunOptions
 
-#: What makes the specs of runs that differ in their arguments only, with the script, the caller and the options, which are
-#: kept so that no others get their ids.
-_MAKERS: Final[dict[tuple[int, int, int, bool], tuple[Script, Principal, RunOptions, Callable[..., JobSpec]]]] = {}
+#: What makes the specs of runs that differ in their arguments only, and one of them; with the script, the caller and the
+#: options, which are kept so that no others get their ids.
+_MAKERS: Final[
+    dict[tuple[int, int, int, bool], tuple[Script, Principal, RunOptions, Callable[..., JobSpec], JobSpec]]
+] = {}
 _MAX_MAKERS: Final = 1024
 #: What a concurrency key may hold: an argument by name.
 _ARGUMENT: Final = re.compile(r"\$args\[([^\]]*)\]")
@@ -82,15 +84,19 @@ def script_spec(
             if len(_MAKERS) >= _MAX_MAKERS:
                 _MAKERS.clear()
             maker = _maker(script, principal, options, preprocess=preprocess)
-            known = _MAKERS[key] = (script, principal, options, maker)
-        make = known[3]
+            known = _MAKERS[key] = (script, principal, options, maker, maker(arguments=b"{}"))
+        make, template = known[3], known[4]
     else:
-        make = _maker(script, principal, options, preprocess=preprocess)
+        make, template = _maker(script, principal, options, preprocess=preprocess), None
     spec = make(arguments=arguments.text, mask=arguments.mask)
+    spec.template = template
     if script.concurrent_limit:
-        spec.concurrency = concurrency_of(script, arguments.text)
+        spec.concurrency, spec.template = concurrency_of(script, arguments.text), None
     if principal.scopes is not None and may_hold_references(arguments.text):
-        spec.scopes = principal.scopes  # for what the arguments name alone: the code acts for its user
+        spec.scopes, spec.template = (
+            principal.scopes,
+            None,
+        )  # for what the arguments name alone: the code acts for its user
     return spec
 
 

@@ -21,7 +21,7 @@ import trio
 
 from minwebhook.errors import BadRequest, Unavailable
 from minwebhook.http.deadlines import DeadlineQueue
-from minwebhook.jobs import outcomes
+from minwebhook.jobs import folding, outcomes
 from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.ids import IdMaker
 from minwebhook.jobs.model import (
@@ -260,7 +260,7 @@ class JobTable:
         """Ended jobs that their driver has stored."""
         for job in jobs:
             self._remove(job)
-            job.spec.arguments = job.spec.source = b""
+            folding.let_go(job.spec)
 
     def start_restored(self) -> None:
         """All are restored: the first of them start, flows before their jobs."""
@@ -317,6 +317,8 @@ class JobTable:
         if now < job.scheduled_for_ms < self._alarm_ms:
             self._alarm.set()
         self._dispatch(now)
+        if job.is_stored and job.state is JobState.QUEUED:
+            job.spec = folding.fold(spec)  # there may be thousands
 
     def _dispatch(self, now: int) -> None:
         """Starts the jobs whose turn it is: a sync job in the task that waits for it, others in a worker."""
@@ -340,6 +342,8 @@ class JobTable:
             self._alarm.set()
 
     def _start(self, job: Job, now: int) -> None:
+        if job.is_stored:
+            job.spec = folding.unfold(job.spec)
         job.state = next_state(job.state, JobEvent.START)
         job.started_at_ms = now
         self.running_count += 1
@@ -572,7 +576,7 @@ class JobTable:
         for job in jobs:
             self._remove(job)
             # The queue may hold a cancelled job until its turn would have come; not what it was called with.
-            job.spec.arguments = job.spec.source = b""
+            folding.let_go(job.spec)
 
     async def _save_one_by_one(self, jobs: list[Job]) -> None:
         """One of them cannot be written: it must not take the others along."""

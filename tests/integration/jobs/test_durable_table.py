@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+import tracemalloc
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -229,4 +230,25 @@ def test_tokens_take_turns_after_a_restart_too(tmp_path: Path) -> None:
         [running] = [job for job in table.live(None) if job.state is JobState.RUNNING]
         assert running.id == job_id
         table.finish(running, Outcome(JobState.SUCCESS, b"1"), 1)
+    db.close()
+
+
+def test_a_queued_job_takes_less_than_a_kilobyte(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "test.db")
+    table = JobTable(JobStore(db), limits=QueueLimits(10_000), slots=1, clock=lambda: 1_000_000)
+    spec = job_spec(source=b"true")
+    spec.template = job_spec(source=b"true")
+
+    async def submit(number: int) -> None:
+        for _ in range(number):
+            mine = replace(spec, arguments=b'{"a": 1, "b": "hello"}')
+            mine.template = spec.template
+            await table.submit(mine, scheduled_for_ms=2_000_000)
+
+    trio.run(submit, 500)
+    tracemalloc.start()
+    trio.run(submit, 1000)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken / 1000 < 1024
     db.close()

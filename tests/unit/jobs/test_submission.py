@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import pytest
 
 from minwebhook.auth.principal import Principal
+from minwebhook.auth.scopes import Scopes
+from minwebhook.jobs.folding import fold, let_go, unfold
 from minwebhook.jobs.model import Concurrency
 from minwebhook.jobs.submission import script_spec
 from minwebhook.scripts.model import Language, ScriptKind, ScriptPath
@@ -69,3 +71,42 @@ def test_runs_are_counted_by_their_arguments() -> None:
             arguments = Arguments(b'{"user":"%b"}' % user.encode(), b"")
             spec = script_spec(script, ALICE, arguments, options, preprocess=False)
             assert spec.concurrency == Concurrency(f"demo/{user}", 2)
+
+
+def test_a_spec_is_folded_while_it_waits_and_unfolded_to_run() -> None:
+    arguments = Arguments(b'{"n":1}', b"mask")
+    spec = script_spec(SCRIPT, ALICE, arguments, NO_RUN_OPTIONS, preprocess=False)
+    small = fold(spec)
+    assert small is not spec
+    for each in fields(spec):
+        if each.name != "template":
+            assert getattr(small, each.name) == getattr(spec, each.name), each.name
+    assert (small.is_driven, small.code_scopes) == (spec.is_driven, spec.code_scopes)
+    whole = unfold(small)
+    assert whole == spec
+    assert unfold(spec) is spec
+    whole.arguments = whole.source = b"a run changes its own"
+    let_go(small)
+    assert small.arguments == b""
+    assert script_spec(SCRIPT, ALICE, arguments, NO_RUN_OPTIONS, preprocess=False) == spec
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "options"),
+    [
+        ({"concurrent_limit": 1}, b"{}", NO_RUN_OPTIONS),
+        ({}, b'{"a": "$res:u/alice/db"}', NO_RUN_OPTIONS),
+        ({}, b"{}", RunOptions(tag="other")),
+    ],
+)
+def test_a_spec_that_differs_in_more_than_its_arguments_is_not_folded(
+    settings: dict[str, Any], arguments: bytes, options: RunOptions
+) -> None:
+    caller = replace(ALICE, scopes=Scopes.of(("jobs:run",)))
+    spec = script_spec(replace(SCRIPT, settings=settings), caller, Arguments(arguments), options, preprocess=False)
+    assert fold(spec) is spec
+
+
+def test_a_spec_that_was_changed_is_not_what_it_was() -> None:
+    spec = script_spec(SCRIPT, ALICE, Arguments(b"{}"), NO_RUN_OPTIONS, preprocess=False)
+    assert fold(replace(spec, priority=2)).priority == 2
