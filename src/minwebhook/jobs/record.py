@@ -42,6 +42,8 @@ class JobOptions:
     verbatim: bool = False
     #: What the job said of its own progress, from 0 to 99.
     percent: int | None = None
+    #: The scripts that code which came with the request imports: path and hash.
+    imports: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, job: Job) -> JobOptions:
@@ -52,7 +54,7 @@ class JobOptions:
         result_mask = outcome.mask if outcome is not None else b""
         is_usual = not (spec.mask or result_mask or spec.preprocess or spec.cache_ttl_s or spec.retry)
         is_usual = is_usual and spec.part is None and spec.scopes is None and spec.restarted_from is None
-        is_usual = is_usual and spec.authored is None and not spec.verbatim
+        is_usual = is_usual and spec.authored is None and not spec.verbatim and not spec.imports
         if is_usual and not job.is_skipped and job.percent is None:
             return _NO_OPTIONS
         return cls(
@@ -69,6 +71,7 @@ class JobOptions:
             spec.authored,
             spec.verbatim,
             job.percent,
+            spec.imports,
         )
 
     @classmethod
@@ -91,6 +94,7 @@ class JobOptions:
             tuple(stored["authored"]) if "authored" in stored else None,
             stored.get("verbatim", False),
             stored.get("percent"),
+            tuple(stored["imports"].items()) if "imports" in stored else (),
         )
 
     @property
@@ -114,6 +118,7 @@ class JobOptions:
             "scopes": self.scopes.texts if self.scopes is not None else None,
             "restarted_from": self.restarted_from and self.restarted_from.to_json(),
             "verbatim": self.verbatim,
+            "imports": dict(self.imports),
         }
         kept = {name: value for name, value in stored.items() if value}
         if self.authored is not None:  # none is not the same as nothing

@@ -211,13 +211,14 @@ def restored_spec(record: JobRecord, script: Script | None) -> JobSpec | None:
         authored=record.options.authored,
         verbatim=record.options.verbatim,
         origin=intern(record.origin),
+        imports=record.options.imports,
         lock=_restored_lock(record, script),
         modules=script.imported_modules if script is not None and script.packages_lock != "" else (),
     )
 
 
 def _restored_lock(record: JobRecord, script: Script | None) -> str | None:
-    if record.kind == DEPENDENCIES:
+    if record.kind == DEPENDENCIES or record.options.imports:  # what is imported may need packages, too
         return None
     if record.kind in DRIVEN_KINDS:
         return ""

@@ -54,7 +54,7 @@ def modules_wanted(kind: PackageKind, codes: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{name}@{wanted}" for name, wanted in sorted(versions.items()))
 
 
-@lru_cache(maxsize=1024)  # jobs ask for the same ones again and again
+@lru_cache(maxsize=256)  # jobs ask for the same ones again and again
 def texts_of(language: str, lock: str) -> tuple[str, ...]:
     """What is to be installed by this lock; nothing if it needs no packages. Raises :class:`BadRequest`.
 

@@ -16,6 +16,7 @@ from minwebhook.jobs.record import JobOptions
         {},
         {"authored": ()},  # nothing is the author's, which is not the same as None
         {"authored": ("a", "iter"), "verbatim": True},
+        {"imports": (("f/team/base", "0123456789abcdef"),)},
         {"mask": b"[1]", "preprocess": True, "is_preprocessed": True, "cache_ttl_s": 5, "part": ("a", 0, None)},
     ],
 )
