@@ -110,24 +110,21 @@ class _Conversation:
 
     async def hold(self) -> None:
         """Until the client goes, or the server stops: then runs may end, and their ends are told."""
-        try:
-            await self._hold()
-        finally:
-            self._is_over = True
-
-    async def _hold(self) -> None:
         async with trio.open_nursery() as sender:
             sender.start_soon(self._outbox.run)
-            async with trio.open_nursery() as runs, trio.open_nursery() as followers:
-                try:
-                    while (message := await self._socket.receive()) is not None:
-                        await self._take(message, runs, followers)
-                finally:
-                    followers.cancel_scope.cancel()
-                    if not self._socket.is_draining:
-                        for waiting in list(self._runs):
-                            self.drop(waiting.job)
-                runs.start_soon(self._await_started)
+            try:
+                async with trio.open_nursery() as runs, trio.open_nursery() as followers:
+                    try:
+                        while (message := await self._socket.receive()) is not None:
+                            await self._take(message, runs, followers)
+                    finally:
+                        followers.cancel_scope.cancel()
+                        if not self._socket.is_draining:
+                            for waiting in list(self._runs):
+                                self.drop(waiting.job)
+                    runs.start_soon(self._await_started)
+            finally:
+                self._is_over = True
             self._outbox.close()
 
     async def _await_started(self) -> None:
@@ -211,7 +208,21 @@ class _Conversation:
         """Runs the job without a task, if that is possible. (One that is alone is better looked after by its own task.)"""
         if asked.logs or asked.stream:
             return False
-        if not self._services.executor.start(waiting.job, lambda: self._end_started(asked, waiting, runs)):
+        job, executor = waiting.job, self._services.executor
+
+        def start() -> bool:
+            return executor.start(job, lambda: self._end_started(asked, waiting, runs))
+
+        def on_turn() -> bool:
+            if not start():  # cancelled, too late, or it needs more
+                if not self._is_over:
+                    runs.start_soon(self._complete, asked, waiting)
+                self._forget_started(waiting)
+            return True
+
+        if job.state is JobState.QUEUED and job.turn is not None:
+            job.turn.on_set = on_turn
+        elif not start():
             return False
         self._services.sync_waits.add(waiting)
         self._started.add(waiting)
@@ -219,15 +230,18 @@ class _Conversation:
 
     def _end_started(self, asked: Run, waiting: _Waiting, runs: trio.Nursery) -> None:
         self._discard(waiting)
-        self._started.discard(waiting)
-        if not self._started:
-            self._is_quiet.set()
+        self._forget_started(waiting)
         if self._is_over:
             return
         if self._outbox.put_nowait(self._end_of(asked, waiting)):
             self._leave(asked.id)
         else:
             runs.start_soon(self._tell_end, asked, waiting)
+
+    def _forget_started(self, waiting: _Waiting) -> None:
+        self._started.discard(waiting)
+        if not self._started:
+            self._is_quiet.set()
 
     async def _complete(self, asked: Run, waiting: _Waiting) -> None:
         """Runs the job and tells its end."""

@@ -187,6 +187,10 @@ class Executor:
                 self._table.cancel(job, SERVER_STOPS)
                 raise
             return
+        turn = job.turn
+        if turn is not None and self._may_start(job.spec):
+            # What it waits for is the process that another job has now: that goes on with it in the same moment.
+            turn.on_set = lambda: self.start(job, turn.wake)
         while await self._table.turn(job):
             if self._is_ready(job.spec):
                 await self._run(job)
@@ -327,30 +331,43 @@ class Executor:
         job has to wait for something, or is no plain run of a dedicated worker: :meth:`complete` does it all.
         """
         spec = job.spec
-        if not (spec.dedicated and job.state is JobState.RUNNING and job.cancellation is None and self._ends):
+        if job.state is not JobState.RUNNING or job.cancellation is not None or self._ends is None:
             return False
-        if spec.cache_ttl_s or spec.retry is not None or spec.preprocess or may_hold_references(spec.arguments):
-            return False
-        if len(spec.arguments) + len(spec.mask) + len(spec.source) > _MAX_SENT_AT_ONCE_BYTES:
-            return False
-        limits = self._limits.of(spec.limits)
-        if limits.tmp_bytes is not None or limits.cpu_s or not self._is_ready(spec):
+        if not (self._may_start(spec) and self._is_ready(spec)):
             return False
         child = self._reuse.take(version_key(spec))
         if child is None:
             return False
         run = self._open(job)
         assert run is not None  # noqa: S101 - it is neither cancelled nor cached
-        self._table.begin_unstored(job)
-        if limits.group is not None:
-            child.limit(*limits.group)
-        run.child, job.stop, run.given = child, child.kill, time.perf_counter()
-        packed, exchange = self._conversation(run, child, spec.arguments, is_reused=True)
         self._started[run] = on_end
-        if not child.start(packed, exchange):
-            child.kill()  # what it makes of half a job is not waited for
-        self._wait_for_report(run, exchange)
+        run.child, job.stop = child, child.kill
+        try:
+            self._table.begin_unstored(job)
+            if run.limits.group is not None:
+                child.limit(*run.limits.group)
+            run.given = time.perf_counter()
+            packed, exchange = self._conversation(run, child, spec.arguments, is_reused=True)
+            if not child.start(packed, exchange):
+                child.kill()  # what it makes of half a job is not waited for
+            self._wait_for_report(run, exchange)
+        except Exception:  # whoever calls this may be in the middle of something else
+            self._note_fault(run)
+            child.kill()
+            self._ends.start_soon(self._end_at_once, run)
         return True
+
+    def _may_start(self, spec: JobSpec) -> bool:
+        """Whether it is a plain run of a dedicated worker, for which :meth:`start` may do."""
+        if not spec.dedicated or spec.cache_ttl_s or spec.retry is not None or spec.preprocess:
+            return False
+        if len(spec.arguments) + len(spec.mask) + len(spec.source) > _MAX_SENT_AT_ONCE_BYTES:
+            return False
+        limits = self._limits.of(spec.limits)
+        return limits.tmp_bytes is None and not limits.cpu_s and not may_hold_references(spec.arguments)
+
+    async def _end_at_once(self, run: Run) -> None:
+        self._end_started(run)
 
     def _wait_for_report(self, run: Run, exchange: Exchange) -> None:
         assert run.child is not None  # noqa: S101 - it was started
@@ -458,7 +475,6 @@ class Executor:
     def _close(self, run: Run) -> None:
         """The run is over: the job has ended, or will run again."""
         job, limits, child, outcome = run.job, run.limits, run.child, run.outcome
-        spec = job.spec
         if job.cancellation is not None:
             outcome = outcomes.canceled(job.cancellation)
         elif job.is_overdue:
@@ -469,15 +485,21 @@ class Executor:
             outcome = outcomes.judge(Vanished(), run.log, run.runtime.program)
         ended = time.perf_counter()
         job.timing = Timing(max(run.started - job.submitted_s, 0.0), run.given - run.started, ended - run.given)
+        try:
+            if child is not None:  # first: the next job in line may want this process, and is told of its turn below
+                self._let_go(run, child)
+        finally:
+            self._end_job(run, outcome, round((ended - run.started) * 1000))
+
+    def _end_job(self, run: Run, outcome: Outcome, took_ms: int) -> None:
+        job, spec = run.job, run.job.spec
         if (pause_ms := _pause_ms(job, outcome)) is not None and not self._table.is_stopping:
             self._table.retry(job, pause_ms)
-        else:
-            job.is_dead = outcome.state is JobState.FAILURE and spec.retry is not None and job.is_stored
-            self._table.finish(job, outcome, round((ended - run.started) * 1000))
-            if run.cache_key is not None and spec.cache_ttl_s and job.delete_after_s is None:
-                self._cache.keep(run.cache_key, outcome, spec.cache_ttl_s, now_ms())
-        if child is not None:
-            self._let_go(run, child)
+            return
+        job.is_dead = outcome.state is JobState.FAILURE and spec.retry is not None and job.is_stored
+        self._table.finish(job, outcome, took_ms)
+        if run.cache_key is not None and spec.cache_ttl_s and job.delete_after_s is None:
+            self._cache.keep(run.cache_key, outcome, spec.cache_ttl_s, now_ms())
 
     def _limit(self, spec: JobSpec) -> tuple[float, bool]:
         own, instance = spec.timeout_s, self._settings.job_timeout_s

@@ -278,10 +278,21 @@ class Flow(Protocol):
 
 
 class Signal(Protocol):
-    """Something that happens once and can be waited for (``trio.Event``)."""
+    """Something that happens once and can be waited for (jobs/turns.py)."""
+
+    #: Told first; if it says True, whoever waits goes on waiting.
+    on_set: Callable[[], bool] | None
+    #: Whether it took too long.
+    has_expired: bool
 
     def set(self) -> None:
         """It happens."""
+
+    def wake(self) -> None:
+        """Whoever waits need not wait any more."""
+
+    def expire(self) -> None:
+        """It took too long."""
 
     async def wait(self) -> None:
         """Until it has happened."""

@@ -33,12 +33,12 @@ from minwebhook.jobs.model import (
     JobSpec,
     JobState,
     Outcome,
-    Signal,
     next_state,
 )
 from minwebhook.jobs.pressure import Pressure, QueueLimits
 from minwebhook.jobs.queue import JobQueue
 from minwebhook.jobs.store import JobStore
+from minwebhook.jobs.turns import Turn
 from minwebhook.jobs.watch import Watchers
 from minwebhook.observability.figures import JobFigures
 from minwebhook.times import now_ms
@@ -69,20 +69,6 @@ class Driver(Protocol):
 
     def ended(self, job: Job) -> bool:
         """A job has ended. True if the driver stores it, and then calls :meth:`JobTable.let_go`."""
-
-
-class _Wait:
-    """A caller who waits for the turn of its job, for so long. A cancel scope for each would cost as much as a switch of
-    tasks."""
-
-    __slots__ = ("_turn",)
-
-    def __init__(self, turn: Signal) -> None:
-        self._turn = turn
-
-    def expire(self) -> None:
-        """It was too long: the caller looks what has become of its job."""
-        self._turn.set()
 
 
 class JobTable:
@@ -150,14 +136,14 @@ class JobTable:
                 self._start_driven(job, now)
             else:
                 self._pressure.enter_anyway(spec)
-                job.turn = trio.Event()
+                job.turn = self._new_turn()
                 self._enqueue(job, now)
             return job
         if self._free_slots > 0 and self._queue.is_next(job, now):  # nearly always: it need not be put in line first
             self._start(job, now)
             return job
         self._pressure.enter_anyway(spec)
-        job.turn = trio.Event()
+        job.turn = self._new_turn()
         self._enqueue(job, now)
         return job
 
@@ -329,17 +315,25 @@ class JobTable:
             self._pressure.leave(job.spec)
             if job.spec.is_driven:
                 if job.turn is not None:
+                    self._turns.discard(job.turn)
                     job.turn.set()
                 self._start_driven(job, now)
                 continue
             self._start(job, now)
             if job.turn is not None:
+                self._turns.discard(job.turn)
                 job.turn.set()
             else:
                 self._for_workers.append(job)
                 self._idle_workers.unpark()
         if self._queue.release_ms < self._alarm_ms:
             self._alarm.set()
+
+    def _new_turn(self) -> Turn:
+        turn = Turn()
+        if self._max_sync_wait_s < math.inf:
+            self._turns.add(turn)
+        return turn
 
     def _start(self, job: Job, now: int) -> None:
         if job.is_stored:
@@ -373,17 +367,15 @@ class JobTable:
         too long.
         """
         if job.state is JobState.QUEUED and job.turn is not None:
-            wait = _Wait(job.turn)
-            if not job.failures:  # one that is to run again has had its turn, and pauses by its policy
-                self._turns.add(wait)
             try:
-                await job.turn.wait()
+                if not job.turn.has_expired:
+                    await job.turn.wait()
             except trio.Cancelled:
-                if not job.state.is_final:
+                if job.stop is not None:  # it was taken in the moment in which it came
+                    self.cancel(job, SERVER_STOPS)
+                elif not job.state.is_final:
                     self.finish(job, outcomes.canceled(SERVER_STOPS), 0)
                 raise
-            finally:
-                self._turns.discard(wait)
             if job.state is JobState.QUEUED:
                 self.cancel(job, QUEUE_TOO_LONG)
                 raise Unavailable(
@@ -452,6 +444,7 @@ class JobTable:
             self.queued_count -= 1
             self._pressure.leave(job.spec)
             if job.turn is not None:
+                self._turns.discard(job.turn)
                 job.turn.set()
         if job.log is not None:
             job.log.close()
@@ -498,7 +491,7 @@ class JobTable:
         if job.is_stored:
             self._store.note_attempt(job)
         else:
-            job.turn = trio.Event()
+            job.turn = Turn()  # one that is to run again has had its turn, and pauses by its policy
         now = self._clock()
         self._free_slot(job, now)
         self._pressure.enter_anyway(job.spec)

@@ -331,15 +331,16 @@ async def test_the_answer_is_looked_for_only_if_there_is_nothing_else_to_do(
         child.reports, child.spun_s = trio.Event(), -1.0
     if case == "another job runs":
         assert table.submit_sync(SPEC).state is JobState.RUNNING
-    elif case == "another job waits":
-        blocker = table.submit_sync(SPEC)
-        await started(executor, nursery, ended, 2, spec)
-        await started(executor, nursery, ended, 3, spec)
-        table.finish(blocker, Outcome(JobState.SUCCESS, b"1"), 0)
-        await trio.testing.wait_all_tasks_blocked()
-        assert table.queued_count == 1
-    if case != "another job waits":
-        await started(executor, nursery, ended, 2, spec)
+
+    async def run() -> None:
+        def on_start(_: Job) -> None:
+            if case == "another job waits":
+                assert table.submit_sync(SPEC).state is JobState.QUEUED
+
+        ended[2] = await executor.run_sync(spec, job_id=None, on_start=on_start)
+
+    nursery.start_soon(run)
+    await trio.testing.wait_all_tasks_blocked()
     assert child.spun_s == (0.0004 if spins else 0)
     child.reports.set()
     await trio.testing.wait_all_tasks_blocked()
