@@ -413,6 +413,11 @@ def children(pid: int) -> list[int]:
     ]
 
 
+def fork_servers(pid: int) -> list[int]:
+    """Ids of the outer processes of the fork servers of a server; it has other children, which read and compute."""
+    return [each for each in children(pid) if b"minwebhook.child.zygote" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
 def is_alive(pid: int, born: str) -> bool:
     """Whether the very process that started at ``born`` still lives (a zombie does not)."""
     fields = _stat(pid)

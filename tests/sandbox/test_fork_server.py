@@ -18,7 +18,7 @@ from minwebhook.sandbox.plan import FIRST_UID, NAMESPACED, UIDS_PER_ZYGOTE, USER
 from minwebhook.settings import SandboxSettings
 from tests.conftest import missing
 from tests.sandbox.conftest import CONTAINED
-from tests.server import Client, Server, StartFailed, children, eventually
+from tests.server import Client, Server, StartFailed, children, eventually, fork_servers
 
 #: A user namespace with all ids of the machine in which no further one can be made, and the server in it.
 WITHOUT_USER_NAMESPACES = """
@@ -48,7 +48,7 @@ def status(pid: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("rung", ["root"], indirect=True, scope="module")
 def test_on_root_the_fork_server_is_an_ordinary_user_of_the_machine(client: Client, server: Server, rung: str) -> None:
-    (outer,) = children(server.pid)
+    (outer,) = fork_servers(server.pid)
     (inner,) = children(outer)
     for pid in (outer, inner):
         assert Path(f"/proc/{pid}/ns/user").readlink() != Path("/proc/self/ns/user").readlink()
@@ -64,7 +64,7 @@ def test_on_root_a_job_has_its_uid_inside_and_outside(client: Client, server: Se
     code = CONTAINED + "import time\ndef main():\n    print(os.getuid(), flush=True)\n    time.sleep(60)\n"
     job_id = client.post("/jobs/run/preview", {"content": code, "language": "python3"}).text
     client.running(job_id)
-    (outer,) = children(server.pid)
+    (outer,) = fork_servers(server.pid)
     (inner,) = children(outer)
     own = set(range(FIRST_UID + 1, FIRST_UID + UIDS_PER_ZYGOTE))
 

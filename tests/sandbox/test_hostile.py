@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 from tests.sandbox.conftest import CONTAINED, start
-from tests.server import Client, Server, children, descendants, eventually, is_alive, memory_bytes, named, unique
+from tests.server import (
+    Client,
+    Server,
+    children,
+    descendants,
+    eventually,
+    fork_servers,
+    is_alive,
+    memory_bytes,
+    named,
+    unique,
+)
 
 MIB = 1024 * 1024
 
@@ -417,7 +428,7 @@ def test_a_job_in_full_load_does_not_hold_back_the_other(client: Client) -> None
 
 def test_children_that_die_while_they_wait_are_replaced(client: Client, server: Server) -> None:
     """Every waiting process is shot from outside: the next jobs run all the same."""
-    (outer,) = children(server.pid)
+    (outer,) = fork_servers(server.pid)
     (inner,) = children(outer)
     waiting = children(inner)
     assert waiting

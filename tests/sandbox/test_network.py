@@ -15,7 +15,7 @@ import pytest
 from minwebhook.child import landlock
 from tests.conftest import missing
 from tests.sandbox.conftest import start
-from tests.server import Client, Server, children, eventually, unique
+from tests.server import Client, Server, eventually, fork_servers, unique
 
 PATH = "u/admin/cut_off"
 
@@ -147,7 +147,7 @@ def test_the_address_is_there_again_after_the_fork_server_died(
         client.deploy(PATH, CALL)
         for _ in range(3):
             eventually(lambda: client.run(PATH).text.startswith("["), "a call of the server")
-            (outer,) = children(server.pid)
+            (outer,) = fork_servers(server.pid)
             os.kill(outer, signal.SIGKILL)
         eventually(lambda: client.run(PATH).text.startswith("["), "a call of the server")
         kinds = [str(fd.readlink()) for fd in Path(f"/proc/{server.pid}/fd").iterdir()]
@@ -161,4 +161,4 @@ def test_there_are_two_fork_servers_at_most(client: Client, server: Server) -> N
     client.deploy(PATH, CALL, network="none")
     for _ in range(5):
         assert client.run(PATH).json()[1] is True
-    assert len(children(server.pid)) == 2
+    assert len(fork_servers(server.pid)) == 2

@@ -31,7 +31,7 @@ from tests.sandbox.conftest import (
     ordinary_interpreter,
     start,
 )
-from tests.server import Client, Server, children, eventually
+from tests.server import Client, Server, children, eventually, fork_servers
 
 IS_ROOT = os.geteuid() == 0
 #: What the network policy makes a difference to.
@@ -183,7 +183,7 @@ def _with_neighbor(
     client = server.client()
     # What another job was given is in the server's memory, too.
     assert client.preview("def main(secret):\n    return len(secret)", {"secret": canary}).json() == len(canary)
-    (zygote_pid,) = children(server.pid)
+    (zygote_pid,) = fork_servers(server.pid)
     bait = folder / "bait"
     bait.mkdir(0o700)
     if IS_ROOT and place.is_ordinary:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server import ADMIN_TOKEN, Client, Server, StartFailed, children, eventually
+from tests.server import ADMIN_TOKEN, Client, Server, StartFailed, eventually, fork_servers
 
 MakeServer = Callable[..., Server]
 SLEEPER = (
@@ -101,7 +101,7 @@ def test_a_fork_server_that_does_not_run(make_server: MakeServer) -> None:
 
     def kill_again_and_again() -> None:
         while not stop.wait(0.02):
-            for pid in children(server.pid):
+            for pid in fork_servers(server.pid):
                 os.kill(pid, signal.SIGKILL)
 
     thread = threading.Thread(target=kill_again_and_again)

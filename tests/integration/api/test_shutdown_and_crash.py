@@ -10,7 +10,18 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.server import Answer, Client, Server, children, descendants, eventually, is_alive, named, unique
+from tests.server import (
+    Answer,
+    Client,
+    Server,
+    children,
+    descendants,
+    eventually,
+    fork_servers,
+    is_alive,
+    named,
+    unique,
+)
 
 MakeServer = Callable[..., Server]
 
@@ -170,10 +181,10 @@ def test_the_server_outlives_its_fork_server(server: Server, which: str, busy: b
         eventually(lambda: named(unique("zygote")), "the job")
     else:
         assert client.run("u/admin/waiter", {"name": "x", "seconds": 0}).status == 200
-    # Beside it there may be the process that reads signatures, which has no children.
-    (outer,) = (pid for pid in children(server.pid) if children(pid))
-    found = descendants(outer)
+    (outer,) = fork_servers(server.pid)
     (inner,) = children(outer)
+    below = descendants(outer)
+    found = {pid: born for pid, born in descendants(server.pid).items() if pid == outer or pid in below}
     os.kill(outer if which == "outer" else inner, signal.SIGKILL)
     eventually(lambda: not any(is_alive(pid, born) for pid, born in found.items()), "the end of the fork server")
     if busy:
