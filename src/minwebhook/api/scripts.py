@@ -11,6 +11,7 @@ from minwebhook.api.context import Context
 from minwebhook.api.imports import find_imports
 from minwebhook.api.permissions import check_path, visible_paths
 from minwebhook.api.rights import readable
+from minwebhook.auth.rights import may_read
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import submit_lock_job
@@ -42,6 +43,7 @@ async def create(context: Context) -> Response:
         lock = context.services.scripts.lock_with(context.workspace, new.lock, imports)
         new = replace(new, settings={**new.settings, FIELD: imports}, lock=lock)
     _check_secret(context, new)
+    _check_parent(context, new)
     if new.schema is None:
         new = replace(new, schema=await _schema_of(context, new.language, new.content))
     context.audited_resource = new.path
@@ -98,6 +100,18 @@ def _check_secret(context: Context, new: NewScript) -> None:
     name = signature["secret"] if signature is not None else ""
     if is_path(name) and not readable(context, "variables", name):
         raise BadRequest(f"signature.secret: variable {name} is not yours to read")
+
+
+def _check_parent(context: Context, new: NewScript) -> None:
+    """A version that follows one at another path takes that out of service. Raises :class:`BadRequest`, 403."""
+    if new.parent_hash is None:
+        return
+    parent = context.services.scripts.find_by_hash(context.workspace, new.parent_hash)
+    if parent is None or parent.path == new.path:
+        return
+    if not may_read(context.principal, parent.path):  # as if it were not there
+        raise BadRequest(f"parent_hash: there is no version {hash_to_hex(parent.hash)} in this workspace")
+    check_path(context.principal, context.endpoint, parent.path)
 
 
 async def _find_lock(context: Context, script_hash: int) -> None:
