@@ -139,6 +139,8 @@ def _deploy(port: int, headers: Mapping[str, str], *, dedicated: bool) -> None:
         "description": "",
         "content": SCRIPT,
         "language": "python3",
+        # As clients send it. Without one the server reads the code, in a process that is there for a while.
+        "schema": {"type": "object", "properties": {}, "required": []},
     }
     if dedicated:
         script["dedicated_worker"] = True
