@@ -66,6 +66,8 @@ class AuthStore:
         self._workspaces: set[str] = set()
         self._admins: dict[str | None, Principal] = {}
         self._rights: dict[tuple[str, str], Rights] = {}
+        #: Users in workspaces, without their rights.
+        self._members: dict[tuple[str, str | None], Principal] = {}
 
     async def bootstrap(self, now_ms: int) -> str | None:
         """Create the first workspaces and the user ``admin``; a new admin token, to be shown once, or None.
@@ -166,9 +168,17 @@ class AuthStore:
         """A user by e-mail, as :meth:`authenticate` would find them with an unlabelled token; for jobs' own tokens.
 
         A job of a super admin has an admin's rights in its workspace, and none over the instance. Raises
-        :class:`NotAuthorized`. Not cached: two look-ups by key.
+        :class:`NotAuthorized`. Kept until somebody changes users or members: every step of a flow asks.
         """
-        return replace(self._member(email, workspace_id, is_super_admin=True), is_super_admin=False)
+        key = (email, workspace_id)
+        known = self._members.get(key)
+        if known is None:
+            if len(self._members) >= MAX_CACHED_TOKENS:
+                self._members.clear()
+            known = self._members[key] = replace(
+                self._identity(email, workspace_id, is_super_admin=True), is_super_admin=False
+            )
+        return self._with_rights(known)
 
     def principal_in(self, principal: Principal, workspace_id: str) -> Principal:
         """What a caller of an instance-wide route is in a workspace, with the same token. Raises :class:`NotAuthorized`."""
@@ -196,6 +206,7 @@ class AuthStore:
         self._cache.clear()
         self._workspaces.clear()
         self._rights.clear()
+        self._members.clear()
 
     def _load(self, digest: str) -> _Cached | None:
         """Read one token into the cache. Unknown ones are not cached: guesses must not push out what is used."""
@@ -226,7 +237,17 @@ class AuthStore:
         )
 
     def _member(self, email: str, workspace_id: str | None, *, is_super_admin: bool) -> Principal:
-        """A user as a member of a workspace; a super admin only if the token says so, too."""
+        """A user as a member of a workspace, with their rights; a super admin only if the token says so, too."""
+        return self._with_rights(self._identity(email, workspace_id, is_super_admin=is_super_admin))
+
+    def _with_rights(self, principal: Principal) -> Principal:
+        workspace_id = principal.workspace_id
+        if workspace_id is None or principal.is_admin:
+            return principal
+        rights = self.rights(workspace_id, principal.username)
+        return replace(principal, readable=rights.readable, writable=rights.writable)
+
+    def _identity(self, email: str, workspace_id: str | None, *, is_super_admin: bool) -> Principal:
         users = self._db.read("SELECT * FROM usr WHERE email = ? AND disabled = 0", (email,))
         if not users:
             raise NotAuthorized("Unauthorized")
@@ -244,11 +265,7 @@ class AuthStore:
                 username = email
             else:
                 raise NotAuthorized("Unauthorized")
-        principal = Principal(email, username, is_admin, is_super_admin, username, workspace_id, None, operator)
-        if workspace_id is None or is_admin:
-            return principal
-        rights = self.rights(workspace_id, username)
-        return replace(principal, readable=rights.readable, writable=rights.writable)
+        return Principal(email, username, is_admin, is_super_admin, username, workspace_id, None, operator)
 
 
 def folder_from_row(row: sqlite3.Row) -> Folder:

@@ -283,6 +283,20 @@ class Database:
         result: T = write.result
         return result
 
+    async def transact_now(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As :meth:`transact`, but if nobody else has a write that waits, at once: it saves two passes of the scheduler."""
+        is_alone = not self._batches and not self._is_committing and not self._has_ended
+        write = _Write("", work=work)
+        batch = self._enqueue(write)
+        if is_alone and self._batches and not self._is_locked():
+            self._commit_oldest()
+        if not batch.is_over:
+            await batch.wait()
+        if write.error is not None:
+            raise write.error
+        result: T = write.result
+        return result
+
     async def flush(self) -> None:
         """Return when everything queued so far is on disk; raises :class:`Unavailable` if a transaction failed."""
         batches = tuple(self._batches)

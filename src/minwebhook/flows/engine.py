@@ -381,16 +381,20 @@ class Engine(Machine):
 
     def _child_ended(self, ended: ChildEnded) -> None:
         current = self._current()
-        if current is None or ended.job not in self.open_jobs():
+        if current is None:
             return
         module, status = current
         timing = ended.timing
         if status.flow_jobs is not None:
-            place = status.flow_jobs.index(ended.job)
+            place = self._place(status.flow_jobs, ended.job)
+            if place is None or status.flow_jobs_success[place] is not None:
+                return
             status.flow_jobs_success[place] = ended.is_success
             status.started_at_ms[place] = timing.started_at_ms
             status.durations_ms[place] = round(timing.run_ms)
             self.results[ended.job] = ended.result
+        elif ended.job not in self.open_jobs():
+            return
         else:
             status.timing = (timing.queue_ms, timing.start_ms, timing.run_ms)
         if self._canceled is not None:

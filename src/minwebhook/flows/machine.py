@@ -45,6 +45,7 @@ class Machine:
         "_iterations",
         "_messages",
         "_new_id",
+        "_places",
         "_random",
         "_then",
         "approvals",
@@ -84,6 +85,8 @@ class Machine:
         #: Payloads and names of those who resumed the flow before this step: ``(payload, name)``.
         self.approvals: list[tuple[Any, str]] = []
         self._new_id = new_id
+        #: The list of jobs of the module that runs, and where in it each of them is.
+        self._places: tuple[list[UUID], dict[UUID, int]] = ([], {})
         self._random = random
         self._delay_s = 0.0
         self._asked: Evaluate | None = None
@@ -131,6 +134,16 @@ class Machine:
             return [job for job, ok in zip(status.flow_jobs, status.flow_jobs_success, strict=True) if ok is None]
         is_open = status.state is State.QUEUED or status.state is State.RUNNING
         return [status.job] if is_open and status.job is not None else []
+
+    def _place(self, jobs: list[UUID], job: UUID) -> int | None:
+        """Where a job is among those of a loop; None if it is none of them. There may be thousands."""
+        known, places = self._places
+        if known is not jobs:
+            places = {}
+            self._places = (jobs, places)
+        for number in range(len(places), len(jobs)):
+            places[jobs[number]] = number
+        return places.get(job)
 
     def previous_result(self) -> bytes:
         """That of the step before; of the first step the arguments of the flow, of the error handler what went wrong."""

@@ -339,6 +339,8 @@ class FlowRunner:
                 flow.is_ready = False
                 touched[flow.job.id] = flow
                 self._advance(flow)
+            if any(flow.job.is_awaited and flow.job.state.is_final for flow in touched.values()):
+                await trio.lowlevel.checkpoint()  # its answer is sent before the loop waits for the disk
             if not self._ready:
                 self._wake = trio.Event()
             await self._write(touched.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -27,7 +26,7 @@ from minwebhook.flows.model import (
 )
 from minwebhook.flows.results import ITERATION
 from minwebhook.flows.store import FlowStore, FlowVersion
-from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, Concurrency, JobSpec
+from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, Concurrency, JobSpec, copied
 from minwebhook.jobs.shared import turn_of
 from minwebhook.jobs.submission import concurrency_of, limit_of, surroundings_of
 from minwebhook.scripts.model import Language, entry_points
@@ -133,30 +132,28 @@ class StepSpecs:
 
     def _make(self, flow: JobSpec, flow_id: UUID, command: StartJob) -> JobSpec:
         module = command.module
-        base = replace(
-            flow,
-            kind=FLOW_PREVIEW,
-            language="",
-            source=b"",
-            arguments=command.arguments,
-            path=f"{flow.path}/{command.path}" if flow.path else "",
-            script_hash=None,
-            priority=module.priority if module.priority is not None else flow.priority,
-            timeout_s=command.timeout_s,
-            parent_job=flow_id,
-            root_job=flow.root_job or flow_id,
-            mask=b"",
-            preprocess=False,
-            cache_ttl_s=None,
-            concurrency=None,
-            step_id=module.id,
-            flow_path=path_around(flow),
-            part=None,
-            restarted_from=None,
-            is_preprocessor=False,
-            authored=_authored(flow, command),
-            verbatim=flow.verbatim or flow.preprocess,
-        )
+        base = copied(flow)
+        base.kind = FLOW_PREVIEW
+        base.language = ""
+        base.source = b""
+        base.arguments = command.arguments
+        base.path = f"{flow.path}/{command.path}" if flow.path else ""
+        base.script_hash = None
+        base.priority = module.priority if module.priority is not None else flow.priority
+        base.timeout_s = command.timeout_s
+        base.parent_job = flow_id
+        base.root_job = flow.root_job or flow_id
+        base.mask = b""
+        base.preprocess = False
+        base.cache_ttl_s = None
+        base.concurrency = None
+        base.step_id = module.id
+        base.flow_path = path_around(flow)
+        base.part = None
+        base.restarted_from = None
+        base.is_preprocessor = False
+        base.authored = _authored(flow, command)
+        base.verbatim = flow.verbatim or flow.preprocess
         if command.run is Run.LEVEL:
             base.part = (module.id, command.inner, command.index)
             return base

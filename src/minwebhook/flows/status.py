@@ -71,13 +71,15 @@ class ModuleStatus:
     parent_module: str | None = None
 
     def to_json(self, *, is_running: bool = False, percent: int | None = None) -> dict[str, Any]:
-        """The object in ``flow_status.modules``. ``is_running``: its job has been started; ``percent``: what that says of
-        its progress."""
+        """The object in ``flow_status.modules``, with ids as they are, which orjson writes.
+
+        ``is_running``: its job has been started; ``percent``: what that says of its progress.
+        """
         state = State.RUNNING if is_running and self.state is State.QUEUED else self.state
         shown: dict[str, Any] = {"type": state.value, "id": self.id}
         if state is State.WAITING:
             return shown
-        shown["job"] = str(self.job) if self.job is not None else None
+        shown["job"] = self.job
         if percent is not None and state is State.RUNNING:
             shown["progress"] = percent
         if state is State.SUSPENDED:
@@ -92,7 +94,7 @@ class ModuleStatus:
         if self.while_loop and not state.is_final:
             shown["while_loop"] = True
         if self.flow_jobs is not None:
-            shown["flow_jobs"] = [str(job) for job in self.flow_jobs]
+            shown["flow_jobs"] = self.flow_jobs
             shown["flow_jobs_success"] = self.flow_jobs_success
             shown["flow_jobs_duration"] = {"started_at": self.started_at_ms, "duration_ms": self.durations_ms}
         if self.branch_chosen is not None:
@@ -101,7 +103,7 @@ class ModuleStatus:
         if self.approvers:
             shown["approvers"] = [{"resume_id": number, "approver": name} for number, name in self.approvers]
         if self.failed_retries:
-            shown["failed_retries"] = [str(job) for job in self.failed_retries]
+            shown["failed_retries"] = self.failed_retries
         if state is State.SUCCESS:
             shown["skipped"] = self.skipped
         if self.timing is not None:

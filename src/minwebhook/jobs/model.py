@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -229,6 +230,14 @@ class JobSpec:
     def code_scopes(self) -> Scopes | None:
         """What its code is restricted to: what was deployed acts for its user, what was sent for the sender's token."""
         return None if self.kind in DEPLOYED_KINDS or self.authored is not None else self.scopes
+
+
+_VALUES: Final = attrgetter(*(each.name for each in fields(JobSpec)))
+
+
+def copied(spec: JobSpec) -> JobSpec:
+    """Another one with the same values; ``dataclasses.replace`` takes ten times as long, and each step of a flow has one."""
+    return JobSpec(*_VALUES(spec))
 
 
 @dataclass(frozen=True, slots=True)

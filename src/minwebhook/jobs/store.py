@@ -191,7 +191,7 @@ class JobStore:
             for flow_id, steps in step.wiped:
                 _wipe(connection, _jobs_of_steps(connection, flow_id, steps))
 
-        await self._db.transact(work)
+        await self._db.transact_now(work)
         for job in step.new:
             job.is_stored = True
         self._plan_wipes(step.ended)

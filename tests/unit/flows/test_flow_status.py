@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +42,7 @@ def test_it_is_read_back(
 def test_a_loop_that_runs_is_read_back() -> None:
     loop = ModuleStatus("l", State.RUNNING, UUID(int=3), flow_jobs=[UUID(int=4)], flow_jobs_success=[None])
     loop.is_iterator, loop.length, loop.parallel = True, 7, True
-    stored = loop.to_json()
+    stored = orjson.loads(orjson.dumps(loop.to_json()))
     assert stored["iterator"] == {"index": 0, "itered_len": 7}
     again = ModuleStatus.parse(stored)
     assert (again.length, again.is_iterator, again.parallel) == (7, True, True)
