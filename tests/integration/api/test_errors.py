@@ -107,7 +107,8 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
         if route.endpoint.access is Access.PUBLIC:
             public.add(route.pattern)
             # Signed addresses are their own credential, and so is a password; a token counts for nothing there.
-            expected = 403 if "s3_proxy" in path else 400 if path == "/api/auth/login" else 200
+            wants_password = path == "/api/auth/login" or "password_reset" in path or path.endswith("/reset_password")
+            expected = 403 if "s3_proxy" in path else 400 if wants_password else 200
             assert (answer.status, refused.status) == (expected, expected)
             continue
         assert refused.status == 401, (route.method, path)
@@ -117,7 +118,8 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
         if route.endpoint.access is Access.OPTIONAL:
             optional.add(route.pattern.removeprefix("/api/w/{workspace}/jobs_u/"))
             # The pages of approvals want a token of their own.
-            assert answer.status in ((401,) if "/jobs_u/flow/" in path else (200, 400, 404)), (route.method, path)
+            is_page = "/jobs_u/flow/" in path or (path.startswith("/approve/") and "{signature}" not in path)
+            assert answer.status in ((401,) if is_page else (200, 400, 404)), (route.method, path)
             nowhere = stranger.call(route.method, path.replace("/demo/", "/nowhere/"), body, fields)
             text = "" if route.method == "HEAD" else "Not found: workspace nowhere not found"
             assert (nowhere.status, nowhere.text) == (404, text)
@@ -127,7 +129,9 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
     signed = {"/api/w/{workspace}/s3_proxy/{storage}/{key...}"}
     shown_before_login = {f"/api/auth/is_{what}" for what in ("password_login_disabled", "smtp_configured")}
     browsers = {"/api/auth/login", "/api/auth/is_first_time_setup"} | shown_before_login
+    browsers |= {"/api/auth/request_password_reset", "/api/auth/reset_password"}
     health = {"/api/version", "/api/health/status", "/readyz", "/api/jobs/db_clock"}
+    health |= {"/api/uptodate", "/api/ee_license"}
     assert public == health | browsers | documents | signed
     assert optional == {
         "get/{id}",
@@ -148,6 +152,9 @@ def test_every_route_wants_a_token_but_for_these(client: Client) -> None:
         "resume/{id}/{resume_id}/{signature}",
         "cancel/{id}/{resume_id}/{signature}",
         "get_flow/{id}/{resume_id}/{signature}",
+        "get_flow_debug_info/{id}",
+        "/approve/{workspace}/{id}",
+        "/approve/{workspace}/{id}/{resume_id}/{signature}",
         "flow/approval_info/{id}",
         "flow/resume_suspended/{id}",
     }
