@@ -12,8 +12,8 @@ from minwebhook.api.flow_restarts import restart_of_preview
 from minwebhook.api.flow_views import add_flow, definition_of
 from minwebhook.api.flows import check_languages
 from minwebhook.api.imports import find_step_imports
+from minwebhook.api.job_access import check_family, readable
 from minwebhook.api.job_access import find as find_job
-from minwebhook.api.job_access import readable
 from minwebhook.api.jobs import part_of
 from minwebhook.api.keys import begin_run, finish_key, submit_once
 from minwebhook.api.permissions import check_run, check_tag
@@ -102,6 +102,7 @@ def _version(context: Context) -> FlowVersion:
 
 async def _spec(context: Context, options: RunOptions) -> JobSpec:
     version = _version(context)
+    check_family(context, options)
     layout = Layout.PLAIN if options.skip_preprocessor else Layout.of(version.preprocessor_parameters)
     arguments = await receive_arguments(context, None, layout)
     spec = flow_spec(version, context.principal, arguments, options, preprocess=layout is not Layout.PLAIN)

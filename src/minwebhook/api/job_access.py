@@ -16,7 +16,7 @@ from minwebhook.auth.view_tokens import is_view_token
 from minwebhook.errors import AdminRequired, ApiError, BadRequest, NotFound, PermissionDenied
 from minwebhook.jobs.model import Job
 from minwebhook.jobs.record import JobRecord
-from minwebhook.webhooks.query import parse_uuid
+from minwebhook.webhooks.query import RunOptions, parse_uuid
 
 #: The workspace from which all others can be looked into.
 _ADMINS: Final = "admins"
@@ -42,6 +42,19 @@ def find_cancellable(context: Context, job_id: UUID) -> JobRecord | None:
     if record is not None and not _is_free(context, record):
         raise _refusal(context, record, "cancel")
     return record
+
+
+def check_family(context: Context, options: RunOptions) -> None:
+    """Whether a run may say that it belongs to these jobs: one of a token with scopes to those alone that the token is for.
+
+    Its scripts, which act for the user, would take the job that is named for their own. Raises :class:`PermissionDenied`.
+    """
+    if context.principal.scopes is None:
+        return
+    for name, job_id in (("parent_job", options.parent_job), ("root_job", options.root_job)):
+        record = None if job_id is None else find(context, job_id)
+        if record is not None and not may_see_job(context.principal, context.endpoint, record):
+            raise PermissionDenied(f"{name}: the token is not for that job; leave it out")
 
 
 def readable(context: Context) -> JobRecord:

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from minwebhook.api.context import Context
+from minwebhook.api.job_access import check_family
 from minwebhook.api.keys import begin_run, finish_key, submit_once
 from minwebhook.api.permissions import check_run, check_script_client, check_tag
 from minwebhook.api.receiving import receive_arguments
@@ -126,6 +127,7 @@ async def _version_spec(context: Context, script: Script, options: RunOptions) -
 
 
 async def _spec(context: Context, script: Script, options: RunOptions) -> JobSpec:
+    check_family(context, options)
     layout = Layout.PLAIN if options.skip_preprocessor else Layout.of(script.preprocessor_parameters)
     arguments = await receive_arguments(context, script, layout)
     spec = script_spec(script, context.principal, arguments, options, preprocess=layout is not Layout.PLAIN)

@@ -52,5 +52,11 @@ class LookUps:
 
     def _user_state(self, job: Job, key: str) -> Any:
         root = self._table.get(job.spec.root_job) if job.spec.root_job is not None else job
+        if root is not None and _whose(root) != _whose(job):  # whoever started it may have named any job
+            return None
         flow = (root or job).flow
         return None if flow is None else orjson.loads(flow.status_text()).get("user_states", {}).get(key)
+
+
+def _whose(job: Job) -> tuple[str, str]:
+    return job.spec.workspace, job.spec.permissioned_as

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.flows import JSON, js, py, step
-from tests.server import Answer, Client, Server, serving
+from tests.server import Answer, Client, Server, eventually, serving
 
 SECRET = "team-canary-27182"
 NEW = {"summary": "", "description": "", "language": "python3"}
@@ -149,3 +149,32 @@ def test_jobs_of_others_are_nowhere_to_be_seen(admin: Client, eve: Client) -> No
     assert eve.post("/jobs/run_wait_result/p/u/eve/mine", {}, root_job=job, parent_job=job).status == 200
     assert eve.get(f"/jobs_u/get/{job}").status == 403
     assert eve.get("/jobs/list", all_workspaces="true").status in (400, 403)
+
+
+def test_a_webhook_does_not_slip_its_run_into_the_flow_of_another(admin: Client) -> None:
+    admin.deploy("f/team/family", "def main(): return 1")
+    told = py("def main(x): return x", x="flow_user_state('k')")
+    made = admin.post("/flows/create", {"path": "f/team/tells", "summary": "", "value": {"modules": [step("a", told)]}})
+    assert made.status == 201
+    wait = step("w", {"type": "identity"}, suspend={"required_events": 1, "timeout": 600})
+    flow = admin.post("/jobs/run/preview_flow", {"value": {"modules": [wait]}}).text
+    eventually(lambda: admin.get(f"/jobs_u/flow/approval_info/{flow}").json()["is_waiting"], "the wait")
+    assert admin.post(f"/jobs/flow/user_states/{flow}/k", SECRET).status == 200
+    own = admin.submit("f/team/family")
+    scopes = ["jobs:run:scripts:f/team/family", "jobs:run:flows:f/team/tells"]
+    hook = admin.with_token(admin.post("/api/users/tokens/create", {"scopes": scopes}).text)
+    for name in ("root_job", "parent_job"):
+        for way in ("p/f/team/family", "f/f/team/tells"):
+            for run in ("run", "run_wait_result", "run_and_stream"):
+                refused = hook.call("POST", f"/jobs/{run}/{way}", data={}, query={name: flow})
+                assert refused.status == 403, (name, way, run)
+        assert hook.run("f/team/family", {}, **{name: own}).json() == 1
+    assert admin.post("/jobs/run_wait_result/f/f/team/tells", {}, root_job=flow).json() == SECRET
+    other = admin.with_token(admin.token, "admins")
+    assert (
+        other.post(
+            "/flows/create", {"path": "u/admin/tells", "summary": "", "value": {"modules": [step("a", told)]}}
+        ).status
+        == 201
+    )
+    assert other.post("/jobs/run_wait_result/f/u/admin/tells", {}, root_job=flow).json() is None
