@@ -54,9 +54,10 @@ async def create(context: Context) -> Response:
         now_ms(),
         skip_if_noop=context.query.flag("skip_if_noop"),
     )
-    context.services.executor.expect(new.language.value, new.content.encode())
     if new.lock is None:
         await _find_lock(context, script_hash)
+    else:
+        context.services.executor.expect(new.language.value, new.content.encode())
     return Response.text(hash_to_hex(script_hash), 201)
 
 

@@ -231,6 +231,8 @@ class Executor:
                 if job.cancellation is None:
                     if spec.kind == DEPENDENCIES:
                         outcome = await self._packages.run_lock_job(job)
+                        if outcome.state is JobState.SUCCESS and spec.script_hash is not None:
+                            self._fleet.expect(self._engines.runtime(spec.language, spec.source), spec.surroundings)
                     else:
                         spec.surroundings = await self._packages.prepare(spec) or spec.surroundings
         except PackageError as error:

@@ -19,6 +19,7 @@ from minwebhook.jobs import outcomes
 from minwebhook.jobs.imported import ImportedScripts
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome
+from minwebhook.jobs.submission import surroundings_of
 from minwebhook.jobs.table import JobTable
 from minwebhook.packages.sets import Content, PackageSets
 from minwebhook.sandbox.plan import Network, Surroundings
@@ -114,14 +115,16 @@ class JobPackages:
         return None if directory is None else self._surroundings(spec, directory)
 
     async def run_lock_job(self, job: Job) -> Outcome:
-        """Finds a lock, installs it, and gives it to the version that waits for it, if the job is for one."""
+        """Finds a lock, installs it, and gives it to the version that waits for it, if the job is for one; the surroundings of
+        the job are then those of its runs."""
         spec = job.spec
         log = job.log = JobLog("", _MAX_LOG_BYTES)
         if not spec.language:
             return await self._run_flow_lock_job(spec, log)
         try:
             lock = await self._find_lock(spec)
-            await self._install(spec.language, lock)
+            if (directory := await self._install(spec.language, lock)) is not None:
+                spec.surroundings = self._surroundings(spec, directory)
         except PackageError as error:
             text = str(error)
             log.write(text.encode() + b"\n")
@@ -195,7 +198,7 @@ def _content(language: str, lock: str) -> Content:
 
 def lock_spec(script: Script, email: str) -> JobSpec:
     """The spec of the job that finds the lock of a script's version."""
-    return code_lock_spec(
+    spec = code_lock_spec(
         script.workspace_id,
         script.language.value,
         script.source,
@@ -204,6 +207,8 @@ def lock_spec(script: Script, email: str) -> JobSpec:
         email=email,
         script_hash=script.hash,
     )
+    spec.surroundings = surroundings_of(script)
+    return spec
 
 
 def code_lock_spec(

@@ -65,13 +65,12 @@ class Bun:
         environment = self._tool.environment(home or directory) | {
             "BUN_INSTALL_CACHE_DIR": str(self._cache),
             "DO_NOT_TRACK": "1",
+            "NODE_USE_SYSTEM_CA": "" if settings.package_ca or not has_system_certificates() else "1",
         }
         # Code of packages is never run here, whatever they ask for.
         argv = [self._program, "install", "--ignore-scripts", "--no-progress", "--no-summary", *flags]
         if settings.package_ca:
             argv.append(f"--cafile={settings.package_ca}")
-        elif has_system_certificates():
-            argv.append("--use-system-ca")
         if settings.offline:
             argv.append("--offline")
         try:

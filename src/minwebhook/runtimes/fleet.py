@@ -170,10 +170,10 @@ class Fleet:
         for pool in self._first.pools.values():
             pool.refill()
 
-    def expect(self, runtime: Runtime) -> None:
-        """A script was deployed that this runtime will run: has its first process started, if that takes long."""
+    def expect(self, runtime: Runtime, surroundings: Surroundings | None = None) -> None:
+        """A script was deployed that this runtime will run there: has its first process started, if that takes long."""
         if runtime.heavy:
-            self._first.pools[runtime.name].expect()
+            self.family(surroundings).pools[runtime.name].expect()
 
     def stop(self) -> None:
         """Ends all fork servers, and with them every child, for good."""

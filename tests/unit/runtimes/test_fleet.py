@@ -10,6 +10,7 @@ import trio.testing
 
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.fleet import Fleet
+from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.zygote import Deliver, Zygote
 from minwebhook.sandbox.plan import Surroundings
 
@@ -74,6 +75,16 @@ async def test_other_surroundings_get_a_family_once(nursery: trio.Nursery) -> No
     await trio.testing.wait_all_tasks_blocked()
     assert workshop.made[NETLESS].is_running
     assert [each.number for each in fleet.families] == [0, 1]
+
+
+def test_a_script_with_packages_is_expected_where_they_are() -> None:
+    workshop = Workshop()
+    fleet = make_fleet(workshop)
+    packages = Surroundings("host", "/packages")
+    fleet.expect(RUNTIMES["python3"], packages)
+    assert workshop.made == {}, "a process of Python starts fast enough"
+    fleet.expect(RUNTIMES["bun"], packages)
+    assert len(workshop.made[packages].asked) == 1
 
 
 async def test_who_waits_for_a_family_that_cannot_start_is_told_and_the_next_one_tries_again(
