@@ -232,7 +232,7 @@ class JobSpec:
         return None if self.kind in DEPLOYED_KINDS or self.authored is not None else self.scopes
 
 
-_VALUES: Final = attrgetter(*(each.name for each in fields(JobSpec)))
+_VALUES: Final = attrgetter(*(each.name for each in fields(JobSpec) if each.init))
 
 
 def copied(spec: JobSpec) -> JobSpec:
