@@ -28,7 +28,8 @@ _ONLY_ANONYMOUS: Final = "As a non logged in user, you can only {verb} jobs ran 
 def find_readable(context: Context, job_id: UUID) -> JobRecord | None:
     """A job of the workspace that the caller may look at; None if there is no such job.
 
-    Raises :class:`PermissionDenied`, for callers without a token :class:`BadRequest`.
+    Raises :class:`PermissionDenied`, for callers without a token :class:`BadRequest`, and :class:`NotFound` for tokens that
+    have to do with jobs of other tags only.
     """
     record = find(context, job_id)
     if record is not None and not may_read(context, record):
@@ -119,6 +120,9 @@ def _is_free(context: Context, record: JobRecord) -> bool:
 def _refusal(context: Context, record: JobRecord, verb: str) -> ApiError:
     if context.caller is None:
         return BadRequest(_ONLY_ANONYMOUS.format(verb=verb))
+    scopes = context.caller.scopes
+    if scopes is not None and not scopes.allows_tag(record.tag):  # upstream's answer
+        return NotFound(f"Job not found at name {record.id}")
     return PermissionDenied(
         f"you may not {verb} job {record.id}; whoever may see it can share it with a view token (jobs/job_view_token)"
     )

@@ -180,7 +180,7 @@ def _completed(context: Context, record: JobRecord) -> Response:
 def _started_at(context: Context, job_id: UUID) -> str | None:
     try:
         record = find_readable(context, job_id)
-    except (BadRequest, PermissionDenied):  # one job that is nobody else's business does not hide the others
+    except (BadRequest, NotFound, PermissionDenied):  # one job that is nobody else's business does not hide the others
         return None
     return rfc3339(record.started_at_ms) if record is not None else None
 

@@ -53,6 +53,7 @@ _CORS: Final = ("/jobs/run/p/", "/jobs/run/h/", "/jobs/run_wait_result/p/", "/jo
                 "/jobs/run/f/", "/jobs/run/fv/", "/jobs/run_wait_result/f/", "/jobs/run_wait_result/fv/",
                 "/jobs/run_and_stream/f/", "/jobs/run_and_stream/fv/",
                 "/jobs/completed/list", "/jobs/completed/get", "/jobs/job_signature/", "/jobs/resume_urls/",
+                "/jobs/result_by_id/",
                 "/jobs_u/")  # fmt: skip
 
 

@@ -418,6 +418,7 @@ ADDRESSES = [
     *[Row(f"OPTIONS {path}", path, None, {}, "OPTIONS", expected=b"", answers=PREFLIGHT, has_token=False) for path in HEADS],
     Row("OPTIONS below jobs_u", f"/jobs_u/get/{ID}01", None, {}, "OPTIONS", answers=PREFLIGHT, has_token=False),
     Row("OPTIONS of a result", f"/jobs/completed/get_result/{ID}01", None, {}, "OPTIONS", answers=PREFLIGHT, has_token=False),
+    Row("OPTIONS of a step's result", f"/jobs/result_by_id/{ID}01/a", None, {}, "OPTIONS", answers=PREFLIGHT, has_token=False),
     Row("no CORS for lists", "/jobs/list", None, {}, "OPTIONS", status=204, answers=NO_CORS, has_token=False),
     Row("no CORS for previews", "/jobs/run/preview", None, {}, "OPTIONS", status=204, answers=NO_CORS, has_token=False),
     Row("no handshake elsewhere", "/jobs/list", None, {"Webhook-Request-Origin": "x"}, "OPTIONS", status=204,

@@ -181,7 +181,9 @@ def test_tags(client: Client) -> None:
         )
     slow = client.submit("u/admin/echo", {}, tag="slow")
     client.ended(slow)
-    assert tagged.get(f"/jobs_u/get/{slow}").status == 403
+    for answer in (tagged.get(f"/jobs_u/get/{slow}"), tagged.post(f"/jobs_u/queue/cancel/{slow}", {})):
+        assert (answer.status, answer.text) == (404, f"Not found: Job not found at name {slow}")
+    assert tagged.post("/jobs_u/queue/get_started_at_by_ids", [slow]).json() == [None]
     assert {job["tag"] for job in tagged.get("/jobs/list").json()} <= {"fast", "python3"}
 
 
