@@ -11,7 +11,7 @@ from typing import Final
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "permissions.md"
 
-#: Kinds of callers. All but the last two belong to the workspace ``demo`` and its folder ``team``: the owner of the folder, and
+#: Kinds of callers. All but the last three belong to the workspace ``demo`` and its folder ``team``: the owner of the folder, and
 #: tokens of the owner's; an operator who may read the folder; and a developer who has nothing to do with it.
 KINDS: Final = (
     "none",
@@ -27,38 +27,40 @@ KINDS: Final = (
     "owner",
     "admin",
     "super",
+    "job",
 )
 
 #: What each decision answers to each kind of caller; 0 is "may". In the order of ``KINDS``.
 DECISIONS: Final[dict[str, tuple[int, ...]]] = {
-    "public": (0,) * 13,
+    "public": (0,) * 14,
     # the instance
-    "oneself": (401, 401, 401, 401, 403, 0, 401, 401, 0, 0, 0, 0, 0),
-    "change oneself": (401, 401, 401, 401, 403, 403, 401, 401, 0, 0, 0, 0, 0),
-    "super admin": (401, 401, 401, 401, 403, 403, 401, 401, 403, 403, 403, 403, 0),
+    "oneself": (401, 401, 401, 401, 403, 0, 401, 401, 0, 0, 0, 0, 0, 0),
+    "change oneself": (401, 401, 401, 401, 403, 403, 401, 401, 0, 0, 0, 0, 0, 403),
+    "super admin": (401, 401, 401, 401, 403, 403, 401, 401, 403, 403, 403, 403, 0, 403),
     # the workspace
-    "member": (401, 401, 401, 401, 403, 0, 403, 403, 0, 0, 0, 0, 0),
-    "member, changing": (401, 401, 401, 401, 403, 403, 403, 403, 0, 0, 0, 0, 0),
-    "developer": (401, 401, 401, 401, 403, 403, 403, 403, 403, 0, 0, 0, 0),
-    "admin": (401, 401, 401, 401, 403, 403, 403, 403, 403, 403, 403, 0, 0),
+    "member": (401, 401, 401, 401, 403, 0, 403, 403, 0, 0, 0, 0, 0, 0),
+    "member, changing": (401, 401, 401, 401, 403, 403, 403, 403, 0, 0, 0, 0, 0, 0),
+    "developer": (401, 401, 401, 401, 403, 403, 403, 403, 403, 0, 0, 0, 0, 0),
+    "admin": (401, 401, 401, 401, 403, 403, 403, 403, 403, 403, 403, 0, 0, 0),
+    "admin of members": (401, 401, 401, 401, 403, 403, 403, 403, 403, 403, 403, 0, 0, 403),
     # what lies at a path
-    "look": (401, 401, 401, 401, 403, 0, 403, 403, 0, 404, 0, 0, 0),
-    "own records": (401, 401, 401, 401, 403, 404, 403, 403, 404, 404, 404, 0, 0),
-    "change": (401, 401, 401, 401, 403, 403, 403, 403, 403, 400, 0, 0, 0),
-    "change folder": (401, 401, 401, 401, 403, 403, 403, 403, 403, 404, 0, 0, 0),
-    "run": (401, 401, 401, 401, 403, 403, 0, 403, 0, 401, 0, 0, 0),
-    "run anything": (401, 401, 401, 401, 403, 403, 0, 0, 0, 0, 0, 0, 0),
+    "look": (401, 401, 401, 401, 403, 0, 403, 403, 0, 404, 0, 0, 0, 0),
+    "own records": (401, 401, 401, 401, 403, 404, 403, 403, 404, 404, 404, 0, 0, 0),
+    "change": (401, 401, 401, 401, 403, 403, 403, 403, 403, 400, 0, 0, 0, 0),
+    "change folder": (401, 401, 401, 401, 403, 403, 403, 403, 403, 404, 0, 0, 0, 0),
+    "run": (401, 401, 401, 401, 403, 403, 0, 403, 0, 401, 0, 0, 0, 0),
+    "run anything": (401, 401, 401, 401, 403, 403, 0, 0, 0, 0, 0, 0, 0, 0),
     # a job
-    "follow": (401, 401, 401, 401, 403, 0, 0, 403, 0, 403, 0, 0, 0),
-    "follow, open": (400, 401, 401, 401, 403, 0, 0, 403, 0, 403, 0, 0, 0),
-    "look at job": (401, 401, 401, 401, 403, 0, 403, 403, 0, 403, 0, 0, 0),
-    "times, open": (0, 401, 401, 401, 403, 0, 403, 403, 0, 0, 0, 0, 0),
-    "run job again": (401, 401, 401, 401, 403, 403, 0, 403, 0, 403, 0, 0, 0),
-    "change job": (401, 401, 401, 401, 403, 403, 403, 403, 403, 403, 0, 0, 0),
-    "end job, open": (400, 401, 401, 401, 403, 403, 403, 403, 403, 403, 0, 0, 0),
-    "end jobs of path": (400, 401, 401, 401, 403, 403, 403, 403, 400, 400, 0, 0, 0),
-    "signed": (0, 401, 401, 401, 403, 0, 403, 403, 0, 0, 0, 0, 0),
-    "signed, changing": (0, 401, 401, 401, 403, 403, 403, 403, 0, 0, 0, 0, 0),
+    "follow": (401, 401, 401, 401, 403, 0, 0, 403, 0, 403, 0, 0, 0, 0),
+    "follow, open": (400, 401, 401, 401, 403, 0, 0, 403, 0, 403, 0, 0, 0, 0),
+    "look at job": (401, 401, 401, 401, 403, 0, 403, 403, 0, 403, 0, 0, 0, 0),
+    "times, open": (0, 401, 401, 401, 403, 0, 403, 403, 0, 0, 0, 0, 0, 0),
+    "run job again": (401, 401, 401, 401, 403, 403, 0, 403, 0, 403, 0, 0, 0, 0),
+    "change job": (401, 401, 401, 401, 403, 403, 403, 403, 403, 403, 0, 0, 0, 0),
+    "end job, open": (400, 401, 401, 401, 403, 403, 403, 403, 403, 403, 0, 0, 0, 0),
+    "end jobs of path": (400, 401, 401, 401, 403, 403, 403, 403, 400, 400, 0, 0, 0, 0),
+    "signed": (0, 401, 401, 401, 403, 0, 403, 403, 0, 0, 0, 0, 0, 0),
+    "signed, changing": (0, 401, 401, 401, 403, 403, 403, 403, 0, 0, 0, 0, 0, 0),
 }
 
 _W: Final = "/api/w/{workspace}"
@@ -198,8 +200,6 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET|HEAD {_W}/job_helpers/move_s3_file",
     ),
     "admin": (
-        f"POST {_W}/users/update/{{username}}",
-        f"DELETE {_W}/users/delete/{{username}}",
         f"POST {_W}/workspaces/add_user",
         f"POST {_W}/workspaces/archive",
         f"GET|POST {_W}/workspaces/encryption_key",
@@ -214,6 +214,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET {_W}/jobs/queue/list_filtered_uuids",
         f"POST {_W}/jobs/completed/delete/{{id}}",
     ),
+    "admin of members": (f"POST {_W}/users/update/{{username}}", f"DELETE {_W}/users/delete/{{username}}"),
     "look": (
         f"GET {_W}/scripts/get/p/{{path...}}",
         f"GET {_W}/scripts/get/h/{{hash}}",
@@ -384,6 +385,7 @@ def page() -> str:
         "| owner | a developer who owns the folder |",
         "| admin | an admin of the workspace |",
         "| super | a super admin |",
+        "| job | the token of a running job that a super admin has started |",
         "",
         "## Decisions",
         "",

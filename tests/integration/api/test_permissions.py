@@ -11,10 +11,22 @@ import pytest
 from minwebhook.api.routes import all_routes
 from minwebhook.auth.scopes import ACTIONS, DOMAINS
 from tests.permission_table import DECISIONS, KINDS, PAGE, decisions, page
-from tests.server import Answer, Client, Server, serving
+from tests.server import Answer, Client, Server, eventually, serving
 
 W = "/api/w/{workspace}"
 SCRIPT = "def main(**arguments): return arguments"
+#: Tells its token, and stays.
+LASTS = """
+import json, os, time, urllib.request
+
+def main():
+    token = os.environ["WM_TOKEN"]
+    body = json.dumps({"path": "u/admin/of_job", "value": token, "is_secret": True, "description": ""}).encode()
+    fields = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    url = f"{os.environ['BASE_INTERNAL_URL']}/api/w/demo/variables/create"
+    urllib.request.urlopen(urllib.request.Request(url, body, fields))
+    time.sleep(600)
+"""
 NEW_SCRIPT = {"summary": "", "description": "", "language": "python3", "content": SCRIPT, "auto_parent": True}
 FLOW: dict[str, Any] = {"summary": "", "value": {"modules": []}}
 #: Bodies of calls; an empty object for the others.
@@ -179,9 +191,21 @@ def token(client: Client, **asked: Any) -> Client:
     return client.with_token(answer.text)
 
 
+def token_of_job(client: Client) -> str:
+    """The token of a job that runs as long as anybody asks."""
+    client.deploy("u/admin/lasts", LASTS)
+    client.submit("u/admin/lasts")
+
+    def probe() -> str:
+        found = client.get("/variables/get_value/u/admin/of_job")
+        return str(found.json()) if found.status == 200 else ""
+
+    return eventually(probe, "the token of the job")
+
+
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with serving(tmp_path_factory.mktemp("permissions") / "data", "--workers", "2", *NO_LIMITS) as (server, admin):
+    with serving(tmp_path_factory.mktemp("permissions") / "data", "--workers", "3", *NO_LIMITS) as (server, admin):
         owner, other = member(admin, "dev"), member(admin, "other")
         operator, boss = member(admin, "op", operator=True), member(admin, "boss", is_admin=True)
         assert owner.post("/folders/create", {"name": "team", "extra_perms": {"u/op": False}}).status == 200
@@ -212,6 +236,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "owner": owner,
             "admin": boss,
             "super": admin,
+            "job": admin.with_token(token_of_job(admin)),
         }
         values = {
             "workspace": "demo",
