@@ -30,7 +30,7 @@ from typing import Final
 from minwebhook.errors import BadGateway, BadRequest, InsufficientStorage, NotFound, SettingsError
 from minwebhook.storage.backend import Bytes
 from minwebhook.storage.keys import RESERVED_SEGMENT, ObjectKey
-from minwebhook.storage.listing import list_tree
+from minwebhook.storage.listing import Lister
 from minwebhook.storage.model import ByteRange, ObjectHeaders, ObjectInfo, Page
 from minwebhook.storage.sidecars import SHARDS, Sidecars, Version
 from minwebhook.storage.tree import Tree
@@ -77,6 +77,7 @@ class LocalBackend:
         self._lock = lock
         self.tree = Tree(root)
         self.sidecars = Sidecars(self.tree)
+        self._lister = Lister(self.tree)
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._stamps = threading.Lock()
         self._last_stamp_ns = 0
@@ -153,7 +154,7 @@ class LocalBackend:
     def list(self, prefix: str, after: str, limit: int) -> Page:
         """The files in the order of their keys."""
         with _errors_of("the list"):
-            return list_tree(self.tree, prefix, after, limit)
+            return self._lister.page(prefix, after, limit)
 
     def copy(self, source: ObjectKey, target: ObjectKey) -> ObjectInfo:
         """Copy the bytes to a new object; it cannot be cancelled on the way."""
@@ -233,6 +234,7 @@ class LocalBackend:
         self.sidecars.write(key, [version] if old is None else [old, version], self.temporary())
         try:
             self.tree.rename(file, segments)
+            self._lister.note(key)
         except BaseException:
             # No object is there that needs a sidecar, or the old one is; keep what fits.
             if found is None:
