@@ -48,8 +48,8 @@ logger = logging.getLogger(__name__)
 #: Results of sync jobs are nobody's promise: their rows are written together, at most this late.
 _SAVE_DELAY_S = 0.05
 _SAVE_RETRY_S = 1.0
-#: Rows written in one turn of the loop: some 10 ms.
-_SAVE_AT_ONCE = 500
+#: Rows written in one turn of the loop: some 2 ms, which whoever calls then has to wait.
+_SAVE_AT_ONCE = 64
 _MAX_CLOCK_SLEEP_S = 30.0
 
 #: Jobs that do not count as running while they wait.
