@@ -32,8 +32,10 @@ from minwebhook.flows.signatures import (
 from minwebhook.http.codecs import decode_json, json_text
 from minwebhook.http.messages import Response
 from minwebhook.http.origin import is_cross_site
+from minwebhook.jobs.environment import CONTEXTUAL
 from minwebhook.jobs.record import JobRecord
 from minwebhook.times import rfc3339
+from minwebhook.variables.references import holds_references
 from minwebhook.webhooks.arguments import decode_any_payload
 
 _MAX_APPROVER_CHARACTERS: Final = 255
@@ -181,6 +183,7 @@ async def speak(
     approver: str | None = None,
 ) -> Response:
     """Stores the message: 201 and an empty answer. Without a number a speaker has one word for each step that waits."""
+    _check_texts(payload, approver)
     place, caller = find_place(flow, job_id), _caller(context)
     check_approver(place, caller, _groups(context, caller))
     if caller is not None and (approver is None or place.conditions is not None):
@@ -194,6 +197,15 @@ async def speak(
     message = Message(context.workspace, flow.job.id, job_id, resume_id, is_approved, payload, approver)
     await context.services.approvals.send(message, context.services.flow_runner)
     return Response(201)
+
+
+def _check_texts(payload: bytes, approver: str | None) -> None:
+    """The steps behind run for whoever started the flow: nobody else names what they read. Raises :class:`BadRequest`."""
+    said = [values.loads(payload) if b"$" in payload or b"\\u" in payload else None, approver]
+    if holds_references(said, CONTEXTUAL):
+        raise BadRequest(
+            "texts that name variables and resources ($var:, $res:, …) cannot be sent to a flow that waits"
+        )
 
 
 def signed(context: Context) -> tuple[UUID, int, str | None]:

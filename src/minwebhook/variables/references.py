@@ -7,7 +7,7 @@ Everything is bounded: references, resources in resources, and the size of it al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -42,6 +42,20 @@ def directly(function: Callable[[str], Any], argument: str) -> Any:
 def may_hold_references(text: bytes) -> bool:
     """Whether JSON text can hold a reference; the look that every job's arguments get."""
     return b'"$' in text or b'"\\u0024' in text
+
+
+def holds_references(value: Any, contextual: Collection[str]) -> bool:
+    """Whether there is a text in a JSON value that would be followed, or would be without the spaces around it."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            text = each.strip()
+            if text.startswith((_VARIABLE, _RESOURCE, _ENCRYPTED)) or (text[:1] == "$" and text[1:] in contextual):
+                return True
+        elif isinstance(each, dict | list):
+            waiting.extend(each.values() if isinstance(each, dict) else each)
+    return False
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
 import pytest
@@ -95,6 +95,27 @@ def test_resumed_with_a_payload(client: Client) -> None:
     assert (answer.status, answer.text) == (201, "")
     sent = {"ok": [1, None]}
     assert result(client, flow_id) == {"resume": sent, "resumes": [sent], "approvers": ["anonymous"]}
+
+
+def test_whoever_approves_names_nothing_that_the_flow_may_read(client: Client) -> None:
+    flow_id = waiting_flow(client)
+    secret = {"path": "u/admin/approved", "value": "canary-1618", "is_secret": True, "description": ""}
+    assert client.post("/variables/create", secret).status == 201
+    for body in ("$var:u/admin/approved", {"a": [" $res:u/admin/x"]}, ["$encrypted:x"], {"a": "$WM_TOKEN"}):
+        found = urls_of_step(client, flow_id)
+        assert visit(client, found["resume"], body=body).status == 400
+        assert visit(client, found["cancel"], body=body).status == 400
+        payload = base64.b64encode(json.dumps(body).encode()).decode()
+        assert visit(client, f"{found['resume']}?payload={payload}", "GET").status == 400
+        token = dict(parse_qsl(urlsplit(found["approvalPage"]).query))["token"]
+        said = {"payload": body, "approval_token": token, "approved": True}
+        answer = client.with_token("").post(f"/jobs_u/flow/resume_suspended/{flow_id}", said)
+        assert answer.status == 400, answer.text
+        assert client.post(f"/jobs/flow/resume/{flow_id}", body).status == 400
+    named = urls_of_step(client, flow_id, approver="$var:u/admin/approved")
+    assert visit(client, named["resume"], body=1).status == 400
+    assert visit(client, urls_of_step(client, flow_id)["resume"], body="costs $5 or $WM").status == 201
+    assert "canary-1618" not in str(result(client, flow_id))
 
 
 def test_resumed_by_a_link(client: Client) -> None:
