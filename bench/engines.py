@@ -1,7 +1,8 @@
 """bun, deno and node: a sync run that does nothing, paced, next to starting the engine for it, and next to Python.
 
 Run alone: ``python bench/engines.py [RUNS]``. Prints a table of milliseconds: the median of paced runs in a process of their
-own and in one that stays, of the first run after a deployment, and of starting the engine with the same script.
+own and in one that stays, the first deployment of a script of the engine, the first run after it, and the median of starting
+the engine with the same script.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else _RUNS
     engines = find_engines(SandboxSettings())
     with tempfile.TemporaryDirectory() as name, serving(Path(name) / "data", "--workers", "2") as (_, client):
-        print(f"{'runtime':8} {'one-shot':>9} {'reuse':>9} {'first':>9} {'start':>9}")
+        print(f"{'runtime':8} {'one-shot':>9} {'reuse':>9} {'deploy':>9} {'first':>9} {'start':>9}")
         client.deploy("u/admin/python", _PYTHON)
         client.deploy("u/admin/python_stays", _PYTHON, dedicated_worker=True)
         for path in ("u/admin/python", "u/admin/python_stays"):
@@ -73,14 +74,15 @@ def main() -> None:
             language, code = ("bun", "//nodejs\n" + _CODE) if engine == "nodejs" else (engine, _CODE)
             begin = time.perf_counter()
             client.deploy(f"u/admin/{engine}", code, language)
+            deployed = time.perf_counter()
             client.run(f"u/admin/{engine}")
-            first = 1000 * (time.perf_counter() - begin)
+            first, deploy = 1000 * (time.perf_counter() - deployed), 1000 * (deployed - begin)
             client.deploy(f"u/admin/{engine}_stays", code, language, dedicated_worker=True)
             for path in (f"u/admin/{engine}", f"u/admin/{engine}_stays"):
                 paced(client, path, 3)
             shots, reuse = (paced(client, f"u/admin/{path}", runs) for path in (engine, f"{engine}_stays"))
             start = alone(engine, program, Path(name))
-            print(f"{engine:8} {shots:9.1f} {reuse:9.1f} {first:9.1f} {start:9.1f}", flush=True)
+            print(f"{engine:8} {shots:9.1f} {reuse:9.1f} {deploy:9.1f} {first:9.1f} {start:9.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -180,6 +180,9 @@ class _Program:
         self._notifier = notifier
         self._addresses = [listener.address for listener in sockets.api]
         self._hangup = trio.Event()
+        self._executor: Executor | None = None
+        #: Paths of scripts that were deployed while there was none.
+        self._expected: list[str] = []
         first = next((address for address in self._addresses if address.startswith("http")), "http://localhost")
         self._base_url = settings.server.base_url or first
         self._auth = AuthStore(
@@ -304,6 +307,8 @@ class _Program:
                     packages = await self._make_packages(fleet, reached)
                     executor = self._make_executor(fleet, reached, packages, has_own_uids=zygote.has_own_uids)
                     workers.start_soon(executor.run, self._settings.worker_count)
+                    self._executor = executor
+                    self._expect_runs()
                     runner = await self._start_flows(workers)
                     await self._serve(executor, runner, self._make_health(fleet, reached))
                     workers.cancel_scope.cancel(reason="shutdown")
@@ -514,6 +519,15 @@ class _Program:
         for script in deployed:
             if script.is_new:
                 logger.info("deployed %s", script.path)
+                self._expected.append(script.path)
+        self._expect_runs()
+
+    def _expect_runs(self) -> None:
+        """Has processes started that scripts deployed from the directory will need, as soon as there is what starts them."""
+        while self._expected and self._executor is not None:
+            script = self._scripts.deployed(SCRIPTS_WORKSPACE, self._expected.pop())
+            if script.lock is not None:
+                self._executor.expect(script.language.value, script.source)
 
     async def _make_packages(self, fleet: Fleet, reached: Reached) -> JobPackages:
         version = fleet.python_version

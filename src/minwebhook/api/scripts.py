@@ -44,6 +44,8 @@ async def create(context: Context) -> Response:
         new = replace(new, settings={**new.settings, FIELD: imports}, lock=lock)
     _check_secret(context, new)
     _check_parent(context, new)
+    if new.lock is not None:
+        context.services.executor.expect(new.language.value, new.source)
     if new.schema is None:
         new = replace(new, schema=await _schema_of(context, new.language, new.content))
     context.audited_resource = new.path
@@ -57,7 +59,7 @@ async def create(context: Context) -> Response:
     if new.lock is None:
         await _find_lock(context, script_hash)
     else:
-        context.services.executor.expect(new.language.value, new.content.encode())
+        await context.services.executor.settle(new.language.value, new.source)
     return Response.text(hash_to_hex(script_hash), 201)
 
 

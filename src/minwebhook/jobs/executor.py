@@ -55,6 +55,8 @@ logger = logging.getLogger(__name__)
 
 #: So much the socket of a process that waits takes for certain.
 _MAX_SENT_AT_ONCE_BYTES: Final = 32 * 1024
+#: For so long a deployment waits for the first process of its runtime.
+_EXPECTED_WITHIN_S: Final = 3.0
 #: Until a job is tried again whose beginning could not be written down.
 _DISK_PAUSE_MS = 1000
 
@@ -129,8 +131,13 @@ class Executor:
         return len(self._reuse)
 
     def expect(self, language: str, source: bytes) -> None:
-        """This script was deployed: has a process for it started, if none waits and starting one takes long."""
+        """This script is being deployed: has a process for it started, if none waits and starting one takes long."""
         self._fleet.expect(self._engines.runtime(language, source))
+
+    async def settle(self, language: str, source: bytes) -> None:
+        """Waits for the process that is expected, for a few seconds: so that the first run need not."""
+        with trio.move_on_after(_EXPECTED_WITHIN_S):
+            await self._fleet.settle(self._engines.runtime(language, source))
 
     async def run(self, workers: int) -> None:
         """Runs jobs until cancelled; the jobs that run then are put back into the queue."""

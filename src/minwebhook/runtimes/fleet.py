@@ -171,9 +171,14 @@ class Fleet:
             pool.refill()
 
     def expect(self, runtime: Runtime, surroundings: Surroundings | None = None) -> None:
-        """A script was deployed that this runtime will run there: has its first process started, if that takes long."""
+        """A script is being deployed that this runtime will run there: has its first process started, if that takes long."""
         if runtime.heavy:
             self.family(surroundings).pools[runtime.name].expect()
+
+    async def settle(self, runtime: Runtime) -> None:
+        """Waits until a process of a runtime whose processes take long to start is there, if one is being started."""
+        if runtime.heavy:
+            await self._first.pools[runtime.name].settle()
 
     def stop(self) -> None:
         """Ends all fork servers, and with them every child, for good."""

@@ -66,6 +66,7 @@ class ChildPool:
         self._starting = 0
         self._failures = 0
         self._waiting: deque[_Waiter] = deque()
+        self._delivered = trio.Event()
 
     @property
     def ready_count(self) -> int:
@@ -93,6 +94,11 @@ class ChildPool:
         self._use()
         self.refill()
         self._on_taken()
+
+    async def settle(self) -> None:
+        """Waits until a child is ready, or until none is being started."""
+        while self._starting and not self._ready:
+            await self._delivered.wait()
 
     def _use(self) -> None:
         self._used = True
@@ -177,6 +183,8 @@ class ChildPool:
 
     def _deliver(self, child: Child | None, reason: str) -> None:
         self._starting -= 1
+        self._delivered.set()
+        self._delivered = trio.Event()
         if child is None:
             self._failures += reason != LOST
             if self._failures < _MAX_FAILURES:

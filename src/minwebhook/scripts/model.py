@@ -253,6 +253,11 @@ class NewScript:
         )
 
     @property
+    def source(self) -> bytes:
+        """The code in UTF-8."""
+        return self.content.encode()
+
+    @property
     def is_draft_only(self) -> bool:
         """Whether this is a placeholder that a real version may replace."""
         return bool(self.settings.get("draft_only"))

@@ -450,6 +450,32 @@ def test_a_language_that_is_not_installed_is_refused_with_what_to_install(tmp_pa
         assert client.post("/scripts/create", script).status == 400
 
 
+def waiting(client: Client, runtime: str) -> float:
+    """How many processes of a runtime wait for a job."""
+    text = client.get("/metrics").text
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith("minwebhook_children{") and f'"{runtime}"' in line and '"ready"' in line
+    )
+
+
+def test_the_first_run_finds_the_process_that_the_deployment_had_started(tmp_path: Any, found: Engines) -> None:
+    folder = tmp_path / "scripts" / "u" / "admin"
+    folder.mkdir(parents=True)
+    (folder / "first.ts").write_text("export function main() { return 1; }")
+    with serving(tmp_path / "data", "--scripts", str(tmp_path / "scripts")) as (_, client):
+        if not found.missing("bun"):
+            eventually(lambda: waiting(client, "bun") == 1, "a process of bun waits")
+        for engine in ("deno", "nodejs"):
+            if cure := found.missing(engine):
+                missing(cure)
+            assert waiting(client, engine) == 0
+            Engine(engine, client).deploy(f"u/admin/{engine}", "export function main() { return 2; }")
+            assert waiting(client, engine) == 1
+            assert client.run(f"u/admin/{engine}").json() == 2
+
+
 def test_a_file_of_the_directory_says_its_language(tmp_path: Any, found: Engines) -> None:
     if cure := found.missing("bun") or found.missing("deno"):
         missing(cure)

@@ -290,3 +290,27 @@ def test_every_language_of_scripts_has_a_runtime() -> None:
     for name, runtime in RUNTIMES.items():
         assert runtime.name == name
         assert runtime.banner.endswith("CODE EXECUTION ---\n")
+
+
+async def test_who_deploys_waits_for_the_process_that_is_started() -> None:
+    zygote = FakeZygote()
+    pool = make_pool(zygote, idle=0, target=1)
+    await pool.settle()  # none is
+    pool.expect()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.settle)
+            await trio.testing.wait_all_tasks_blocked()
+            zygote.refuse("no memory")  # and it is tried again
+            await trio.testing.wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            zygote.deliver()
+        await pool.settle()
+        assert pool.take_ready() is not None
+        pool.expect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.settle)
+            for _ in range(3):
+                await trio.testing.wait_all_tasks_blocked()
+                zygote.refuse("no memory")
+    assert not zygote.asked
