@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -16,6 +17,8 @@ from minwebhook.http.messages import Response
 from minwebhook.jobs.environment import CONTEXTUAL
 from minwebhook.variables.model import NewVariable, Variable, VariableChange
 
+#: What clients keep of secret arguments of single runs (Windmill's path for them): not in lists.
+_HIDDEN: Final = re.compile(r"u/[^/]+/secret_arg/")
 #: Variables that one request removes.
 MAX_AT_ONCE: Final = 1000
 
@@ -77,7 +80,9 @@ async def list_variables(context: Context) -> Response:
     found = [
         variable
         for variable in await context.services.variables.all(context.workspace)
-        if variable.path.startswith(prefix) and readable(context, "variables", variable.path)
+        if variable.path.startswith(prefix)
+        and _HIDDEN.match(variable.path) is None
+        and readable(context, "variables", variable.path)
     ]
     return _json([item.to_json(None if item.is_secret else item.stored) for item in page_of(found, page, per_page)])
 

@@ -196,6 +196,15 @@ def test_the_life_of_a_resource(client: Client) -> None:
     assert client.call("DELETE", "/resources/delete/u/admin/life2").status == 404
 
 
+def test_secret_arguments_of_runs_are_not_listed(client: Client) -> None:
+    for path in ("u/admin/secret_arg/a", "u/admin/secret_args"):
+        new = {"path": path, "value": "x", "is_secret": True, "description": ""}
+        assert client.post("/variables/create", new).status == 201
+    listed = [item["path"] for item in client.get("/variables/list", path_start="u/admin/secret_arg").json()]
+    assert listed == ["u/admin/secret_args"]
+    assert client.get("/variables/get_value/u/admin/secret_arg/a").json() == "x"
+
+
 def test_resources_are_listed_by_type(client: Client) -> None:
     def paths(**query: Any) -> list[str]:
         return [item["path"] for item in client.get("/resources/list", **query).json()]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 import trio
 
+import minwebhook
+from minwebhook.auth import passwords as module
 from minwebhook.auth.passwords import CONCURRENT, Passwords, parse_password
 from minwebhook.errors import BadRequest, TooManyRequests
 
@@ -46,3 +51,16 @@ def test_bad_passwords(value: object) -> None:
     with pytest.raises(BadRequest, match="password"):
         parse_password(value)
     assert parse_password("12345678") == "12345678"
+
+
+def test_no_hash_is_made_outside_of_a_thread() -> None:
+    root = Path(minwebhook.__file__).parent
+    users = [path for path in root.rglob("*.py") if "nacl.pwhash" in path.read_text(encoding="utf-8")]
+    assert [path.name for path in users] == ["passwords.py"]
+    # The two functions that hash are given to threads, and called by nobody.
+    slow = {"_hash", "_verify"}
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not any(isinstance(call.func, ast.Attribute) and call.func.attr in slow for call in calls)
+    given = [ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) == "trio.to_thread.run_sync"]
+    assert sorted(given) == ["self._hash", "self._verify"]
