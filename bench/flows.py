@@ -316,10 +316,11 @@ def main() -> int:
             print("\n".join(faults[:20]))
             return bool(faults)
         flags = ("--log-level", "warning")
-        with serving(Path(folder) / "data", *flags) as (server, client):
+        with serving(Path(folder) / "data", *flags) as (_, client):
             measure_latency(client, options.seconds)
             measure_throughput(client, options.seconds / 2)
             measure_loop(client)
+        with serving(Path(folder) / "fresh", *flags) as (server, client):  # what others left free would be filled first
             measure_memory(server, client)
     return 0
 

@@ -14,8 +14,8 @@ from minwebhook.api.context import Context
 from minwebhook.errors import BadRequest, UnsupportedMediaType
 from minwebhook.flows.approvals import Place, find_place, find_waiting
 from minwebhook.flows.forms import MAX_FIELDS, Field, fields_of, payload_of
+from minwebhook.flows.live import LiveFlow
 from minwebhook.flows.model import Suspend
-from minwebhook.flows.runner import LiveFlow
 from minwebhook.http.codecs import FORM, json_text
 from minwebhook.http.messages import Response
 from minwebhook.times import rfc3339

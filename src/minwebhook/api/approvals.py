@@ -20,7 +20,7 @@ from minwebhook.auth.rights import may_write
 from minwebhook.child import values
 from minwebhook.errors import BadRequest, NotAuthorized, NotFound, PermissionDenied
 from minwebhook.flows.approvals import Message, Place, check_approver, find_place, find_waiting
-from minwebhook.flows.runner import LiveFlow
+from minwebhook.flows.live import LiveFlow
 from minwebhook.flows.signatures import (
     MAX_RESUME_ID,
     approval_signature,

@@ -21,8 +21,9 @@ from minwebhook.child import values
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotAuthorized, PermissionDenied, Unavailable
 from minwebhook.flows.events import Disapproved, Resumed
+from minwebhook.flows.live import LiveFlow
 from minwebhook.flows.model import FlowModule
-from minwebhook.flows.runner import FlowRunner, LiveFlow
+from minwebhook.flows.runner import FlowRunner
 from minwebhook.flows.status import ModuleStatus, State
 from minwebhook.jobs.model import Job
 from minwebhook.times import now_ms

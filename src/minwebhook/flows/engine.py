@@ -39,7 +39,6 @@ from minwebhook.flows.events import (
     TimedOut,
 )
 from minwebhook.flows.expressions import references_of
-from minwebhook.flows.machine import Machine
 from minwebhook.flows.model import (
     BranchAll,
     BranchOne,
@@ -54,12 +53,13 @@ from minwebhook.flows.model import (
 )
 from minwebhook.flows.results import error_result, pause_s, with_step_id
 from minwebhook.flows.status import NO_JOB, ModuleStatus, State
+from minwebhook.flows.waiting import Waiting
 from minwebhook.http.codecs import json_text
 
 _SKIPPED: Final = b'"stopped early"'
 
 
-class Engine(Machine):
+class Engine(Waiting):
     """One level and where it is. ``status`` is changed in place."""
 
     __slots__ = ()
@@ -145,6 +145,9 @@ class Engine(Machine):
             self._suspend(before)
         else:
             self._sleep()
+
+    def _after_waiting(self) -> None:
+        self._sleep()
 
     def _sleep(self) -> None:
         before = self.level.modules[self.status.step - 1]
@@ -558,62 +561,3 @@ class Engine(Machine):
                 current[1].state = State.FAILURE
                 current[1].job = current[1].job or NO_JOB
             self._finish(False, self._canceled, is_canceled=True)
-
-    # --- approvals ----------------------------------------------------------------------------------------------------
-
-    def _suspend(self, before: FlowModule) -> None:
-        suspend = before.suspend
-        assert suspend is not None  # noqa: S101 - asked by the caller
-        self._messages.clear()
-
-        def then(groups: Any) -> None:
-            # It does not wait before it is known for whom: nobody else must be heard meanwhile.
-            step = self.status.step
-            status = self.status.modules[step]
-            status.state, status.job = State.SUSPENDED, self.status.modules[step - 1].job
-            if suspend.user_auth_required:
-                self.status.approval_conditions = {
-                    "user_auth_required": True,
-                    "user_groups_required": groups if isinstance(groups, list) else [],
-                    "self_approval_disabled": suspend.self_approval_disabled,
-                }
-            self._wait(before, suspend)
-
-        if suspend.user_groups_required is None:
-            then([])
-        else:
-            self._value(suspend.user_groups_required, "groups", events.TIMING_NAMES, then)
-
-    def _message(self, message: Resumed | Disapproved) -> None:
-        waiting = self.suspended
-        if waiting is None or message.resume_id in self._messages:
-            return
-        self._messages.add(message.resume_id)
-        if isinstance(message, Disapproved):
-            self._refused("SuspendedDisapproved", f"Disapproved by {message.approver or 'unknown'}")
-            return
-        step = self.status.step
-        name = message.approver or "anonymous"
-        self.approvals.append((message.payload, name))
-        approvers = self.status.modules[step - 1].approvers
-        if (message.resume_id, name) not in approvers:
-            approvers.append((message.resume_id, name))
-        waiting.count -= 1
-        if waiting.count <= 0:
-            self._resumed()
-
-    def _refused(self, name: str, text: str) -> None:
-        before = self.level.modules[self.status.step - 1]
-        error = error_result(name, text)
-        if before.suspend is not None and before.suspend.continue_on_disapprove_timeout:
-            self.approvals.append((orjson.loads(error), "anonymous"))
-            self._resumed()
-            return
-        self.status.approval_conditions = None
-        self.status.modules[self.status.step].state = State.FAILURE
-        self._finish(False, error)
-
-    def _resumed(self) -> None:
-        self.status.approval_conditions = None
-        self.status.modules[self.status.step].state = State.WAITING
-        self._sleep()

@@ -31,7 +31,6 @@ from minwebhook.flows.context import context_of
 from minwebhook.flows.engine import Engine
 from minwebhook.flows.events import (
     Canceled,
-    ChildEnded,
     Command,
     Disapproved,
     Evaluate,
@@ -46,12 +45,12 @@ from minwebhook.flows.events import (
     Started,
     StartJob,
     TimedOut,
-    Timing,
     WaitForEvents,
 )
 from minwebhook.flows.expressions import NOT_PLAIN, ExpressionError, is_truthy, resolve
 from minwebhook.flows.javascript import Evaluator, LookUp
 from minwebhook.flows.level import Level, restarted
+from minwebhook.flows.live import LiveFlow, ended_before, ended_now, last_words
 from minwebhook.flows.model import FlowValue
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.specs import STEP_IMPORTS, StepSpecs, flow_limit
@@ -90,98 +89,6 @@ _DISCARDED: Final = b'{"reason":"PREPROCESSOR_ARGS_ARE_DISCARDED"}'
 
 #: The messages for a suspended step that came before it was suspended.
 Messages = Callable[[Job, UUID], Sequence[Resumed | Disapproved]]
-
-
-class LiveFlow:
-    """A level that runs."""
-
-    __slots__ = (
-        "_table",
-        "cache_key",
-        "effects",
-        "ended",
-        "engine",
-        "events",
-        "is_ready",
-        "is_restored",
-        "items",
-        "job",
-        "new",
-        "parent",
-        "wiped_steps",
-    )  # fmt: skip
-
-    def __init__(self, job: Job, engine: Engine, parent: LiveFlow | None, table: JobTable) -> None:
-        self.job = job
-        self.engine = engine
-        self.parent = parent
-        self._table = table
-        #: What its engine has not been told yet.
-        self.events: deque[Event] = deque()
-        self.is_ready = False
-        #: For the next write: jobs that start, jobs that have ended.
-        self.new: list[Job] = []
-        self.ended: list[Job] = []
-        #: What is done after it.
-        self.effects: list[Callable[[], None]] = []
-        #: Its steps of which nothing is to be left.
-        self.wiped_steps: frozenset[str] = frozenset()
-        #: What equal runs are found by; b"" if its result is not kept.
-        self.cache_key = b""
-        #: The items of its loop, as they are on disk.
-        self.items: list[bytes] = engine.items
-        #: Its arguments are not those on disk.
-        self.is_restored = False
-
-    @property
-    def outer(self) -> LiveFlow | None:
-        """The level around it."""
-        return self.parent
-
-    @property
-    def shared(self) -> UUID | None:
-        """The flow whose steps share a directory, if it is this one or has this level."""
-        if not self.engine.level.same_worker:
-            return None
-        return self.job.id if self.job.spec.part is None or self.parent is None else self.parent.shared
-
-    @property
-    def started_at_ms(self) -> int:
-        """When it began."""
-        return self.job.started_at_ms or self.job.created_at_ms
-
-    @property
-    def scheduled_for_ms(self) -> int:
-        """When it was due."""
-        return self.job.scheduled_for_ms
-
-    @property
-    def flow_id(self) -> UUID:
-        """The id of its job."""
-        return self.job.id
-
-    def status_text(self) -> bytes:
-        """See :class:`~minwebhook.jobs.model.Flow`."""
-        return self.engine.status.to_json()
-
-    @property
-    def has_items(self) -> bool:
-        """See :class:`~minwebhook.jobs.model.Flow`."""
-        return bool(self.items)
-
-    @property
-    def stream_job(self) -> UUID | None:
-        """See :class:`~minwebhook.jobs.model.Flow`."""
-        return self.engine.status.stream_job
-
-    def shown_status(self) -> bytes:
-        """See :class:`~minwebhook.jobs.model.Flow`."""
-        running: dict[UUID, int | None] = {}
-        for job_id in self.engine.open_jobs():
-            job = self._table.get(job_id)
-            if job is not None and job.state is not JobState.QUEUED:
-                running[job_id] = job.percent
-        return self.engine.status.to_json(running)
 
 
 class FlowRunner:
@@ -257,7 +164,7 @@ class FlowRunner:
             if parent.engine.status.step < 0:
                 spec.arguments, spec.mask = _DISCARDED, b""
             parent.ended.append(job)
-            self._tell(parent, _child_ended(job, own))
+            self._tell(parent, ended_now(job, own))
         elif own is not None or spec.is_driven:
             self._ended.append(job)
             self._wake.set()
@@ -401,7 +308,7 @@ class FlowRunner:
             state = JobState.SUCCESS if command.is_success else JobState.FAILURE
             job = self._table.ended_step(spec, command.job, Outcome(state, command.result))
             flow.ended.append(job)
-            flow.events.append(_child_ended(job, None))
+            flow.events.append(ended_now(job, None))
             return
         flow.new.append(self._table.new_step(spec, command.job, delay_ms))
 
@@ -417,7 +324,7 @@ class FlowRunner:
             state = JobState.SUCCESS if command.is_success else JobState.FAILURE
             outcome = Outcome(state, command.result, labels)
         job.log = JobLog("", _LOG_BYTES)
-        job.log.write(_last_words(flow, outcome).encode())
+        job.log.write(last_words(flow, outcome).encode())
         job.stop = None
         if flow.wiped_steps:
             self._wiped.append((job.id, flow.wiped_steps))
@@ -644,7 +551,7 @@ class FlowRunner:
         for command in engine.resume():
             self._do(flow, command)
         for row in ended.values():
-            flow.events.append(_stored_end(row))
+            flow.events.append(ended_before(row))
         flow.is_ready = True
         self._ready.append(flow)
         self._wake.set()
@@ -670,50 +577,3 @@ class FlowRunner:
         cancellation = flow.job.cancellation
         if cancellation is not None:
             self._tell(flow, Canceled(outcomes.canceled(cancellation).result))
-
-
-def _child_ended(job: Job, own: LiveFlow | None) -> ChildEnded:
-    outcome, timing = job.outcome, job.timing
-    assert outcome is not None  # noqa: S101 - it has ended
-    if timing is not None:
-        times = Timing(
-            job.started_at_ms or 0, round(1000 * timing.queue_s, 3), round(1000 * timing.start_s, 3),
-            round(1000 * timing.run_s, 3),
-        )  # fmt: skip
-    else:
-        times = Timing(job.started_at_ms or job.created_at_ms, run_ms=job.duration_ms or 0)
-    status = own.engine.status if own is not None else None
-    return ChildEnded(
-        job.id,
-        outcome.is_success,
-        outcome.result,
-        times,
-        stopped=status is not None and status.stopped,
-        skipped=status is not None and status.skipped,
-        handled=status is not None and status.handled,
-    )
-
-
-def _stored_end(record: JobRecord) -> ChildEnded:
-    status = FlowStatus.parse(record.flow_status) if record.flow_status is not None else None
-    return ChildEnded(
-        record.id,
-        record.is_success,
-        record.result or b"null",
-        Timing(record.started_at_ms or record.created_at_ms, run_ms=record.duration_ms or 0),
-        stopped=status is not None and status.stopped,
-        skipped=status is not None and status.skipped,
-        handled=status is not None and status.handled,
-    )
-
-
-def _last_words(flow: LiveFlow, outcome: Outcome) -> str:
-    """The log of a flow."""
-    status, job_id = flow.engine.status, flow.job.id
-    if status.stopped:
-        return f"job {job_id}: flow stopped early, because a predicate says so\n"
-    if status.handled:
-        return (
-            f"job {job_id}: flow failed, its error handler was triggered (recover: {str(outcome.is_success).lower()})\n"
-        )
-    return f"job {job_id}: flow completed with {'success' if outcome.is_success else 'error'}\n"

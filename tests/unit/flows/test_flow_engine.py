@@ -32,10 +32,11 @@ from minwebhook.flows.events import (
     TimedOut,
     WaitForEvents,
 )
-from minwebhook.flows.level import Level
+from minwebhook.flows.level import Level, restarted
 from minwebhook.flows.model import FlowModule, FlowValue, ForloopFlow, RawScript
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.status import FlowStatus, State
+from minwebhook.jobs.model import RestartPoint
 from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, step, stop, whileloop
 
 # --- what steps and expressions mean here ------------------------------------------------------------------------------
@@ -424,6 +425,34 @@ def test_the_engine_does_what_a_naive_interpreter_does(definition: JSON, seed: i
     assert sorted(real.ran) == sorted(naive.ran)
     if is_ordered:
         assert real.ran == naive.ran
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.data())
+def test_a_restart_at_an_iteration_gives_what_a_whole_run_gives(items: list[int], data: st.DataObject) -> None:
+    kept = data.draw(st.integers(0, len(items)))
+    level = Level.of(read_value({"modules": [step("l", forloop(items, step("i", _script("iter"))))]}))
+    jobs = [UUID(int=100 + number) for number in range(len(items))]
+    before = level.new_status()
+    before.step, module = 0, before.modules[0]
+    module.state, module.flow_jobs, module.flow_jobs_success = State.FAILURE, jobs, [True] * len(jobs)
+    module.started_at_ms, module.durations_ms = [1] * len(jobs), [1] * len(jobs)
+    status = restarted(level, before, RestartPoint(UUID(int=9), "l", kept))
+    ids = (UUID(int=number) for number in itertools.count(1000))
+    engine = Engine(UUID(int=1), level, status, b"{}", new_id=lambda: next(ids), random=lambda: 0.5)
+    engine.restore({job: b"%d" % number for number, job in enumerate(jobs)}, [], None)
+    ran = []
+    commands = engine.advance(Started())
+    while isinstance(commands[0], StartJob):
+        index = commands[0].index
+        assert index is not None
+        ran.append(index)
+        commands = engine.advance(ChildEnded(commands[0].job, True, b"%d" % index))
+    (finish,) = commands
+    assert isinstance(finish, Finish)
+    if kept and kept >= len(items):
+        assert b"BadRestart" in finish.result
+    else:
+        assert (ran, orjson.loads(finish.result)) == (list(range(kept, len(items))), list(range(len(items))))
 
 
 # --- what the naive one does not do ----------------------------------------------------------------------------------------
