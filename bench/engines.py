@@ -7,6 +7,7 @@ the engine with the same script.
 
 from __future__ import annotations
 
+import http.client
 import statistics
 import subprocess
 import sys
@@ -34,13 +35,20 @@ _ALONE: Final = {
 
 
 def paced(client: Client, path: str, runs: int) -> float:
-    """The median of runs, in milliseconds."""
+    """The median of runs over one connection, in milliseconds."""
+    address = client.address.removeprefix("http://")
+    connection = http.client.HTTPConnection(address)
+    headers = {"Authorization": f"Bearer {client.token}", "Content-Type": "application/json"}
     times = []
     for _ in range(runs):
         begin = time.perf_counter()
-        assert client.run(path).status == 200
+        connection.request("POST", f"/api/w/{client.workspace}/jobs/run_wait_result/p/{path}", b"{}", headers)
+        response = connection.getresponse()
+        response.read()
         times.append(1000 * (time.perf_counter() - begin))
+        assert response.status == 200
         time.sleep(_PACE_S)
+    connection.close()
     return statistics.median(times)
 
 
