@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from minwebhook.api import (
+    approval_pages,
     approvals,
     dead_letters,
     files,
@@ -21,6 +22,7 @@ from minwebhook.api import (
     jobs,
     login,
     members,
+    progress,
     resources,
     scripts,
     tokens,
@@ -96,6 +98,8 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
     approvals.cancel: ("jobs.disapproval", EXECUTED),
     approvals.resume_flow: ("jobs.resume", EXECUTED),
     approvals.resume_suspended: ("jobs.resume", EXECUTED),
+    approval_pages.send: ("jobs.resume", EXECUTED),
+    approval_pages.send_signed: ("jobs.resume", EXECUTED),
     dead_letters.redrive: ("jobs.redrive", EXECUTED),
     dead_letters.redrive_all: ("jobs.redrive", EXECUTED),
     dead_letters.discard: ("jobs.discard", DELETED),
@@ -103,8 +107,8 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
     files.move: ("job_helpers.move_s3_file", UPDATED),
 }
 #: What changes nothing that is not told of elsewhere: sealing a text, uploads, which jobs and scripts do all the time, and
-#: names that are gone; and reading the signature of code that is sent.
+#: names that are gone; reading the signature of code that is sent; what jobs say of their own progress.
 NOT_AUDITED: Final[frozenset[Call]] = frozenset(
     {variables.encrypt, files.upload, files.old_name, user_states.set_user_state, instance.test_smtp}
-    | {scripts.infer_schema}
+    | {scripts.infer_schema, progress.set_progress}
 )

@@ -359,9 +359,11 @@ def live(client: Client, path: str) -> str:
 
 def flow_status(client: Client, path: str) -> dict[str, Any]:
     def probe() -> dict[str, Any] | None:
+        job = client.get(f"/flows/deployment_status/p/{path}").json()["job_id"]
+        if job is not None and client.job(job)["type"] != "CompletedJob":
+            return None
         shown: dict[str, Any] = client.get(f"/flows/deployment_status/p/{path}").json()
-        job = shown["job_id"]
-        return shown if job is None or client.job(job)["type"] == "CompletedJob" else None
+        return shown
 
     found = eventually(probe, "the end of a deployment")
     assert found is not None
