@@ -70,11 +70,12 @@ def write_settings(client: Client, path: Path) -> None:
     names["FLOW_JOB"] = client.post("/jobs/run/f/u/demo/flow").text
     client.ended(names["FLOW_JOB"])
     waiting = {"value": {"modules": [{"id": "a", "value": {"type": "identity"}, "suspend": {"required_events": 9999}}]}}
-    for place in ("ASKED", "PAGE", "REFUSED_1", "REFUSED_2"):
+    for place in ("ASKED", "PAGE", "SHOWN", "REFUSED_1", "REFUSED_2"):
         names[place] = job_id = client.post("/jobs/run/preview_flow", waiting).text
         eventually(functools.partial(has_begun, client, job_id), "a flow waits")
-    for number in (1, 2):
+    for number in (1, 2, 3):
         names[f"RESUME_{number}"] = client.get(f"/jobs/job_signature/{names['ASKED']}/{number}").text
+    for number in (1, 2):
         names[f"CANCEL_{number}"] = client.get(f"/jobs/job_signature/{names[f'REFUSED_{number}']}/{number}").text
     names["PREFIX"] = client.post("/api/users/tokens/create", {"label": "to be changed"}).text[:10]
     for name in ("ada", "grace", "doomed"):
