@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-flows bench-streams bench-uploads bench-overload bench-setup bench-engines bench-contract bench-authorization clean
+.PHONY: demo test test-long check format bench bench-flows bench-streams bench-uploads bench-overload bench-setup bench-engines bench-contract bench-authorization clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -16,7 +16,11 @@ demo: $(STAMP)  ## start a server, deploy examples/, make the calls of the READM
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python tests/install_programs.py
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
+
+test-long: $(STAMP)  ## what takes minutes: made-up calls of every route, the whole corpus of probes once more
+	$(BIN)/python tests/install_programs.py
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check src tests bench examples

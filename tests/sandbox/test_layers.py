@@ -122,7 +122,11 @@ def test_with_all_layers_none_does(rung: str, user: int | None, network: str) ->
 
 @pytest.mark.parametrize(
     ("network", "languages"),
-    [("host", ["python3"]), *(pytest.param(policy, [], marks=pytest.mark.slow) for policy in ("host", "none"))],
+    [
+        ("host", ["python3"]),
+        pytest.param("host", [], marks=pytest.mark.slow),
+        pytest.param("none", [], marks=[pytest.mark.slow, pytest.mark.long]),
+    ],
 )
 def test_without_namespaces_landlock_holds_the_whole_corpus(network: str, languages: list[str]) -> None:
     """What the rung does not give is documented, and not tried."""
@@ -131,7 +135,7 @@ def test_without_namespaces_landlock_holds_the_whole_corpus(network: str, langua
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["host", "none"])
+@pytest.mark.parametrize("network", [pytest.param("host", marks=pytest.mark.long), "none"])
 def test_where_nothing_holds_probes_get_through_and_change_nothing(network: str) -> None:
     """The whole corpus without any isolation, as root of the copy: most of it succeeds, and leaves no trace."""
     found = outcomes("nothing", [], network, "none")

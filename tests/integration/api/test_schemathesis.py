@@ -114,6 +114,7 @@ def statuses(recording: Path) -> dict[str, collections.Counter[int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(_TIMEOUT_S + 30)
 def test_the_server_does_what_its_description_says(tmp_path: Path) -> None:
     flags = ("--scripts", str(EXAMPLES), "--job-timeout-s", "5", "--workers", "2", "--stream-timeout-s", "0.5")
