@@ -318,7 +318,7 @@ class Engine(Waiting):
                 isinstance(value, ForloopFlow) and value.skip_failures
             )
         if is_failed:
-            self._failed_module(module, status, self._all_results(status))
+            self._failed_module(module, status, self._all_results(status), handled=status.handled)
         else:
             self._loop_ended(module, status)
 
@@ -395,6 +395,7 @@ class Engine(Waiting):
             status.flow_jobs_success[place] = ended.is_success
             status.started_at_ms[place] = timing.started_at_ms
             status.durations_ms[place] = round(timing.run_ms)
+            status.handled |= status.parallel and ended.handled and not ended.is_success
             self.results[ended.job] = ended.result
         elif ended.job not in self.open_jobs():
             return

@@ -283,7 +283,7 @@ class Machine:
             status.flow_jobs, status.flow_jobs_success = [], []
             status.started_at_ms, status.durations_ms = [], []
             self.results.clear()
-        status.length, status.parallel, status.job = length, parallel, self.id
+        status.length, status.parallel, status.job, status.handled = length, parallel, self.id, False
         status.state = State.RUNNING
         self._iterations = None
 

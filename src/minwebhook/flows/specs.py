@@ -152,6 +152,8 @@ class StepSpecs:
         base.part = None
         base.restarted_from = None
         base.is_preprocessor = False
+        if command.is_preprocessor:  # the flow's tag is that of its steps
+            base.tag = FLOW_TAG
         base.authored = _authored(flow, command)
         base.verbatim = flow.verbatim or flow.preprocess
         if command.run is Run.LEVEL:

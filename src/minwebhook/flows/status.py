@@ -65,6 +65,8 @@ class ModuleStatus:
     approvers: list[tuple[int, str]] = field(default_factory=list)
     failed_retries: list[UUID] = field(default_factory=list)
     skipped: bool = False
+    #: Of jobs beside each other: the error handler has run in one of them that failed.
+    handled: bool = False
     #: In milliseconds: waited for its turn, for a process, and ran.
     timing: tuple[float, float, float] | None = None
     #: Of the failure module: the step that failed.
@@ -106,6 +108,8 @@ class ModuleStatus:
             shown["failed_retries"] = self.failed_retries
         if state is State.SUCCESS:
             shown["skipped"] = self.skipped
+        if self.handled:
+            shown["handled"] = True
         if self.timing is not None:
             shown["timing_ms"] = dict(zip(("queue", "start", "run"), self.timing, strict=True))
         if self.parent_module is not None:
@@ -137,6 +141,7 @@ class ModuleStatus:
             approvers=[(each["resume_id"], each["approver"]) for each in stored.get("approvers", ())],
             failed_retries=[UUID(job) for job in stored.get("failed_retries", ())],
             skipped=stored.get("skipped", False),
+            handled=stored.get("handled", False),
             timing=(timing["queue"], timing["start"], timing["run"]) if timing else None,
             parent_module=stored.get("parent_module"),
         )

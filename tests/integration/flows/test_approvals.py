@@ -135,6 +135,21 @@ def test_disapproved(client: Client) -> None:
     assert result(client, flow_id) == {"error": {"name": "SuspendedDisapproved", "message": "Disapproved by ruben"}}
 
 
+def test_a_step_may_disapprove_before_it_has_ended(client: Client) -> None:
+    code = """
+import json, os, urllib.request
+def main():
+    base, job = os.environ["BASE_INTERNAL_URL"], os.environ["WM_JOB_ID"]
+    url = f"{base}/api/w/demo/jobs/resume_urls/{job}/1?approver=ruben"
+    head = {"Authorization": "Bearer " + os.environ["WM_TOKEN"]}
+    cancel = json.load(urllib.request.urlopen(urllib.request.Request(url, headers=head)))["cancel"]
+    return urllib.request.urlopen(base + "/api" + cancel.partition("/api")[2]).status
+"""
+    modules = [step("a", py(code), suspend={"required_events": 1}), step("b", SEEN)]
+    flow_id = client.post("/jobs/run/preview_flow", flow(*modules)).text
+    assert result(client, flow_id) == {"error": {"name": "SuspendedDisapproved", "message": "Disapproved by ruben"}}
+
+
 def test_disapproved_and_going_on(client: Client) -> None:
     flow_id = waiting_flow(client, {"continue_on_disapprove_timeout": True})
     assert visit(client, urls_of_step(client, flow_id)["cancel"]).status == 201

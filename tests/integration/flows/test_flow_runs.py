@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, js, py, step, stop, whileloop
-from tests.server import Answer, Client, Server, eventually, serving
+from tests.server import Answer, Client, eventually
 from tests.sse import Reader
 
 SLEEP = "import time\ndef main(): time.sleep(60)"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all."""
-    with serving(tmp_path_factory.mktemp("flows") / "data", "--workers", "3") as (server, _):
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Client:
-    """A client with the admin's token."""
-    return server.client()
 
 
 def deploy(client: Client, path: str, *modules: JSON, **more: Any) -> int:
@@ -163,32 +149,6 @@ def test_the_steps_know_their_flow(client: Client) -> None:
         assert state == f"{expected}/{expected_id}_user"
         made_ms = place.removeprefix(f"{expected.replace('/', '_')}/manual/{expected_id}/").removesuffix(f"_{job_id}")
         assert made_ms.isdigit(), place
-
-
-def test_a_retried_loop_runs_whole_again(client: Client) -> None:
-    # Each iteration tells how often it was begun by what it left in the state of the flow's resource.
-    counts = "u/admin/counts"
-    client.post("/resources/create", {"path": counts, "value": {"n": 0}, "resource_type": "any"})
-    code = f"""
-import json, os, urllib.request
-def call(path, data=None):
-    url = os.environ["BASE_INTERNAL_URL"] + "/api/w/demo" + path
-    head = {{"Authorization": "Bearer " + os.environ["WM_TOKEN"], "Content-Type": "application/json"}}
-    body = None if data is None else json.dumps(data).encode()
-    return urllib.request.urlopen(urllib.request.Request(url, body, head)).read()
-def main(v):
-    n = json.loads(call("/resources/get_value/{counts}"))["n"]
-    call("/resources/update_value/{counts}", {{"value": {{"n": n + 1}}}})
-    if n in (1, 3): raise ValueError(n)
-    return v
-"""
-    path = "u/admin/again"
-    retry = {"constant": {"attempts": 2, "seconds": 0}}
-    deploy(client, path, step("l", forloop([5, 7, 9], step("i", py(code, v="flow_input.iter.value"))), retry=retry))
-    job = client.ended(client.post(f"/jobs/run/f/{path}").text)
-    assert job["result"] == [5, 7, 9]
-    assert client.get(f"/resources/get_value/{counts}").json() == {"n": 7}
-    assert len(job["flow_status"]["modules"][0]["failed_retries"]) == 2
 
 
 def test_pauses_of_retries_are_waited_for(client: Client) -> None:
@@ -352,6 +312,45 @@ def test_tags_and_priorities(client: Client) -> None:
     deploy(client, path, *steps, tag="all")
     job = client.ended(client.post(f"/jobs/run/f/{path}").text)
     assert {client.job(module["job"])["tag"] for module in job["flow_status"]["modules"]} == {"all"}
+
+
+def test_a_preprocessor_has_its_own_tag(client: Client) -> None:
+    path = "u/admin/tagged_preprocessor"
+    code = "def preprocessor(event): return {}"
+    modules = [step("a", {**py("def main(): pass"), "tag": "mine"})]
+    deploy(client, path, *modules, preprocessor_module={"value": {**py(code), "tag": "its"}}, tag="all")
+    status = client.ended(client.post(f"/jobs/run/f/{path}", {}).text)["flow_status"]
+    tags = [client.job(module["job"])["tag"] for module in (status["preprocessor_module"], *status["modules"])]
+    assert tags == ["its", "all"]
+
+
+def test_a_flow_inside_has_its_own_error_handler(client: Client) -> None:
+    inner, outer = "u/admin/handled_inside", "u/admin/handled_outside"
+
+    def handler(name: str) -> JSON:
+        return {
+            "failure_module": {
+                "value": py("def main(name, e): return {'by': name, 'of': e}", name=f"'{name}'", e="previous_result")
+            }
+        }
+
+    deploy(client, inner, step("a", py("def main(): raise ValueError")), **handler("inner"))
+    deploy(client, outer, step("f", {"type": "flow", "path": inner, "input_transforms": {}}), **handler("outer"))
+    job = client.ended(client.post(f"/jobs/run/f/{outer}").text)
+    assert (job["success"], job["result"]["by"], job["result"]["of"]["by"]) == (False, "outer", "inner")
+
+
+def test_results_keep_the_order_of_their_keys(client: Client) -> None:
+    path = "u/admin/ordered"
+    deploy(client, path, step("a", py("def main(): return {'b': 1, 'a': 2}")), step("c", IDENTITY))
+    job_id = client.post(f"/jobs/run/f/{path}").text
+    assert list(client.ended(job_id)["result"]) == ["b", "a"]
+    expected = '{"b":1,"a":2}'
+    assert client.post(f"/jobs/run_wait_result/f/{path}").text == expected
+    assert client.get(f"/jobs_u/completed/get_result/{job_id}").text == expected
+    for answer in (client.get(f"/jobs_u/completed/get_result_maybe/{job_id}"), client.get(f"/jobs_u/get/{job_id}")):
+        assert f'"result":{expected}' in answer.text
+    assert client.get(f"/jobs/result_by_id/{job_id}/a").text == expected
 
 
 def test_flows_are_run_again_whole(client: Client) -> None:

@@ -166,17 +166,18 @@ class Naive:
     def _branchall(self, module: FlowModule, arguments: JSON) -> Ended:
         value: Any = module.value
         results = []
-        is_failed = False
+        is_failed = is_handled = False
         for branch in value.branches:
             ended = self.level(branch.modules, arguments)
             results.append(ended.result)
             is_failed |= not ended.ok and not branch.skip_failure
+            is_handled |= not ended.ok and ended.handled
             if not value.parallel:
                 if is_failed:
                     return Ended(False, results, handled=ended.handled)
                 if ended.ok and ended.stopped:
                     return Ended(True, results, stopped=True)
-        return Ended(not is_failed, results)
+        return Ended(not is_failed, results, handled=is_failed and is_handled and value.parallel)
 
     def _loop(self, module: FlowModule, arguments: JSON) -> Ended:
         value: Any = module.value
@@ -184,13 +185,14 @@ class Naive:
         items: Any = value.iterator.value if is_for else itertools.count()
         is_parallel = is_for and value.parallel
         results = []
-        is_failed = False
+        is_failed = is_handled = False
         for index, item in enumerate(items):
             outer = {f"{name}_parent" if name.startswith("iter") else name: each for name, each in arguments.items()}
             ended = self.level(value.modules, {**outer, "iter": {"index": index, "value": item}})
             results.append(ended.result)
             is_failed |= not ended.ok and not value.skip_failures
             if is_parallel:
+                is_handled |= not ended.ok and ended.handled
                 continue
             if is_failed:
                 shown = results if is_for else ended.result
@@ -200,7 +202,7 @@ class Naive:
             condition = module.stop_after_if
             if condition is not None and evaluate(condition.expr, {"previous": ended.result, "result": ended.result}):
                 break
-        return Ended(not is_failed, results)
+        return Ended(not is_failed, results, handled=is_failed and is_handled)
 
 
 # --- a driver for the engine ---------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ _MODULES = st.builds(
     branch_chosen=st.none() | st.integers(0, 3),
     approvers=st.lists(st.tuples(st.integers(0, 9), st.text("xy")), max_size=2),
     failed_retries=st.lists(_IDS, max_size=2),
+    handled=st.booleans(),
     timing=st.none() | st.tuples(st.just(1.5), st.just(2.5), st.just(3.5)),
     parent_module=st.none() | st.just("a"),
 )
