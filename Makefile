@@ -18,7 +18,7 @@ test: $(STAMP)  ## the whole suite
 	$(BIN)/python tests/install_programs.py
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
 
-test-long: $(STAMP)  ## what takes minutes: made-up calls of every route, the whole corpus of probes once more
+test-long: $(STAMP)  ## what takes minutes: the whole corpus of probes once more
 	$(BIN)/python tests/install_programs.py
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
