@@ -82,13 +82,6 @@ def open_files_for(settings: Settings) -> HttpSettings:
     return dataclasses.replace(settings.http, max_connections=max(room, 1))
 
 
-def local_url(address: str) -> str:
-    """Where scripts on this machine reach a listener; "" if they cannot."""
-    if not address.startswith("http://"):
-        return ""
-    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-
-
 def prepare_data_directory(path: Path) -> Path:
     """Creates it for the owner alone. Raises :class:`SettingsError`."""
     try:
