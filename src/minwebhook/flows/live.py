@@ -19,7 +19,6 @@ class LiveFlow:
 
     __slots__ = (
         "_table",
-        "begun",
         "cache_key",
         "effects",
         "ended",
@@ -44,8 +43,6 @@ class LiveFlow:
         self.is_ready = False
         #: For the next write: jobs that start, jobs that have ended.
         self.new: list[Job] = []
-        #: Jobs that have started before anything of the flow is on disk.
-        self.begun: list[Job] = []
         self.ended: list[Job] = []
         #: What is done after it.
         self.effects: list[Callable[[], None]] = []
@@ -69,15 +66,6 @@ class LiveFlow:
         if not self.engine.level.same_worker:
             return None
         return self.job.id if self.job.spec.part is None or self.parent is None else self.parent.shared
-
-    @property
-    def may_begin_unwritten(self) -> bool:
-        """Whether its first job may start before anything of the flow is on disk: as a script may that somebody waits for,
-        and goes if the server dies. What follows from the job's end waits for the disk."""
-        job = self.job
-        if not job.is_awaited or job.is_stored or job.state.is_final or self.begun or self.effects or not self.new:
-            return False
-        return self.shared is None and not any(each.spec.is_driven for each in self.new)
 
     @property
     def started_at_ms(self) -> int:

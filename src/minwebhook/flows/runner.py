@@ -5,9 +5,7 @@
     a job of a flow ends ──► its flow is ready ──► its engine says what is next ──► one write: the ends, the new status,
                                                                                      the new jobs ──► the new jobs start
 
-All flows that are ready share a write, which the database puts into one transaction with whatever else waits. Two things
-need not be on disk at once, and go along with the next write (:data:`_LATE_S`): the beginning of a flow that exists for the
-one who waits for it, as that of a script does, and its end, which has been answered. No flow has
+All flows that are ready share a write, which the database puts into one transaction with whatever else waits. No flow has
 a task: one that waits for an approval is its status and nothing more. Whatever moment the server dies in, the status on disk
 says which jobs are waited for; those that have ended meanwhile are found by their rows (:meth:`FlowRunner.remember`).
 """
@@ -84,8 +82,6 @@ logger = logging.getLogger(__name__)
 #: Flows that share a write: the loop is not held for longer than some ten milliseconds.
 _MAX_TOGETHER: Final = 64
 _DISK_PAUSE_S: Final = 1.0
-#: For so long what may be late waits for a write that it can go along with.
-_LATE_S: Final = 0.005
 _LOG_BYTES: Final = 64 * 1024
 
 #: What is left of the request that a preprocessor was given.
@@ -131,9 +127,6 @@ class FlowRunner:
         #: Flows that have ended and whose steps are wiped then, and which.
         self._wiped: list[tuple[UUID, frozenset[str]]] = []
         self._wake = trio.Event()
-        #: Flows of which something may be written late, and until when that waits.
-        self._late: dict[UUID, LiveFlow] = {}
-        self._late_until_s = math.inf
         #: (time, a number, flow job, whether it is the timeout of the flow and not of a wait for approvals).
         self._timers: list[tuple[int, int, UUID, bool]] = []
         self._timer_count = 0
@@ -240,17 +233,13 @@ class FlowRunner:
                 await self._run()
         finally:
             # The ends of jobs that no flow has made anything of: the next start does.
-            ended = [job for flow in {**self._late, **self._live}.values() for job in flow.ended]
+            ended = [job for flow in self._live.values() for job in flow.ended]
             with trio.move_on_after(5, shield=True):
                 await self._save(FlowStep(ended=ended + self._ended))
 
     async def _run(self) -> None:
         while True:
-            if self._late_until_s == math.inf:
-                await self._wake.wait()
-            else:
-                with trio.move_on_at(self._late_until_s):
-                    await self._wake.wait()
+            await self._wake.wait()
             touched: dict[UUID, LiveFlow] = {}
             while self._ready and len(touched) < _MAX_TOGETHER:
                 flow = self._ready.popleft()
@@ -261,24 +250,9 @@ class FlowRunner:
                 await trio.lowlevel.checkpoint()  # its answer is sent before the loop waits for the disk
             if not self._ready:
                 self._wake = trio.Event()
-            for flow in touched.values():
-                if flow.may_begin_unwritten:
-                    flow.begun, flow.new = flow.new, []
-                    self._adopt(flow, flow.begun)
-            self._late |= touched
-            if self._is_urgent(touched.values()) or trio.current_time() >= self._late_until_s:
-                late, self._late, self._late_until_s = self._late, {}, math.inf
-                await self._write(late.values())
-                if self._ended:
-                    self._wake.set()
-            elif self._late_until_s == math.inf:
-                self._late_until_s = trio.current_time() + _LATE_S
-
-    def _is_urgent(self, touched: Iterable[LiveFlow]) -> bool:
-        """Whether something that follows, or somebody who was told an id, waits for the write."""
-        return not all(job.is_awaited for job in self._ended) or not all(
-            (flow.begun and not flow.ended) or (flow.job.is_awaited and flow.job.state.is_final) for flow in touched
-        )
+            await self._write(touched.values())
+            if self._ended:
+                self._wake.set()
 
     def _tell(self, flow: LiveFlow, event: Event) -> None:
         flow.events.append(event)
@@ -383,15 +357,12 @@ class FlowRunner:
                     self._sharing.discard(job.id)
                     self._nursery.start_soon(self._shared.forget, job.id)
         for flow, new, effects in written:
-            self._adopt(flow, new)
+            self._table.adopt(new)
+            if flow.job.cancellation is not None:
+                for job in new:
+                    self._table.cancel(job, flow.job.cancellation)
             for effect in effects:
                 effect()
-
-    def _adopt(self, flow: LiveFlow, jobs: Sequence[Job]) -> None:
-        self._table.adopt(jobs)
-        if flow.job.cancellation is not None:
-            for job in jobs:
-                self._table.cancel(job, flow.job.cancellation)
 
     def _put(self, flow: LiveFlow, step: FlowStep) -> None:
         if not flow.job.is_stored:
@@ -401,8 +372,6 @@ class FlowRunner:
             flow.is_restored = False
         else:
             step.moved.append(flow.job)
-        step.new += [job for job in flow.begun if not job.state.is_final]
-        flow.begun = []
         step.new += flow.new
         if flow.engine.items is not flow.items:
             flow.items = flow.engine.items

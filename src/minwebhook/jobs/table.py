@@ -490,7 +490,7 @@ class JobTable:
         job.started_at_ms = None
         if job.is_stored:
             self._store.note_attempt(job)
-        elif not job.spec.step_id:  # a worker has the step of a flow
+        else:
             job.turn = Turn()  # one that is to run again has had its turn, and pauses by its policy
         now = self._clock()
         self._free_slot(job, now)
