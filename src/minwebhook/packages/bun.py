@@ -11,6 +11,7 @@ import orjson
 
 from minwebhook.errors import PackageError
 from minwebhook.packages.maker import Tool, has_system_certificates, npm_configuration
+from minwebhook.scripts.module_locks import npm_dependencies
 from minwebhook.settings import PackageSettings
 
 _MISSING: Final = (
@@ -33,7 +34,7 @@ class Bun:
         return ("npm", platform.machine())
 
     async def resolve(self, requirements: tuple[str, ...], directory: Path) -> tuple[str, ...]:
-        """These requirements, ``name@versions``, and the bun.lock that they lead to."""
+        """These requirements, ``name@versions`` or ``other@npm:name@versions``, and the bun.lock that they lead to."""
         self._write(directory, requirements)
         await self._run(directory, "--lockfile-only", wanted=requirements)
         return (*requirements, (directory / "bun.lock").read_text())
@@ -52,7 +53,7 @@ class Bun:
 
     def _write(self, directory: Path, requirements: Sequence[str]) -> None:
         directory.mkdir(exist_ok=True)
-        named = dict(requirement.rsplit("@", 1) for requirement in requirements)
+        named = npm_dependencies(requirements)
         (directory / "package.json").write_bytes(orjson.dumps({"dependencies": named}))
         file = directory / ".npmrc"
         file.touch(0o600)

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from minwebhook.errors import BadRequest
 from minwebhook.scripts import module_locks
 from minwebhook.scripts.requirements import find_requirements, make_lock, pins_of
-from minwebhook.scripts.specifiers import deno_requirements, npm_requirements
+from minwebhook.scripts.specifiers import deno_requirements, named_apart, npm_requirements
 
 PackageKind = Literal["python", "npm", "deno"]
 
@@ -42,16 +42,19 @@ def modules_wanted(kind: PackageKind, codes: Iterable[str]) -> tuple[str, ...]:
     """What these codes, of TypeScript and one script together, import from elsewhere. Raises :class:`BadRequest`."""
     if kind == "deno":
         return tuple(sorted({each for code in codes for each in deno_requirements(code)}))
-    versions: dict[str, str] = {}
+    versions: dict[str, list[str]] = {}
     for requirement in (each for code in codes for each in npm_requirements(code)):
         name, _, wanted = requirement.rpartition("@")
-        known = versions.get(name, "latest")
-        if known != wanted and "latest" not in (known, wanted):
-            raise BadRequest(
-                f"the code imports {name} in two versions, {known} and {wanted}: one script has one of them"
-            )
-        versions[name] = known if wanted == "latest" else wanted
-    return tuple(f"{name}@{wanted}" for name, wanted in sorted(versions.items()))
+        known = versions.setdefault(name, [])
+        if wanted != "latest" and wanted not in known:
+            known.append(wanted)
+    return tuple(sorted(each for name, known in versions.items() for each in _beside_each_other(name, known)))
+
+
+def _beside_each_other(name: str, versions: list[str]) -> list[str]:
+    """The requirements of a package of npm: the first version has its name, the others one of their own."""
+    first, *others = versions or ["latest"]
+    return [f"{name}@{first}", *(f"{named_apart(name, each)}@npm:{name}@{each}" for each in others)]
 
 
 @lru_cache(maxsize=256)  # jobs ask for the same ones again and again

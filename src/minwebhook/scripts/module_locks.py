@@ -28,6 +28,9 @@ _EMPTY: Final = "<empty>"
 _MAX_LOCKED: Final = 20_000
 _SEPARATOR: Final = re.compile(r"\r?\n//(bun\.lock|bun\.lockb|deno\.lock)\r?\n")
 _NAME: Final = re.compile(r"(?:@[A-Za-z0-9~][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")
+_REQUIREMENT: Final = re.compile(rf"(?P<name>{_NAME.pattern})@(?P<versions>.+)")
+#: Versions of a package that is called otherwise than where it comes from.
+_OF_ANOTHER: Final = re.compile(rf"npm:{_NAME.pattern}@(?P<versions>[^/@:]+)")
 #: ``name@version`` with a version that is one: no address, no path, no repository.
 _PINNED: Final = re.compile(rf"({_NAME.pattern})@(\d+\.\d+\.\d+[\w.+-]*)")
 #: Commas that JSON does not have, behind the last member; strings are passed over.
@@ -51,10 +54,14 @@ class ModuleLock:
     file: str
 
 
+def npm_dependencies(requirements: Sequence[str]) -> dict[str, str]:
+    """The ``dependencies`` of a package.json that ask for these: name -> versions, or ``npm:name@versions`` of another."""
+    return {match["name"]: match["versions"] for each in requirements if (match := _REQUIREMENT.fullmatch(each))}
+
+
 def make_npm_lock(requirements: Sequence[str], file: str) -> str:
     """The lock of these requirements, which led to this bun.lock."""
-    named = dict(requirement.rsplit("@", 1) for requirement in requirements)
-    head = orjson.dumps({"dependencies": named}, option=orjson.OPT_INDENT_2).decode()
+    head = orjson.dumps({"dependencies": npm_dependencies(requirements)}, option=orjson.OPT_INDENT_2).decode()
     return f"{head}\n//bun.lock\n{file.strip() or _EMPTY}"
 
 
@@ -76,7 +83,7 @@ def read_npm_lock(lock: str) -> ModuleLock | None:
         raise BadRequest("the lock: dependencies is an object of names and versions")
     wanted = []
     for name, versions in dependencies.items():
-        if not (_NAME.fullmatch(name) and isinstance(versions, str) and is_range(versions)):
+        if not (_NAME.fullmatch(name) and isinstance(versions, str) and _are_versions(versions)):
             raise BadRequest(f"the lock: {name[:100]!r} must be a name, with versions like ^1.2 and no address")
         wanted.append(f"{name}@{versions}")
     if not wanted:
@@ -86,6 +93,11 @@ def read_npm_lock(lock: str) -> ModuleLock | None:
     if len(wanted) > MAX_PACKAGES:
         raise BadRequest(f"the lock asks for {len(wanted)} packages; a script may have {MAX_PACKAGES}")
     return ModuleLock(tuple(sorted(wanted)), _checked_bun_lock(_parse(_TRAILING.sub(r"\1", tail)), dependencies))
+
+
+def _are_versions(text: str) -> bool:
+    match = _OF_ANOTHER.fullmatch(text)
+    return is_range(text if match is None else match["versions"])
 
 
 def read_deno_lock(lock: str) -> ModuleLock | None:

@@ -43,6 +43,7 @@ _MAX_TOKENS: Final = 100_000
 _NPM: Final = re.compile(
     r"(?:npm:/?)?(?P<name>(?:@[A-Za-z0-9~][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*)(?:@(?P<range>[^/]+))?(?P<file>/.*)?"
 )
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")
 _RANGE: Final = re.compile(r"[A-Za-z0-9.^~<>=|*+ _-]{1,100}")
 _DENO: Final = re.compile(
     r"(?:npm|jsr):/?(?:@[\w~][\w.~-]*/)?[\w~][\w.~-]*(?:@[A-Za-z0-9.^~<>=|*+_-]+)?(?:/[\w./@~-]*)?|https?://[^\s\"'\\]+"
@@ -81,6 +82,14 @@ def npm_requirements(code: str) -> tuple[str, ...]:
             )
         found.add(f"{match['name']}@{match['range'] or 'latest'}")
     return _bounded(found)
+
+
+def named_apart(name: str, versions: str) -> str:
+    """What a package is called beside another version of it; run.mjs looks for it by this name.
+
+    Two ranges never have one name: what a name cannot hold is written as ``~`` and its hexadecimal number.
+    """
+    return f"{name}--{_NOT_IN_NAMES.sub(lambda match: f'~{ord(match[0]):02x}', versions)}"
 
 
 def deno_requirements(code: str) -> tuple[str, ...]:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from minwebhook.errors import BadRequest
 from minwebhook.scripts.locks import first_lock, lock_of, modules_wanted, needed_lock, texts_of
-from minwebhook.scripts.specifiers import MAX_SCANNED, deno_requirements, imported_specifiers, npm_requirements
+from minwebhook.scripts.module_locks import npm_dependencies
+from minwebhook.scripts.specifiers import (
+    MAX_SCANNED,
+    deno_requirements,
+    imported_specifiers,
+    named_apart,
+    npm_requirements,
+)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +99,25 @@ def test_modules_of_deno() -> None:
             deno_requirements(f"import '{bad}'")
 
 
-def test_a_script_and_its_imports_have_one_version_of_a_package() -> None:
+def test_a_script_and_its_imports_may_have_several_versions_of_a_package() -> None:
     assert modules_wanted("npm", ["import 'a'; import 'b@1'", "import 'a@2'; import 'b@1'"]) == ("a@2", "b@1")
-    with pytest.raises(BadRequest, match="a in two versions, 1 and 2"):
-        modules_wanted("npm", ["import 'a@1'", "import 'a@2'"])
+    several = modules_wanted(
+        "npm", ["import 'a@^2'; import 'a'", "import '@s/c@1'; import '@s/c@1 || 2'", "import 'a@1'"]
+    )
+    assert several == ("@s/c--1~20~7c~7c~202@npm:@s/c@1 || 2", "@s/c@1", "a--1@npm:a@1", "a@^2")
+    assert npm_dependencies(several) == {
+        "@s/c--1~20~7c~7c~202": "npm:@s/c@1 || 2",
+        "@s/c": "1",
+        "a--1": "npm:a@1",
+        "a": "^2",
+    }
     assert modules_wanted("deno", ["import 'npm:a@1'", "import 'npm:a@2'"]) == ("npm:a@1", "npm:a@2")
+
+
+@given(st.tuples(*(st.text(alphabet="01.^~<>=|*+ _-x", min_size=1, max_size=5) for _ in range(2))))
+def test_two_ranges_never_have_one_name(ranges: tuple[str, str]) -> None:
+    first, second = (named_apart("a", each) for each in ranges)
+    assert (first == second) is (ranges[0] == ranges[1])
 
 
 @pytest.mark.parametrize("language", ["bun", "bunnative", "nativets", "deno"])
@@ -142,6 +163,8 @@ def test_of_a_lock_of_bun_only_names_versions_and_checksums_are_kept() -> None:
         ({"inner": "inner@1.0.0"}, None),
         ([], None),
         ({}, {"inner": "file:/etc"}),
+        ({}, {"inner": "npm:inner@file:/etc"}),
+        ({}, {"inner": "npm:../inner@1"}),
         ({}, {"inner": "https://x/y.tgz"}),
         ({}, {"../inner": "1"}),
         ({}, {"inner": 1}),

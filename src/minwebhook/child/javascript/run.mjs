@@ -149,16 +149,25 @@ class Session {
 const FROM_TOP = /(\b(?:from|import)\s*\(?\s*)(["'])\/(?=[ufg]\/)/g;
 
 /** Names of packages with what only the server needs to know: `npm:` and versions. Deno reads these itself. */
-const PACKAGE = /(\b(?:from|import|require)\s*\(?\s*)(["'])(?:npm:\/?)?((?:@[\w.~-]+\/)?[\w~][\w.~-]*)(?:@[\w.^~<>=|*+ -]+)?((?:\/[^"'\n]*)?\2)/g;
+const PACKAGE = /(\b(?:from|import|require)\s*\(?\s*)(["'])(?:npm:\/?)?((?:@[\w.~-]+\/)?[\w~][\w.~-]*)(?:@([\w.^~<>=|*+ -]+))?((?:\/[^"'\n]*)?\2)/g;
 
 /** The file of a script, written. */
 function write(path, code) {
   const file = `${home}/${path}.ts`;
   if (path.includes("/")) fs.mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
   let text = code.includes("/") ? code.replace(FROM_TOP, `$1$2${home}/`) : code;
-  if (!isDeno && (text.includes("npm:") || text.includes("@"))) text = text.replace(PACKAGE, "$1$2$3$4");
+  if (!isDeno && (text.includes("npm:") || text.includes("@"))) text = text.replace(PACKAGE, installed);
   fs.writeFileSync(file, text);
   return file;
+}
+
+/** An import by the name that the package has here: one of several versions has one of its own (scripts/specifiers.py). */
+function installed(_whole, before, quote, name, versions, behind) {
+  if (versions) {
+    const apart = `${name}--${versions.replace(/[^A-Za-z0-9._-]/g, (mark) => `~${mark.charCodeAt(0).toString(16)}`)}`;
+    if (fs.existsSync(`${home}/node_modules/${apart}`)) return before + quote + apart + behind;
+  }
+  return before + quote + name + behind;
 }
 
 function cpuMs() {
