@@ -50,7 +50,7 @@ export function unpackJob(bytes) {
   let start = HEAD_BYTES + 4 * SECTIONS;
   for (let index = 0; index < SECTIONS; index++) {
     const length = view.getUint32(HEAD_BYTES + 4 * index, true);
-    sections.push(decoder.decode(bytes.subarray(start, start + length)));
+    sections.push(length ? decoder.decode(bytes.subarray(start, start + length)) : "");
     start += length;
   }
   const [header, source, , argumentsText, mask, imported] = sections;

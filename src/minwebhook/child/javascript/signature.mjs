@@ -120,13 +120,17 @@ function parametersOf(text) {
   return lone ? [{ name: lone[1], type: "", isRest: false }] : null;
 }
 
+/** The types that say what an argument becomes (values.mjs). Most scripts have none, and need not be searched for types. */
+const CONVERTED = /\b(?:Date|bigint)\b/;
+
 /**
  * The parameters of an exported function: `[{name, type, isRest}]`.
  *
- * What the engine shows of the function says their names; their types are looked up in the script.
+ * What the engine shows of the function says their names; their types are looked up in the script, if one counts there.
  */
 export function parameters(source, name, value) {
   const shown = parametersOf(value.toString().slice(0, MAX_LENGTH)) ?? [];
+  if (!CONVERTED.test(source)) return shown;
   const pattern = `^[ \\t]*(?:export[ \\t]+)?(?:default[ \\t]+)?(?:(?:async[ \\t]+)?function[ \\t]*\\*?[ \\t]*${name}\\b|(?:const|let|var)[ \\t]+${name}[ \\t]*=)`;
   const types = new Map();
   for (const match of source.matchAll(new RegExp(pattern, "gm"))) {
