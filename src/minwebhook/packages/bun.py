@@ -11,7 +11,6 @@ import orjson
 
 from minwebhook.errors import PackageError
 from minwebhook.packages.maker import Tool, has_system_certificates, npm_configuration
-from minwebhook.scripts.module_locks import npm_dependencies
 from minwebhook.settings import PackageSettings
 
 _MISSING: Final = (
@@ -53,7 +52,7 @@ class Bun:
 
     def _write(self, directory: Path, requirements: Sequence[str]) -> None:
         directory.mkdir(exist_ok=True)
-        named = npm_dependencies(requirements)
+        named = dict(map(_parted, requirements))
         (directory / "package.json").write_bytes(orjson.dumps({"dependencies": named}))
         file = directory / ".npmrc"
         file.touch(0o600)
@@ -78,6 +77,12 @@ class Bun:
             await self._tool.run(argv, environment, directory)
         except PackageError as error:
             raise PackageError(f"{error}{_advice(settings, wanted, self._cache)}") from None
+
+
+def _parted(requirement: str) -> tuple[str, str]:
+    """The name and what stands behind it; the name of a package may itself begin with ``@``."""
+    at = requirement.index("@", 1)
+    return requirement[:at], requirement[at + 1 :]
 
 
 def _advice(settings: PackageSettings, wanted: tuple[str, ...], cache: Path) -> str:
