@@ -93,7 +93,7 @@ def serve(fd: int, interpreter: str, home: str) -> None:
 def _write_job(header: wire.JobHeader, source: bytes, arguments_json: bytes, home: str) -> None:
     given = values.loads(arguments_json)
     texts = [argument_text(given.get(each.name)) for each in arguments(source.decode("utf-8", "replace"))]
-    lines = [f"export {shlex.quote(variable)}" for variable in header.variables]
+    lines = [f"export {shlex.quote(variable.decode())}" for variable in header.variables]
     if home != USUAL["HOME"]:
         lines.append(f"export HOME={shlex.quote(home)} TMPDIR={shlex.quote(home)}")
     lines += limits.shell_lines(header.limits)

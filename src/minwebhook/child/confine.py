@@ -262,8 +262,8 @@ def open_own_proc() -> int:
     return fd
 
 
-def limit_resources(plan: dict[str, Any], *, bounds_addresses: bool = True) -> None:
-    """Resource limits of this child and its descendants."""
+def resource_limits(plan: dict[str, Any], *, bounds_addresses: bool = True) -> list[tuple[int, tuple[int, int]]]:
+    """Resource limits of a child and its descendants, for :func:`limit_resources`: made once, for all children."""
     # The second of each pair is what a job may have if its script asks for it (child/limits.py).
     limits = {
         resource.RLIMIT_CORE: (0, 0),
@@ -285,12 +285,18 @@ def limit_resources(plan: dict[str, Any], *, bounds_addresses: bool = True) -> N
         limits[resource.RLIMIT_NPROC] = (shared, shared)
     # On rung none, and on landlock without uids for jobs, the uid is the server's own, whose other processes count too: no
     # limit would be fair.
-    for limit, (soft, hard) in limits.items():
+    found = []
+    for limit, pair in limits.items():
         _, most = resource.getrlimit(limit)
-        if most == resource.RLIM_INFINITY:
-            resource.setrlimit(limit, (soft, hard))
-        else:
-            resource.setrlimit(limit, (min(soft, most), min(hard, most)))
+        soft, hard = (wanted if most == resource.RLIM_INFINITY else min(wanted, most) for wanted in pair)
+        found.append((limit, (soft, hard)))
+    return found
+
+
+def limit_resources(limits: list[tuple[int, tuple[int, int]]]) -> None:
+    """Gives this process its limits."""
+    for limit, pair in limits:
+        resource.setrlimit(limit, pair)
 
 
 def lock_down(plan: dict[str, Any]) -> None:
@@ -407,12 +413,9 @@ def enter_group(entrances: list[int]) -> None:
 
 
 def confine_child(
-    plan: dict[str, Any], slot: int, directory: str, *, own_proc: bool, bounds_addresses: bool = True
+    plan: dict[str, Any], slot: int, directory: str, limits: list[tuple[int, tuple[int, int]]], *, own_proc: bool
 ) -> None:
-    """The child's part, after the fork: its own /proc if wanted, its own uid, no capabilities, its directory, limits.
-
-    Without ``bounds_addresses`` there is no limit on its addresses.
-    """
+    """The child's part, after the fork: its own /proc if wanted, its own uid, no capabilities, its directory, limits."""
     rung = plan["rung"]
     if own_proc:
         # In a mount namespace that ends with this process: the slot's own must not keep a view of other jobs.
@@ -426,11 +429,11 @@ def confine_child(
     elif rung == "userns":
         kernel.drop_capabilities()
     os.chdir(directory)
-    limit_resources(plan, bounds_addresses=bounds_addresses)
+    limit_resources(limits)
 
 
 def confine_without_namespaces(
-    plan: dict[str, Any], slot: int, directory: str, *, bounds_addresses: bool = True
+    plan: dict[str, Any], slot: int, directory: str, limits: list[tuple[int, tuple[int, int]]]
 ) -> None:
     """The child's part where there are no namespaces: a session, and on rung landlock a uid if root, files, calls.
 
@@ -452,7 +455,7 @@ def confine_without_namespaces(
             )
     die_with_parent()
     os.chdir(directory)
-    limit_resources(plan, bounds_addresses=bounds_addresses)
+    limit_resources(limits)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if plan["rung"] == "landlock":
         landlock.restrict(

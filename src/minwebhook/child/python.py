@@ -14,14 +14,14 @@ import json
 import marshal
 import os
 import re
-import socket
 import sys
 import traceback
 import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from minwebhook.child import limits, randomness, values, wire, workspace
+from minwebhook.child import limits, values, wire, workspace
+from minwebhook.child.environment import USUAL_VARIABLES, Environment
 from minwebhook.child.transfer import read_frame, write_all
 from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
@@ -56,10 +56,15 @@ def main(a: int = 0, b: str = "", when: str | None = None, **rest):
     return {"a": a, "b": b, "rest": rest, "items": [item.name for item in items], "twice": helper(a)}
 """
 _WARM_UP_ARGUMENTS: Final = b'{"a": [1, 2.5, "x", null, true], "b": "text", "e": {"f": "g", "h": [{"i": 1}, {"i": 2}]}}'
-_WARM_UP_HEADER: Final = wire.pack_header(
-    "warm/up", {name: value or "0123456789" * 4 for name, value in USUAL.items()}, stays=False
+_WARM_UP_JOB: Final = wire.pack_job(
+    wire.pack_header("warm/up", {name: value or "0123456789" * 4 for name, value in USUAL.items()}, stays=False),
+    _WARM_UP_SOURCE,
+    marshal.dumps(compile(_WARM_UP_SOURCE, "warm.py", "exec", dont_inherit=True)),
+    _WARM_UP_ARGUMENTS,
 )
-_WARM_UP_CODE: Final = marshal.dumps(compile(_WARM_UP_SOURCE, "warm.py", "exec", dont_inherit=True))
+_FIRST_WARM_UPS: Final = 32
+#: Of this process, once it is laid out.
+_ENVIRONMENT: Final = Environment()
 
 
 class _ModuleFailed(Exception):
@@ -72,8 +77,10 @@ def prepare() -> None:
     # nothing is buffered, so logs are live, in order, and nothing is lost when the process is killed.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    os.environ.clear()
-    _warm_up()
+    _ENVIRONMENT.lay_out()
+    # So often that the interpreter has specialized the code, which its children would else do, each for itself.
+    for _ in range(_FIRST_WARM_UPS):
+        _warm_up()
 
 
 def serve(fd: int, home: str) -> None:
@@ -81,13 +88,11 @@ def serve(fd: int, home: str) -> None:
 
     ``home`` is the directory of its own that a job has, and is in.
     """
-    randomness.renew()
     _warm_up()
     # A script may need the collector, which the fork server runs without; what is there already is not garbage.
     gc.freeze()
     gc.enable()
     session = _Session(fd)
-    session.environment.update(USUAL)
     if home != USUAL["HOME"]:
         os.environ.update(HOME=home, TMPDIR=home)
     session.send(wire.READY, b"")
@@ -96,26 +101,25 @@ def serve(fd: int, home: str) -> None:
 
 
 def _warm_up() -> None:
-    here, there = socket.socketpair()
-    here.send(wire.pack_job(_WARM_UP_HEADER, _WARM_UP_SOURCE, _WARM_UP_CODE, _WARM_UP_ARGUMENTS))
-    _Session(there.fileno()).run_one(wait_for_end=False)
-    here.recv(1 << 16)
+    read_end, write_end = os.pipe()
+    os.write(write_end, _WARM_UP_JOB)
+    _Session(read_end, write_end).run_one(wait_for_end=False)
     del sys.modules["warm.up"]
-    os.environ.update(USUAL)
     _SOURCES.clear()
-    here.close()
-    there.close()
+    _ENVIRONMENT.set(USUAL_VARIABLES)
+    os.close(read_end)
+    os.close(write_end)
 
 
 class _Session:
     """The jobs of one child, all of the same script."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, out_fd: int | None = None) -> None:
+        """Jobs come from ``fd``; what is said of them goes to ``out_fd``, or there, too."""
         self._fd = fd
+        self._out_fd = fd if out_fd is None else out_fd
         self._job = wire.NO_JOB
         self._functions: Functions | None = None
-        #: What is set, as far as it is known.
-        self.environment: dict[str, str] = {}
         #: Processor time that was used before the job.
         self._cpu_s, _ = used()
 
@@ -124,7 +128,7 @@ class _Session:
         self._job, payload = read_frame(self._fd)
         packed_header, source, compiled, arguments_json, mask, imported = wire.unpack_job(payload)
         header = wire.unpack_header(packed_header)
-        self._set_environment(header.variables)
+        _ENVIRONMENT.set(header.variables)
         try:
             if header.limits:
                 limits.apply(header.limits, stays=header.stays)
@@ -153,14 +157,6 @@ class _Session:
             # The server ends this process after the answer is out: ending is work that nobody should wait for.
             os.read(self._fd, 1)
         return False
-
-    def _set_environment(self, variables: list[str]) -> None:
-        """Sets what differs from the job before: few variables do, and setting one is dear."""
-        known = self.environment
-        for variable in variables:
-            name, _, value = variable.partition("=")
-            if known.get(name) != value:
-                os.environ[name] = known[name] = value
 
     def _load(self, path: str, source: bytes, compiled: bytes) -> types.ModuleType:
         name = module_name(path)
@@ -205,11 +201,11 @@ class _Session:
         """One value as JSON text, behind its mask if it has one, and behind the frame ``usage``."""
         if mask:
             self.send(wire.MASK, mask)
-        write_all(self._fd, usage + wire.frame(kind, text, self._job))
+        write_all(self._out_fd, usage + wire.frame(kind, text, self._job))
 
     def send(self, kind: bytes, payload: bytes) -> None:
         """Writes one frame whole."""
-        write_all(self._fd, wire.frame(kind, payload, self._job))
+        write_all(self._out_fd, wire.frame(kind, payload, self._job))
 
 
 #: Sources by file name, for tracebacks only.

@@ -154,20 +154,20 @@ def add_variables(header: bytes, environment: Mapping[str, str]) -> bytes:
 
 
 class JobHeader(NamedTuple):  # dataclasses would bring inspect along into every child
-    """What :func:`pack_header` was given; ``variables`` as ``name=value``."""
+    """What :func:`pack_header` was given; ``variables`` as ``name=value`` in UTF-8."""
 
     path: str
     stays: bool
     preprocess: bool
     limits: str
-    variables: list[str]
+    variables: list[bytes]
     is_preprocessor: bool = False
 
 
 def unpack_header(header: bytes) -> JobHeader:
     """The header of a JOB frame."""
-    path, flags, limits, *variables = header.decode().split("\0")
-    return JobHeader(path, "s" in flags, "p" in flags, limits, variables, "o" in flags)
+    path, flags, limits, *variables = header.split(b"\0")
+    return JobHeader(path.decode(), b"s" in flags, b"p" in flags, limits.decode(), variables, b"o" in flags)
 
 
 def unpack_job(payload: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes]:

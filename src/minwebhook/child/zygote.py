@@ -33,6 +33,7 @@ if the fork server has no rights on the machine (preload.py).
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal makes enums of what it gives back: 60 pages for each child
 import array
 import contextlib
 import gc
@@ -44,7 +45,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from minwebhook.child import bash, confine, descendants, engines, kernel, preload, python, sharing
+from minwebhook.child import bash, confine, descendants, engines, kernel, preload, python, randomness, sharing
 from minwebhook.child.programs import PROGRAMS, running
 
 _MAX_MESSAGE = 1 << 16
@@ -151,6 +152,8 @@ class ForkServer:
         self._requests.register(control.fileno(), select.POLLIN)
         self._plan = plan
         self._namespace = namespace
+        self._limits = confine.resource_limits(plan)
+        self._limits_without_addresses = confine.resource_limits(plan, bounds_addresses=False)
         self._slots = confine.Slots(plan, proc, self._hand_over)
         self._has_proc = has_proc
         self._proc = proc
@@ -311,9 +314,9 @@ class ForkServer:
             confine.close_all_but(3)
             home = self._slots.scratch(slot)
             if self._plan["namespaces"]:
-                confine.confine_child(self._plan, slot, home, own_proc=False)
+                confine.confine_child(self._plan, slot, home, self._limits, own_proc=False)
             else:
-                confine.confine_without_namespaces(self._plan, slot, home)
+                confine.confine_without_namespaces(self._plan, slot, home, self._limits)
             code = sharing.unpack(3) if most_bytes is None else sharing.pack(3, most_bytes)
         finally:
             os._exit(code)
@@ -336,8 +339,8 @@ class ForkServer:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _signal.signal(signal.SIGCHLD, _signal.SIG_DFL)
+            _signal.signal(signal.SIGTERM, _signal.SIG_DFL)
             os.dup2(order.log_write, 1)
             os.dup2(order.log_write, 2)
             confine.enter_group(order.entrances)
@@ -346,11 +349,12 @@ class ForkServer:
             own_proc = self._has_proc and language != "python3"
             reserves = language in PROGRAMS and PROGRAMS[language].reserves_addresses
             bounds_addresses = language not in engines.ENGINES and not reserves
+            limits = self._limits if bounds_addresses else self._limits_without_addresses
             home = self._slots.scratch(slot)
             if self._plan["namespaces"]:
-                confine.confine_child(self._plan, slot, home, own_proc=own_proc, bounds_addresses=bounds_addresses)
+                confine.confine_child(self._plan, slot, home, limits, own_proc=own_proc)
             else:
-                confine.confine_without_namespaces(self._plan, slot, home, bounds_addresses=bounds_addresses)
+                confine.confine_without_namespaces(self._plan, slot, home, limits)
             if language == "bash":
                 bash.serve(3, self._plan["bash"], home)
             elif language in engines.ENGINES:
@@ -362,6 +366,7 @@ class ForkServer:
             else:
                 if self._is_loaded:
                     preload.diverge()
+                    randomness.renew()
                 if self._modules:
                     preload.import_here(self._modules)
                 python.serve(3, home)

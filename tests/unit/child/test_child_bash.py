@@ -79,7 +79,7 @@ def test_hostile_texts_reach_bash_unchanged(require_program: Callable[[str], str
     import contextlib
 
     with contextlib.chdir(tmp_path):
-        header = wire.JobHeader("", False, False, "NOFILE=64", ["NAME='; touch broken; '"])
+        header = wire.JobHeader("", False, False, "NOFILE=64", [b"NAME='; touch broken; '"])
         _write_job(header, source.encode(), json.dumps(arguments).encode(), "/tmp")
     assert shutil.which(bash)
     subprocess.run([bash, "--noprofile", "--norc", ".job.sh"], cwd=tmp_path, check=True)

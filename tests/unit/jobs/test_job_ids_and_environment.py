@@ -110,4 +110,4 @@ def test_a_process_that_stays_gets_what_changes() -> None:
     header = wire.unpack_header(wire.add_variables(JobHeaders.changing(SPEC, stays=True), changing))
     assert header.stays
     assert not header.preprocess
-    assert header.variables == [f"{name}={value}" for name, value in changing.items()]
+    assert header.variables == [f"{name}={value}".encode() for name, value in changing.items()]

@@ -108,7 +108,7 @@ def _build(program: Program, path: str, variables: dict[str, str], own_limits: s
 def _variables(program: Program, header: wire.JobHeader, home: str) -> dict[str, str]:
     """The environment of the job."""
     own = {} if home == USUAL["HOME"] else {"HOME": home, "TMPDIR": home}
-    given = dict(variable.partition("=")[::2] for variable in header.variables)
+    given = dict(variable.decode().partition("=")[::2] for variable in header.variables)
     return {**USUAL, **dict(program.variables), **given, **own}
 
 
