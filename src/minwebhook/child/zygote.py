@@ -1,7 +1,8 @@
 """The fork server: one small single-threaded process that is confined once and forks children that are ready for a job.
 
 Started by the server as ``python -I -S -u -c START DIR FD`` with an empty environment (runtimes/zygote.py).
-``FD`` is a SOCK_SEQPACKET socket; every message is JSON.
+``FD`` is a SOCK_SEQPACKET socket; every message is JSON. What the fork server says, once it is ready, comes in arrays of such
+messages, with all their descriptors: each packet wakes the server.
 
 ::
 
@@ -49,6 +50,9 @@ from minwebhook.child import bash, confine, descendants, engines, kernel, preloa
 from minwebhook.child.programs import PROGRAMS, running
 
 _MAX_MESSAGE = 1 << 16
+#: So many of the longest that there are fit into a packet.
+_MAX_TOLD = 64
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 #: Trees of control groups: memory, processes, processor time, and the one of version 2.
 _MAX_ENTRANCES = 4
 #: More would let the first of them wait too long.
@@ -162,6 +166,8 @@ class ForkServer:
         self._is_loaded = False
         self._children: dict[int, tuple[int, int]] = {}  # pid -> (id given by the server, slot)
         self._sharers: dict[int, int] = {}  # pid -> id of the child
+        self._told: list[dict[str, Any]] = []  # not yet sent
+        self._told_fds: list[int] = []
 
     def run(self) -> None:
         """Serves until the control socket closes."""
@@ -175,14 +181,13 @@ class ForkServer:
         gc.disable()
         gc.freeze()
         version = ".".join(str(part) for part in sys.version_info[:3])
-        self._send(
-            {
-                "ready": True,
-                "host_rights": self._plan["host_rights"],
-                "own_uids": self._plan["own_uids"],
-                "python": version,
-            }
-        )
+        ready = {
+            "ready": True,
+            "host_rights": self._plan["host_rights"],
+            "own_uids": self._plan["own_uids"],
+            "python": version,
+        }
+        self._control.send(_encode(ready).encode())
         poller = select.poll()
         poller.register(self._control.fileno(), select.POLLIN)
         poller.register(wakeup_read, select.POLLIN)
@@ -193,6 +198,7 @@ class ForkServer:
                 else:
                     self._serve_requests()
             self._reap()
+            self._flush()
 
     def _serve_requests(self) -> None:
         """At least one that has come, and if more have, as many as children are forked in one go."""
@@ -238,8 +244,25 @@ class ForkServer:
                     step(order)
                 except OSError as error:  # no memory, processes or descriptors left
                     self._refuse(order, str(error))
+        try:
+            self._reap()
+            self._flush()
+        except OSError as error:  # too many descriptors are on their way
+            self._take_back(orders, str(error))
         for order in orders:
             order.close()
+
+    def _take_back(self, orders: list[_Order], reason: str) -> None:
+        """What was to be told did not go out: ends the children that are among it."""
+        for order in orders:
+            if order.is_refused:
+                continue
+            if self._children.pop(order.pid, None) is not None:  # it has not ended by itself
+                order.is_announced = False
+            self._refuse(order, reason)
+        self._told = [message for message in self._told if "spawned" not in message]
+        self._told_fds.clear()
+        self._flush()
 
     def _prepare(self, order: _Order) -> None:
         order.open()
@@ -257,7 +280,7 @@ class ForkServer:
         order.opened.append(pidfd)
         self._children[order.pid] = (order.child_id, order.slot)
         order.is_announced = True
-        self._send({"spawned": order.child_id, "pid": order.pid}, (order.job_here, order.log_read, pidfd))
+        self._tell({"spawned": order.child_id, "pid": order.pid}, order.job_here, order.log_read, pidfd)
 
     def _refuse(self, order: _Order, reason: str) -> None:
         order.is_refused = True
@@ -267,12 +290,12 @@ class ForkServer:
                 os.waitpid(order.pid, 0)
             if order.slot >= 0:
                 self._slots.give_back(order.slot)
-        self._send({"refused": order.child_id, "reason": reason})
+        self._tell({"refused": order.child_id, "reason": reason})
 
     def _hand_over(self, listening: socket.socket) -> None:
         """Gives the server a socket on which it is to answer."""
         with listening:
-            self._send({"listening": True}, (listening.fileno(),))
+            self._send([{"listening": True}], [listening.fileno()])
 
     def _adjust(self, child_id: int, tmp_bytes: int | None, limits: str) -> None:
         reason = ""
@@ -284,7 +307,7 @@ class ForkServer:
                 engines.limit(pid, limits)
         except OSError as error:
             reason = str(error)
-        self._send({"adjusted": child_id, "reason": reason})
+        self._tell({"adjusted": child_id, "reason": reason})
 
     def _share(self, child_id: int, most_bytes: int | None, opened: list[int]) -> None:
         """Starts a process that hands on files, with the rights of a child and in its place."""
@@ -303,7 +326,7 @@ class ForkServer:
             for fd in opened:
                 os.close(fd)
         if pid < 0:  # it has just ended, or there is no room for a process
-            self._send({"shared": child_id, "code": sharing.FAILED})
+            self._tell({"shared": child_id, "code": sharing.FAILED})
 
     def _become_sharer(self, slot: int, most_bytes: int | None, opened: int) -> NoReturn:
         code = sharing.FAILED
@@ -386,7 +409,7 @@ class ForkServer:
                 return
             if (shares := self._sharers.pop(pid, None)) is not None:
                 code = os.waitstatus_to_exitcode(status)
-                self._send({"shared": shares, "code": code if code >= 0 else sharing.FAILED})
+                self._tell({"shared": shares, "code": code if code >= 0 else sharing.FAILED})
                 continue
             child_id, slot = self._children.pop(pid, (None, None))
             if child_id is None or slot is None:
@@ -395,14 +418,28 @@ class ForkServer:
                 # What it left behind is ours now; those of the others are still theirs.
                 descendants.end_all(keep=self._children.keys() | self._sharers.keys())
             self._slots.give_back(slot)
+            if len(self._told) >= _MAX_TOLD:
+                self._flush()
             message = {"exited": child_id, "cpu_s": used.ru_utime + used.ru_stime, "peak_kib": used.ru_maxrss}
             if os.WIFSIGNALED(status):
-                self._send({**message, "signal": os.WTERMSIG(status)})
+                self._tell({**message, "signal": os.WTERMSIG(status)})
             else:
-                self._send({**message, "code": os.waitstatus_to_exitcode(status)})
+                self._tell({**message, "code": os.waitstatus_to_exitcode(status)})
 
-    def _send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        data = json.dumps(message, separators=(",", ":")).encode()
+    def _tell(self, message: dict[str, Any], *fds: int) -> None:
+        """The server is to know, with the next packet."""
+        self._told.append(message)
+        self._told_fds += fds
+
+    def _flush(self) -> None:
+        """Sends what is to be told. Raises OSError, having sent nothing."""
+        if self._told:
+            self._send(self._told, self._told_fds)
+            self._told.clear()
+            self._told_fds.clear()
+
+    def _send(self, messages: list[dict[str, Any]], fds: list[int]) -> None:
+        data = _encode(messages).encode()
         if fds:
             self._control.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
         else:

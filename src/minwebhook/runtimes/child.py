@@ -167,7 +167,7 @@ class Child:
         self.pid = pid
         self.has_group = has_group
         self.group = group
-        self._socket = socket.socket(fileno=fds[0])
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fds[0])  # told, it does not ask the kernel
         self._socket.setblocking(False)
         self.log_fd = fds[1]
         os.set_blocking(self.log_fd, False)

@@ -7,8 +7,8 @@ from typing import Final
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.settings import Settings
 
-#: Job socket, log pipe and pidfd of each child, and five files of its control group.
-_PER_CHILD: Final = 8
+#: Job socket, log pipe and pidfd of each child, and nine files of its control group.
+_PER_CHILD: Final = 12
 #: Connections at once to the addresses of ``metrics_listen``.
 MAX_PROBES: Final = 32
 #: The database, logs, listeners.

@@ -15,7 +15,7 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,10 @@ _END_TIMEOUT_S: Final = 2.0
 _LOOK_S: Final = 0.005
 #: Descriptors that come with a child: job socket, log pipe, pidfd.
 _CHILD_FDS: Final = 3
+#: The socket of a child is listened to until it is ready; closing it takes it out.
+_ONCE: Final = select.EPOLLIN | select.EPOLLONESHOT
+#: More than come at once: those of four children, each with a listener where there is no network.
+_MAX_FDS: Final = 32
 #: Addresses of the API that it may make, one for each place where a job runs.
 _MAX_LISTENERS: Final = 10_000
 #: Messages that are handled before others get their turn.
@@ -108,7 +112,7 @@ class Zygote:
         self._children: dict[int, Child] = {}
         self._adjusting: dict[int, _Adjusting] = {}
         self._sharing: dict[int, _Adjusting] = {}
-        self._unsent: list[tuple[bytes, list[int]]] = []
+        self._unsent: list[tuple[bytes, list[int], bool]] = []
         self._stopping = False
         #: The interpreter's version, known after the start.
         self.version = ""
@@ -138,7 +142,7 @@ class Zygote:
                 if self._branch is None:
                     self._branch = self._groups.branch()
                 group = self._branch.take(self._plan.group_memory_bytes, self._plan.rlimits.processes[0])
-                entrances = group.open_entrances()
+                entrances = group.entrances()
             except OSError as error:
                 self._give_back(group)
                 deliver(None, f"no control group: {error}")
@@ -166,7 +170,7 @@ class Zygote:
         The exit code, one of child/sharing.py.
         """
         sharing = self._sharing[child.id] = _Adjusting()
-        self._send(orjson.dumps({"share": child.id, "most_bytes": most_bytes}), [os.dup(fd)])
+        self._send(orjson.dumps({"share": child.id, "most_bytes": most_bytes}), [os.dup(fd)], closes=True)
         try:
             await sharing.done.wait()
         finally:
@@ -279,7 +283,7 @@ class Zygote:
         """
         for _ in range(_MESSAGES_AT_ONCE):
             try:
-                data, fds, _, _ = socket.recv_fds(control, _MAX_MESSAGE, _CHILD_FDS)
+                data, fds, _, _ = socket.recv_fds(control, _MAX_MESSAGE, _MAX_FDS)
             except BlockingIOError:
                 self._send_again()
                 return True
@@ -288,7 +292,8 @@ class Zygote:
             if not data:
                 return False
             try:
-                self._hear(orjson.loads(data), fds, epoll)
+                for message in orjson.loads(data):
+                    self._hear(message, fds, epoll)
             except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
                 logger.error("the fork server does not keep to its protocol: %r", error)
                 return False
@@ -301,28 +306,32 @@ class Zygote:
         """Handles one message, and takes the descriptors that it needs. Raises whatever a wrong one leads to."""
         if "spawned" in message:
             language, deliver, group = self._asked.pop(message["spawned"])
-            if len(fds) < _CHILD_FDS:
+            given, fds[:_CHILD_FDS] = fds[:_CHILD_FDS], []
+            if len(given) < _CHILD_FDS:
+                close_all(given)
                 self._give_back(group)
                 # Out of descriptors: the kernel dropped the rest. The child sees its socket close and goes.
                 deliver(None, "the server has no file descriptors left")
                 return
-            _check_descriptors(fds)
+            try:
+                _check_descriptors(given)
+            except (ValueError, OSError):
+                close_all(given)
+                raise
             has_group = self._plan.rung not in NAMESPACED
-            child = Child(message["spawned"], language, int(message["pid"]), fds, has_group=has_group, group=group)
-            fds.clear()
+            child = Child(message["spawned"], language, int(message["pid"]), given, has_group=has_group, group=group)
             self._children[child.id] = child
             self._starting[child.socket_fd] = (child, deliver)
-            epoll.register(child.socket_fd, select.EPOLLIN)
+            epoll.register(child.socket_fd, _ONCE)
         elif "listening" in message:
             if self._plan.surroundings.network != "none" or len(self._listeners) >= _MAX_LISTENERS:
                 raise ValueError("a listener that nobody needs")
             if not stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
                 raise ValueError("not the descriptor of a listener")
-            while fds:
-                listening = socket.socket(fileno=fds.pop())
-                listening.setblocking(False)
-                self._listeners.append(Listener(listening, self.api_url, is_inner=True))
-                self._on_listening(self._listeners[-1])
+            listening = socket.socket(fileno=fds.pop(0))
+            listening.setblocking(False)
+            self._listeners.append(Listener(listening, self.api_url, is_inner=True))
+            self._on_listening(self._listeners[-1])
         elif "exited" in message:
             if (gone := self._children.pop(message["exited"], None)) is not None:
                 usage = Usage(round(1000 * message["cpu_s"]), int(message["peak_kib"]))
@@ -344,8 +353,8 @@ class Zygote:
         child, deliver = self._starting[fd]
         ready = child.read_ready()
         if ready is None:
+            epoll.modify(fd, _ONCE)
             return
-        epoll.unregister(fd)
         del self._starting[fd]
         if ready:
             if child.group is not None:
@@ -366,25 +375,25 @@ class Zygote:
         if self._logs.pop(child.log_fd, None) is not None and not epoll.closed:
             epoll.unregister(child.log_fd)
 
-    def _send(self, message: bytes, fds: list[int] | None = None) -> None:
-        """Takes ownership of the descriptors."""
-        fds = fds or []
+    def _send(self, message: bytes, fds: Sequence[int] = (), *, closes: bool = False) -> None:
+        """Takes ownership of the descriptors if it ``closes`` them."""
         try:
             if self._control is not None:
                 socket.send_fds(self._control, [message], fds)
-                close_all(fds)
+                if closes:
+                    close_all(fds)
                 return
         except OSError:
             # Busy forking, with hundreds of unread requests: kept until it answers, so that nothing waits here. Or it died;
             # the task of run() starts another one.
             pass
-        self._unsent.append((message, fds))
+        self._unsent.append((message, [*fds], closes))
 
     def _send_again(self) -> None:
         """Sends what did not fit into the control socket before: the other side has made progress."""
         waiting, self._unsent = self._unsent, []
-        for message, fds in waiting:
-            self._send(message, fds)
+        for message, fds, closes in waiting:
+            self._send(message, fds, closes=closes)
 
     def _lose_children(self) -> None:
         """The fork server died, and with it, by the kernel, every child."""
@@ -402,8 +411,9 @@ class Zygote:
             waiting.finish(LOST)
         starting, self._starting = self._starting, {}
         asked, self._asked = self._asked, {}
-        for _, fds in self._unsent:
-            close_all(fds)
+        for _, fds, closes in self._unsent:
+            if closes:
+                close_all(fds)
         self._unsent.clear()
         self._logs.clear()
         for child, deliver in starting.values():

@@ -17,7 +17,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -103,19 +103,20 @@ class _Figure:
 class Group:
     """Where one process of a job, and all that descends from it, is limited and counted.
 
-    The files that are read for each job are kept open, five at most: to open one takes as long as to read it five times.
+    The files that are used for each job are kept open, nine at most: to open one takes as long as to read it five times.
     """
 
     __slots__ = (
         "_cpu",
+        "_entrances",
         "_folders",
-        "_is_unified",
         "_limits",
         "_memory",
         "_oom",
         "_peak",
         "_pids",
         "_places",
+        "_population",
         "_read_cpu_us",
         "_read_peak",
         "_seen",
@@ -128,7 +129,8 @@ class Group:
     def __init__(self, trees: list[_Tree], name: str) -> None:
         """Makes it. Raises OSError."""
         self._folders = [tree.folder / name for tree in trees]
-        self._is_unified = trees[-1].version == 2  # a tree of version 2 is the last one
+        is_unified = trees[-1].version == 2  # a tree of version 2 is the last one
+        self._population = _Figure(self._folders[-1] / "cgroup.events") if is_unified else None
         self._limits = (UNLIMITED, UNLIMITED)
         #: Version and directory by feature.
         self._places: dict[Feature, tuple[int, Path]] = {
@@ -136,6 +138,7 @@ class Group:
             for tree, folder in zip(trees, self._folders, strict=True)
             for feature in tree.features
         }
+        self._entrances: list[int] = []
         # To make a path takes longer than to read the file.
         self._cpu = self._find("cpu", "cpu.stat", "cpuacct.usage")
         # Of version 2 the peak is only set back for whoever reads through this very descriptor.
@@ -162,16 +165,11 @@ class Group:
             self.remove()
             raise
 
-    def open_entrances(self) -> list[int]:
-        """New descriptors of the group; a process enters by writing ``0`` to each. Raises OSError."""
-        opened: list[int] = []
-        try:
-            for folder in self._folders:
-                opened.append(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
-        except OSError:
-            close_all(opened)
-            raise
-        return opened
+    def entrances(self) -> list[int]:
+        """Descriptors of the group, which it keeps; a process enters by writing ``0`` to each. Raises OSError."""
+        for folder in self._folders[len(self._entrances) :]:
+            self._entrances.append(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        return self._entrances
 
     def limit(self, memory_bytes: int, processes: int) -> None:
         """How much memory all processes may have together, files in memory among it, and how many there may be."""
@@ -235,11 +233,10 @@ class Group:
     @property
     def is_empty(self) -> bool:
         """Whether no process lives in it."""
-        folder = self._folders[-1]
         with contextlib.suppress(OSError):
-            if self._is_unified:
-                return b"populated 0" in _content(folder / "cgroup.events")
-            return not _content(folder / "tasks")  # one that stays open may show what was
+            if self._population is not None:
+                return b"populated 0" in self._population.read()
+            return not _content(self._folders[-1] / "tasks")  # one that stays open may show what was
         return False
 
     def restart_peak(self) -> bool:
@@ -267,9 +264,11 @@ class Group:
 
     def close_files(self) -> None:
         """Closes what is open of it."""
-        for figure in (self._cpu, self._peak, self._memory, self._oom, self._pids):
+        for figure in (self._cpu, self._peak, self._memory, self._oom, self._pids, self._population):
             if figure is not None:
                 figure.close()
+        close_all(self._entrances)
+        self._entrances = []
 
     def remove(self) -> bool:
         """Removes it if no process lives in it; whether it is gone."""
@@ -412,15 +411,13 @@ class Groups:
         try:
             group = branch.take(64 << 20, 16)
             with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE, env={}) as process:
-                entrances = group.open_entrances()
                 try:
-                    for fd in entrances:
+                    for fd in group.entrances():
                         os.write(fd, str(process.pid).encode())
                     if group.is_empty:
                         raise OSError(errno.EINVAL, "a process does not get into its group")
                     group.used(), group.limits_hit()
                 finally:
-                    close_all(entrances)
                     process.kill()
                     process.wait()
             branch.give_back(group)
@@ -428,7 +425,7 @@ class Groups:
             _insist(branch.close)
 
 
-def close_all(fds: list[int]) -> None:
+def close_all(fds: Sequence[int]) -> None:
     """Closes them."""
     for fd in fds:
         os.close(fd)
