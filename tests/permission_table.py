@@ -155,6 +155,8 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"GET {_W}/scripts/list",
         f"GET {_W}/flows/list",
         f"GET {_W}/flows/list_paths",
+        f"GET {_W}/flows/list_paths_from_workspace_runnable/{{kind}}/{{path...}}",
+        f"GET {_W}/scripts/list_paths_from_workspace_runnable/{{path...}}",
         f"GET {_W}/flows/list_search",
         "GET /approve/{workspace}/{id}",
         f"GET {_W}/jobs_u/flow/approval_info/{{id}}",
@@ -279,6 +281,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"POST|GET {_W}/jobs/run_and_stream/fv/{{version}}",
     ),
     "run anything": (
+        f"POST|HEAD {_W}/jobs/run/batch_rerun_jobs",
         f"HEAD {_W}/jobs/run/h/{{hash}}",
         f"HEAD {_W}/jobs/run_wait_result/h/{{hash}}",
         f"HEAD {_W}/jobs/run_and_stream/h/{{hash}}",

@@ -12,6 +12,7 @@ from typing import Final
 from minwebhook.api import (
     approval_pages,
     approvals,
+    batch_reruns,
     dead_letters,
     files,
     flows,
@@ -102,6 +103,7 @@ AUDITED: Final[Mapping[Call, tuple[str, str]]] = {
     approval_pages.send_signed: ("jobs.resume", EXECUTED),
     dead_letters.redrive: ("jobs.redrive", EXECUTED),
     dead_letters.redrive_all: ("jobs.redrive", EXECUTED),
+    batch_reruns.batch_rerun: ("jobs.redrive", EXECUTED),
     dead_letters.discard: ("jobs.discard", DELETED),
     files.delete: ("job_helpers.delete_s3_file", DELETED),
     files.move: ("job_helpers.move_s3_file", UPDATED),

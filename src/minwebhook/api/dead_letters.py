@@ -42,17 +42,17 @@ async def redrive(context: Context) -> Response:
     record = readable_ended(context)
     if not record.is_dead:
         raise NotFound(f"{record.id} is no dead letter; jobs/replay runs any ended job again")
-    return Response.text(str((await _run_again(context, record)).id), 201)
+    return Response.text(str((await run_again(context, record, use_latest_version=_wants_latest(context))).id), 201)
 
 
 async def redrive_all(context: Context) -> Response:
     """Runs all of them again, or those of a script: the ids of the new jobs, and how many letters are left."""
-    context.query.flag("use_latest_version")  # a mistake is said also if there is no letter
+    _wants_latest(context)  # a mistake is said also if there is no letter
     jobs: list[str] = []
     failed: dict[str, str] = {}
     for record in await _dead(context, 0, MAX_REDRIVEN):
         try:
-            jobs.append(str((await _run_again(context, record)).id))
+            jobs.append(str((await run_again(context, record, use_latest_version=_wants_latest(context))).id))
         except Unavailable:
             if not jobs:
                 raise
@@ -74,7 +74,9 @@ async def discard(context: Context) -> Response:
 
 async def replay(context: Context) -> Response:
     """Runs an ended job again with its arguments: 201 and the id of the new job."""
-    return Response.text(str((await _run_again(context, readable_ended(context))).id), 201)
+    return Response.text(
+        str((await run_again(context, readable_ended(context), use_latest_version=_wants_latest(context))).id), 201
+    )
 
 
 async def _dead(context: Context, offset: int, limit: int) -> list[JobRecord]:
@@ -83,23 +85,34 @@ async def _dead(context: Context, offset: int, limit: int) -> list[JobRecord]:
     return await context.services.job_store.list_dead(context.workspace, path, visible, offset=offset, limit=limit)
 
 
-async def _run_again(context: Context, record: JobRecord) -> Job:
-    """A new job like the old one, for whoever asks. A dead letter is none any more, and the job on disk, when this returns."""
+def _wants_latest(context: Context) -> bool:
+    return context.query.flag("use_latest_version")
+
+
+async def run_again(
+    context: Context, record: JobRecord, *, use_latest_version: bool, arguments: bytes | None = None
+) -> Job:
+    """A new job like the old one, for whoever asks. A dead letter is none any more, and the job on disk, when this returns.
+
+    ``arguments``: JSON text of others.
+    """
     if record.kind in DRIVEN_KINDS:
-        spec = flow_spec_again(context, record)
+        spec = flow_spec_again(context, record, use_latest_version=use_latest_version)
     else:
         check_run(context.principal, record.path if record.kind == "script" else None)
-        spec = _spec(context, record)
+        spec = _spec(context, record, use_latest_version=use_latest_version, arguments=arguments)
+    if arguments is not None:
+        spec = replace(spec, arguments=arguments, mask=b"")
     check_tag(context.principal, spec.tag)
     job = await context.services.jobs.submit(context.stamped(spec), revives=record.id if record.is_dead else None)
     context.started_job = job.id
     return job
 
 
-def _spec(context: Context, record: JobRecord) -> JobSpec:
+def _spec(context: Context, record: JobRecord, *, use_latest_version: bool, arguments: bytes | None) -> JobSpec:
     services, principal = context.services, context.principal
     script = None
-    if record.path is not None and context.query.flag("use_latest_version"):
+    if record.path is not None and use_latest_version:
         script = services.scripts.deployed(record.workspace, record.path)
     elif record.script_hash is not None:
         script = services.scripts.find_by_hash(record.workspace, record.script_hash)
@@ -111,6 +124,8 @@ def _spec(context: Context, record: JobRecord) -> JobSpec:
         check_run(principal, None)
     else:
         check_script_client(script, context.request.client)
+        if arguments is not None:
+            script.check_arguments(arguments)
     spec = restored_spec(record, script)
     if spec is None:
         raise Gone(
@@ -119,7 +134,7 @@ def _spec(context: Context, record: JobRecord) -> JobSpec:
     return _again(spec, record, principal, None if script is None else script.hash)
 
 
-def flow_spec_again(context: Context, record: JobRecord) -> JobSpec:
+def flow_spec_again(context: Context, record: JobRecord, *, use_latest_version: bool) -> JobSpec:
     """The spec of another run of a whole flow: its parts make no sense without it."""
     flows, principal = context.services.flows, context.principal
     if record.step_id:
@@ -129,7 +144,7 @@ def flow_spec_again(context: Context, record: JobRecord) -> JobSpec:
     version: int | None = None
     if record.kind == FLOW:
         check_run(principal, record.path, "flows")
-        if context.query.flag("use_latest_version"):
+        if use_latest_version:
             version = flows.deployed(record.workspace, record.path or "").id
         else:
             version = record.script_hash

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from minwebhook.api.parameters import BOOLEAN, SCRIPT_PATH, TEXT, TIME, UUID, Schema
-from minwebhook.api.records import INTEGER, OBJECT, array, described, nullable, record
+from minwebhook.api.records import ANYTHING, INTEGER, OBJECT, array, described, nullable, record
 
 _FLAG: Final[Schema] = {"type": ["boolean", "null"]}
 _STORED: Final[Schema] = {"type": ["string", "null"], "pattern": "^[^\\u0000]*$"}
@@ -47,6 +47,18 @@ _KEPT: Final = described(_SMALL, "How many iterations or branches of the step ar
 _RESTART: Final = nullable(
     record({"flow_job_id": UUID, "step_id": TEXT}, optional={"branch_or_iteration_n": _KEPT}),
 )
+
+_TRANSFORM: Final = record({"type": {"enum": ["static"]}}, optional={"value": ANYTHING})
+_OF_PATHS: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": record(
+        {},
+        optional={
+            "input_transforms": {"type": ["object", "null"], "additionalProperties": _TRANSFORM},
+            "use_latest_version": _FLAG,
+        },
+    ),
+}
 
 #: By name.
 FLOWS: Final[Mapping[str, Schema]] = {
@@ -109,6 +121,13 @@ FLOWS: Final[Mapping[str, Schema]] = {
             optional={"branch_or_iteration_n": _KEPT, "flow_version": nullable(INTEGER)},
         ),
         "examples": [{"step_id": "a"}],
+    },
+    "BatchRerun": {
+        **record(
+            {"job_ids": {**array(UUID), "maxItems": 1000}},
+            optional={"script_options_by_path": nullable(_OF_PATHS), "flow_options_by_path": nullable(_OF_PATHS)},
+        ),
+        "examples": [{"job_ids": ["01a20156-0fca-7000-b6a3-dd03b6257e63"]}],
     },
     "FlowPreview": {
         **record(

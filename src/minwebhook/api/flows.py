@@ -19,6 +19,7 @@ from minwebhook.flows.store import FlowQuery, FlowVersion, NewFlow
 from minwebhook.http.messages import Response
 from minwebhook.scripts.fields import boolean, text
 from minwebhook.scripts.imports import FIELD
+from minwebhook.scripts.model import parse_script_path
 from minwebhook.times import now_ms
 
 #: Items of one page, at most.
@@ -142,6 +143,16 @@ async def list_search(context: Context) -> Response:
     within = visible_paths(context.principal, "flows")
     found = await context.services.flows.live(context.workspace, within)
     return Response.json(orjson.dumps([{"path": each.path, "value": orjson.Fragment(each.value)} for each in found]))
+
+
+async def list_users(context: Context) -> Response:
+    """The paths of flows that are not archived and use the script or flow at a path."""
+    kind = context.params["kind"]
+    if kind not in ("script", "flow"):
+        raise BadRequest("send script or flow before the path")
+    within = visible_paths(context.principal, "flows")
+    path = parse_script_path(context.params["path"])
+    return Response.json(orjson.dumps(await context.services.flows.users_of(context.workspace, kind, path, within)))
 
 
 async def list_tokens(context: Context) -> Response:

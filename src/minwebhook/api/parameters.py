@@ -191,6 +191,13 @@ APPROVAL_SIGNATURE: Final = Parameter(
     "Of job, number and approver, as `job_signature` gives it.",
     place="path",
 )
+RUNNABLE_KIND: Final = Parameter(
+    "kind",
+    {"enum": ["script", "flow"]},
+    "What is at the path.",
+    "runnable_kind",
+    place="path",
+)
 STATE_KEY: Final = Parameter(
     "key",
     {**TEXT, "minLength": 1, "maxLength": 255, "examples": ["counter"]},

@@ -26,6 +26,7 @@ from minwebhook.scripts.model import (
     hash_from_hex,
     hash_to_hex,
     parse_language,
+    parse_script_path,
     split_extension,
 )
 from minwebhook.scripts.query import ScriptQuery
@@ -170,6 +171,15 @@ async def history(context: Context) -> Response:
     """Versions, newest first."""
     items = await context.services.scripts.history(context.workspace, context.params["path"])
     return Response.json(orjson.dumps([item.to_json() for item in items]))
+
+
+async def list_users(context: Context) -> Response:
+    """The paths of scripts that are not archived and import the script at a path."""
+    within = visible_paths(context.principal, "scripts")
+    found = await context.services.scripts.users_of(
+        context.workspace, parse_script_path(context.params["path"]), within
+    )
+    return Response.json(orjson.dumps(found))
 
 
 async def list_tokens(context: Context) -> Response:

@@ -52,7 +52,7 @@ from minwebhook.flows.model import (
     WhileloopFlow,
 )
 from minwebhook.flows.results import error_result, pause_s, with_step_id
-from minwebhook.flows.status import NO_JOB, ModuleStatus, State
+from minwebhook.flows.status import NO_JOB, NO_LIST, ModuleStatus, State
 from minwebhook.flows.waiting import Waiting
 from minwebhook.http.codecs import json_text
 
@@ -73,10 +73,10 @@ class Engine(Waiting):
             case ChildEnded():
                 self._child_ended(event)
             case Evaluated() if self._then is not None:
-                then, self._then = self._then[0], None
+                then, self._then, self._asked = self._then[0], None, None
                 then(event.values)
             case EvaluationFailed() if self._then is not None:
-                fail, self._then = self._then[1], None
+                fail, self._then, self._asked = self._then[1], None, None
                 fail(error_result(event.name, event.message))
             case Started():
                 self._start()
@@ -91,7 +91,11 @@ class Engine(Waiting):
         while self._is_entering:  # not by recursion: there may be many steps that have no job
             self._is_entering = False
             self._enter()
-        return self._commands
+        return self._said()
+
+    def _said(self) -> list[Command]:
+        commands, self._commands = self._commands, NO_LIST
+        return commands
 
     def resume(self) -> list[Command]:
         """What a stored status waits for, besides its jobs: after a restart."""
@@ -99,7 +103,7 @@ class Engine(Waiting):
         step = self.status.step
         if self.suspended is not None:
             self._wait(self.level.modules[step - 1], self.level.modules[step - 1].suspend)
-        return self._commands
+        return self._said()
 
     # --- the way through the modules ------------------------------------------------------------------------------------
 
@@ -127,8 +131,8 @@ class Engine(Waiting):
 
     def _enter(self) -> None:
         """The next module, after what the one before wants awaited; the end if there is none."""
-        self.status.failed_jobs.clear()
-        self.approvals = []
+        self.status.failed_jobs = []
+        self.approvals = NO_LIST
         self._delay_s = 0
         self.step_arguments = None
         step = self.status.step
@@ -505,8 +509,8 @@ class Engine(Waiting):
 
     def _repeat(self, module: FlowModule, status: ModuleStatus, pause_s: float) -> None:
         if status.job is not None:
-            self.status.failed_jobs.append(status.job)
-            status.failed_retries.append(status.job)
+            self.status.failed_jobs = [*self.status.failed_jobs, status.job]
+            status.failed_retries = [*status.failed_retries, status.job]
         self._delay_s = pause_s
         status.flow_jobs = status.branch_chosen = None
         if module.inputs is not None and self.step_arguments is not None:
@@ -542,7 +546,7 @@ class Engine(Waiting):
         assert failure is not None  # noqa: S101 - asked by the caller
         self.status.handled = True
         self.status.step = len(self.level.modules)
-        self.status.failed_jobs.clear()
+        self.status.failed_jobs = []
         self._failed = result
         self._delay_s = 0
         self.step_arguments = None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from minwebhook.errors import BadRequest
 from minwebhook.flows.model import FAILURE_ID, BranchAll, FlowModule, FlowValue, ForloopFlow, Identity
 from minwebhook.flows.status import FlowStatus, ModuleStatus, State
 from minwebhook.jobs.model import RestartPoint
+
+#: Of a level without an error handler: nothing happens to it.
+_NO_HANDLER: Final = ModuleStatus(FAILURE_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Level:
         return FlowStatus(
             step=0 if preprocessor is None else -1,
             modules=[ModuleStatus(module.id) for module in self.modules],
-            failure_module=ModuleStatus(self.failure_module.id if self.failure_module is not None else FAILURE_ID),
+            failure_module=_NO_HANDLER if self.failure_module is None else ModuleStatus(self.failure_module.id),
             preprocessor_module=None if preprocessor is None else ModuleStatus(preprocessor.id),
         )
 

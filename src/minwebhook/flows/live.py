@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from uuid import UUID
 
 from minwebhook.flows.engine import Engine
-from minwebhook.flows.events import ChildEnded, Event, Timing
-from minwebhook.flows.status import FlowStatus
+from minwebhook.flows.events import Canceled, ChildEnded, Event, Timing
+from minwebhook.flows.status import NO_LIST, FlowStatus
+from minwebhook.jobs import outcomes
 from minwebhook.jobs.model import Job, JobState, Outcome
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.table import JobTable
@@ -19,6 +19,7 @@ class LiveFlow:
 
     __slots__ = (
         "_table",
+        "_tell",
         "cache_key",
         "effects",
         "ended",
@@ -33,19 +34,28 @@ class LiveFlow:
         "wiped_steps",
     )  # fmt: skip
 
-    def __init__(self, job: Job, engine: Engine, parent: LiveFlow | None, table: JobTable) -> None:
+    def __init__(
+        self,
+        job: Job,
+        engine: Engine,
+        parent: LiveFlow | None,
+        table: JobTable,
+        tell: Callable[[LiveFlow, Event], None],
+    ) -> None:
+        """``tell`` has an event told to its engine."""
         self.job = job
         self.engine = engine
         self.parent = parent
         self._table = table
+        self._tell = tell
         #: What its engine has not been told yet.
-        self.events: deque[Event] = deque()
+        self.events: list[Event] = []
         self.is_ready = False
         #: For the next write: jobs that start, jobs that have ended.
-        self.new: list[Job] = []
-        self.ended: list[Job] = []
+        self.new: list[Job] = NO_LIST
+        self.ended: list[Job] = NO_LIST
         #: What is done after it.
-        self.effects: list[Callable[[], None]] = []
+        self.effects: list[Callable[[], None]] = NO_LIST
         #: Its steps of which nothing is to be left.
         self.wiped_steps: frozenset[str] = frozenset()
         #: What equal runs are found by; b"" if its result is not kept.
@@ -54,6 +64,21 @@ class LiveFlow:
         self.items: list[bytes] = engine.items
         #: Its arguments are not those on disk.
         self.is_restored = False
+
+    def add_new(self, job: Job) -> None:
+        """A job of it starts after the next write."""
+        self.new = self.new or []
+        self.new.append(job)
+
+    def add_ended(self, job: Job) -> None:
+        """A job of it has ended, which the next write tells."""
+        self.ended = self.ended or []
+        self.ended.append(job)
+
+    def stop(self) -> None:
+        """See :class:`~minwebhook.jobs.model.Job`."""
+        if self.job.cancellation is not None:
+            self._tell(self, Canceled(outcomes.canceled(self.job.cancellation).result))
 
     @property
     def outer(self) -> LiveFlow | None:
@@ -66,6 +91,17 @@ class LiveFlow:
         if not self.engine.level.same_worker:
             return None
         return self.job.id if self.job.spec.part is None or self.parent is None else self.parent.shared
+
+    def take_ended(self) -> list[Job]:
+        """What has ended, for a write."""
+        ended, self.ended = self.ended, NO_LIST
+        return ended
+
+    def take_what_follows(self) -> tuple[list[Job], list[Callable[[], None]]]:
+        """Jobs that start after a write that has this flow in it, and what is done then."""
+        new, effects = self.new, self.effects
+        self.new, self.effects = NO_LIST, NO_LIST
+        return new, effects
 
     @property
     def started_at_ms(self) -> int:

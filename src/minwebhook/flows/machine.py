@@ -24,7 +24,7 @@ from minwebhook.flows.model import (
     WhileloopFlow,
 )
 from minwebhook.flows.results import IterationArguments, error_result, joined, with_step_id
-from minwebhook.flows.status import NO_JOB, FlowStatus, ModuleStatus, State
+from minwebhook.flows.status import NO_JOB, NO_LIST, FlowStatus, ModuleStatus, State
 
 #: Is given the values of expressions by their keys, or the one value of a transform.
 Values = Callable[[Mapping[str, Any]], None]
@@ -83,15 +83,15 @@ class Machine:
         #: The arguments that the module runs with: a retry has the same.
         self.step_arguments: bytes | None = None
         #: Payloads and names of those who resumed the flow before this step: ``(payload, name)``.
-        self.approvals: list[tuple[Any, str]] = []
+        self.approvals: list[tuple[Any, str]] = NO_LIST
         self._new_id = new_id
         #: The list of jobs of the module that runs, and where in it each of them is.
-        self._places: tuple[list[UUID], dict[UUID, int]] = ([], {})
+        self._places: tuple[list[UUID], dict[UUID, int]] | None = None
         self._random = random
         self._delay_s = 0.0
         self._asked: Evaluate | None = None
         self._then: tuple[Values, Callable[[bytes], None]] | None = None
-        self._messages: set[int] = set()
+        self._messages: set[int] | None = None
         self._iterations: IterationArguments | None = None
         self._canceled: bytes | None = None
         #: The result of the step that the error handler is about.
@@ -137,10 +137,9 @@ class Machine:
 
     def _place(self, jobs: list[UUID], job: UUID) -> int | None:
         """Where a job is among those of a loop; None if it is none of them. There may be thousands."""
-        known, places = self._places
-        if known is not jobs:
-            places = {}
-            self._places = (jobs, places)
+        if self._places is None or self._places[0] is not jobs:
+            self._places = (jobs, {})
+        places = self._places[1]
         for number in range(len(places), len(jobs)):
             places[jobs[number]] = number
         return places.get(job)

@@ -235,8 +235,12 @@ def _number_or_transform(name: str, value: Any) -> InputTransform:
 
 def _transforms(fields: _Fields) -> dict[str, InputTransform]:
     member = "input_transforms" if fields.raw("input_transforms") is not None else "input_transform"
-    found = fields.get(member, _object) or {}
-    return {key: _transform(f"{fields.name}.{member}.{key}", each) for key, each in found.items()}
+    return read_transforms(f"{fields.name}.{member}", fields.get(member, _object) or {})
+
+
+def read_transforms(name: str, value: Any) -> dict[str, InputTransform]:
+    """What arguments are made of, by their names. Raises :class:`BadRequest`."""
+    return {key: _transform(f"{name}.{key}", each) for key, each in json_object(name, value).items()}
 
 
 def _stop(name: str, value: Any) -> StopAfterIf:

@@ -12,7 +12,6 @@ says which jobs are waited for; those that have ended meanwhile are found by the
 
 from __future__ import annotations
 
-import functools
 import heapq
 import logging
 import math
@@ -30,7 +29,6 @@ from minwebhook.errors import ApiError, NotFound, Unavailable
 from minwebhook.flows.context import context_of
 from minwebhook.flows.engine import Engine
 from minwebhook.flows.events import (
-    Canceled,
     Command,
     Disapproved,
     Evaluate,
@@ -163,7 +161,7 @@ class FlowRunner:
         if parent is not None:
             if parent.engine.status.step < 0:
                 spec.arguments, spec.mask = _DISCARDED, b""
-            parent.ended.append(job)
+            parent.add_ended(job)
             self._tell(parent, ended_now(job, own))
         elif own is not None or spec.is_driven:
             self._ended.append(job)
@@ -262,8 +260,7 @@ class FlowRunner:
             self._wake.set()
 
     def _advance(self, flow: LiveFlow) -> None:
-        while flow.events:
-            event = flow.events.popleft()
+        for event in flow.events:  # there may come more meanwhile
             try:
                 commands = flow.engine.advance(event)
                 for command in commands:
@@ -273,6 +270,7 @@ class FlowRunner:
                 if not flow.job.state.is_final:
                     text = "internal error; the server's log says more"
                     self._finish(flow, Finish(False, outcomes.execution_error(text).result))
+        flow.events.clear()
         if flow.engine.suspended is None:
             flow.job.suspend_until_ms = None
         self._table.watchers.tell(flow.job.id)
@@ -307,10 +305,10 @@ class FlowRunner:
         if command.run is Run.NOTHING and not delay_ms:
             state = JobState.SUCCESS if command.is_success else JobState.FAILURE
             job = self._table.ended_step(spec, command.job, Outcome(state, command.result))
-            flow.ended.append(job)
+            flow.add_ended(job)
             flow.events.append(ended_now(job, None))
             return
-        flow.new.append(self._table.new_step(spec, command.job, delay_ms))
+        flow.add_new(self._table.new_step(spec, command.job, delay_ms))
 
     def _finish(self, flow: LiveFlow, command: Finish) -> None:
         job, status = flow.job, flow.engine.status
@@ -342,13 +340,11 @@ class FlowRunner:
         for flow in flows:
             if flow.engine.is_evaluating and not flow.job.state.is_final:
                 continue  # what is on disk is a state in which something is waited for
-            step.ended += flow.ended
-            flow.ended = []
+            step.ended += flow.take_ended()
             if flow.job.state.is_final:
                 continue
             self._put(flow, step)
-            written.append((flow, flow.new, flow.effects))
-            flow.new, flow.effects = [], []
+            written.append((flow, *flow.take_what_follows()))
         await self._save(step)
         self._table.let_go(step.ended)
         if self._sharing:
@@ -433,7 +429,7 @@ class FlowRunner:
             for message in self._messages(flow.job, command.job):
                 self._tell(flow, message)
 
-        flow.effects.append(wait)
+        flow.effects = [*flow.effects, wait]
 
     def _set_timer(self, at_ms: int, flow_id: UUID, *, is_flow: bool) -> None:
         self._timer_count += 1
@@ -474,14 +470,14 @@ class FlowRunner:
             self._new_status(job, level) if is_new or record is None else FlowStatus.parse(record.flow_status or b"")
         )
         engine = Engine(job.id, level, status, job.spec.arguments, new_id=self._table.new_id, random=random.random)
-        flow = LiveFlow(job, engine, parent, self._table)
+        flow = LiveFlow(job, engine, parent, self._table, self._tell)
         if value is not None:
             flow.wiped_steps = value.wiped_steps
         if job.spec.cache_ttl_s and (record is None or not record.options.is_preprocessed):
             flow.cache_key = cache_key(job.spec)
         self._live[job.id] = flow
         job.flow = flow
-        job.stop = functools.partial(self._cancel, flow)
+        job.stop = flow.stop
         if job.spec.timeout_s:
             started_ms = record.started_at_ms if record is not None else None
             at_ms = (started_ms or now_ms()) + round(1000 * job.spec.timeout_s)
@@ -525,7 +521,7 @@ class FlowRunner:
             if version is None:
                 raise NotFound("the definition of the flow is gone")
             spec.step_imports = version.step_imports
-            return parent, Level.of(version.flow, preprocess=spec.preprocess), version.flow
+            return parent, version.prepared_level if spec.preprocess else version.level, version.flow
         assert spec.kind == FLOW_PREVIEW  # noqa: S101 - there are no other kinds
         source = orjson.loads(spec.source)
         value = read_value(source)
@@ -572,8 +568,3 @@ class FlowRunner:
             return None
         record = self._store.get(flow.spec.workspace, job_id)
         return record if record is not None and record.state.is_final else None
-
-    def _cancel(self, flow: LiveFlow) -> None:
-        cancellation = flow.job.cancellation
-        if cancellation is not None:
-            self._tell(flow, Canceled(outcomes.canceled(cancellation).result))

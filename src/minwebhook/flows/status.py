@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 from uuid import UUID
 
 import orjson
@@ -16,6 +16,8 @@ import orjson
 from minwebhook.jobs.model import RestartPoint
 
 _NONE: Final[Mapping[UUID, int | None]] = {}
+#: What most modules, and flows that wait, never have. Nothing can be added to it: whoever has something makes a list.
+NO_LIST: Final = cast("list[Any]", ())
 #: The job of a chosen branch that has no modules.
 NO_JOB = UUID(int=0)
 
@@ -50,9 +52,9 @@ class ModuleStatus:
     count: int = 0
     #: The jobs of iterations or branches, in their order; None for other steps.
     flow_jobs: list[UUID] | None = None
-    flow_jobs_success: list[bool | None] = field(default_factory=list)
-    started_at_ms: list[int | None] = field(default_factory=list)
-    durations_ms: list[int | None] = field(default_factory=list)
+    flow_jobs_success: list[bool | None] = NO_LIST
+    started_at_ms: list[int | None] = NO_LIST
+    durations_ms: list[int | None] = NO_LIST
     #: 0 for the default, else the index of the branch and one.
     branch_chosen: int | None = None
     #: How many branches or iterations there are; None if nobody knows.
@@ -62,8 +64,8 @@ class ModuleStatus:
     parallel: bool = False
     while_loop: bool = False
     #: (resume id, name) of those who approved.
-    approvers: list[tuple[int, str]] = field(default_factory=list)
-    failed_retries: list[UUID] = field(default_factory=list)
+    approvers: list[tuple[int, str]] = NO_LIST
+    failed_retries: list[UUID] = NO_LIST
     skipped: bool = False
     #: Of jobs beside each other: the error handler has run in one of them that failed.
     handled: bool = False
@@ -129,9 +131,9 @@ class ModuleStatus:
             job=UUID(stored["job"]) if stored.get("job") else None,
             count=stored.get("count", 0),
             flow_jobs=[UUID(job) for job in jobs] if jobs is not None else None,
-            flow_jobs_success=list(stored.get("flow_jobs_success") or ()),
-            started_at_ms=list(durations.get("started_at") or ()),
-            durations_ms=list(durations.get("duration_ms") or ()),
+            flow_jobs_success=stored.get("flow_jobs_success") or ([] if jobs is not None else NO_LIST),
+            started_at_ms=durations.get("started_at") or ([] if jobs is not None else NO_LIST),
+            durations_ms=durations.get("duration_ms") or ([] if jobs is not None else NO_LIST),
             branch_chosen=None if chosen is None else chosen.get("branch", -1) + 1,
             length=iterator["itered_len"] if iterator else branchall["len"] if branchall else None,
             is_iterator=iterator is not None,
@@ -171,7 +173,7 @@ class FlowStatus:
     failure_module: ModuleStatus
     preprocessor_module: ModuleStatus | None = None
     #: Runs of the module that failed and were repeated.
-    failed_jobs: list[UUID] = field(default_factory=list)
+    failed_jobs: list[UUID] = NO_LIST
     user_states: dict[str, Any] = field(default_factory=dict)
     #: ``{user_auth_required, user_groups_required, self_approval_disabled}`` while a step waits for approvals.
     approval_conditions: dict[str, Any] | None = None

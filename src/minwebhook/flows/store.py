@@ -21,7 +21,8 @@ import orjson
 
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotFound
-from minwebhook.flows.model import FlowValue, RawScript
+from minwebhook.flows.level import Level
+from minwebhook.flows.model import FlowStep, FlowValue, RawScript, ScriptStep
 from minwebhook.flows.reading import read_value
 from minwebhook.paths import Paths
 from minwebhook.scripts.fields import Check, boolean, encoded_json, integer, json_object, text
@@ -118,6 +119,16 @@ class FlowVersion:
         return read_value(orjson.loads(self.value))
 
     @cached_property
+    def level(self) -> Level:
+        """What its runs run: all have the same one."""
+        return Level.of(self.flow)
+
+    @cached_property
+    def prepared_level(self) -> Level:
+        """The same with the preprocessor."""
+        return Level.of(self.flow, preprocess=True)
+
+    @cached_property
     def preprocessor_parameters(self) -> tuple[str, ...] | None:
         """The parameters of its preprocessor; None if it has none."""
         module = self.flow.preprocessor_module
@@ -132,6 +143,13 @@ class FlowVersion:
         """What the scripts within it import: path to hash, by module."""
         found: Mapping[str, Mapping[str, str]] = self.settings.get(FIELD, {})
         return found
+
+    def uses(self, kind: str, path: str) -> bool:
+        """Whether a step of it is the ``script`` or ``flow`` at a path, or code that imports the script."""
+        wanted = FlowStep if kind == "flow" else ScriptStep
+        if any(isinstance(module.value, wanted) and module.value.path == path for module in self.flow.all_modules):
+            return True
+        return kind == "script" and any(path in imports for imports in self.step_imports.values())
 
     @property
     def lock_job(self) -> str | None:
@@ -395,6 +413,20 @@ class FlowStore:
         """Every flow that is not archived, by path."""
         where, values = FlowQuery(within=within, include_draft_only=True).where(workspace)
         return await self._db.read_in_thread(f"{_SELECT} WHERE {where} ORDER BY v.path", values, _version)
+
+    async def users_of(self, workspace: str, kind: str, path: str, within: tuple[Paths, ...]) -> Sequence[str]:
+        """The paths of flows, that are not archived, in which there is a step of the ``script`` or ``flow`` at a path, or code
+        that imports the script."""
+        where, values = FlowQuery(within=within, include_draft_only=True).where(workspace)
+        text = orjson.dumps(path).decode()[1:-1]  # as it is written in a definition
+        sql = f"{_SELECT} WHERE {where} AND (instr(v.value, ?) OR instr(v.settings, ?)) ORDER BY v.path"
+
+        def user(row: sqlite3.Row) -> str | None:
+            version = _version(row)
+            return version.path if version.uses(kind, path) else None
+
+        found = await self._db.read_in_thread(sql, (*values, text, text), user)
+        return [each for each in found if each is not None]
 
     async def set_message(self, version: FlowVersion, message: str) -> None:
         """Gives a version another deployment message."""

@@ -29,7 +29,7 @@ class Waiting(Machine):
     def _suspend(self, before: FlowModule) -> None:
         suspend = before.suspend
         assert suspend is not None  # noqa: S101 - asked by the caller
-        self._messages.clear()
+        self._messages = None
 
         def then(groups: Any) -> None:
             # It does not wait before it is known for whom: nobody else must be heard meanwhile.
@@ -51,6 +51,8 @@ class Waiting(Machine):
 
     def _message(self, message: Resumed | Disapproved) -> None:
         waiting = self.suspended
+        if self._messages is None:
+            self._messages = set()
         if waiting is None or message.resume_id in self._messages:
             return
         self._messages.add(message.resume_id)
@@ -59,10 +61,10 @@ class Waiting(Machine):
             return
         step = self.status.step
         name = message.approver or "anonymous"
-        self.approvals.append((message.payload, name))
-        approvers = self.status.modules[step - 1].approvers
-        if (message.resume_id, name) not in approvers:
-            approvers.append((message.resume_id, name))
+        self.approvals = [*self.approvals, (message.payload, name)]
+        module = self.status.modules[step - 1]
+        if (message.resume_id, name) not in module.approvers:
+            module.approvers = [*module.approvers, (message.resume_id, name)]
         waiting.count -= 1
         if waiting.count <= 0:
             self._resumed()
@@ -71,7 +73,7 @@ class Waiting(Machine):
         before = self.level.modules[self.status.step - 1]
         error = error_result(name, text)
         if before.suspend is not None and before.suspend.continue_on_disapprove_timeout:
-            self.approvals.append((orjson.loads(error), "anonymous"))
+            self.approvals = [*self.approvals, (orjson.loads(error), "anonymous")]
             self._resumed()
             return
         self.status.approval_conditions = None

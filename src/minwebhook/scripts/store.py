@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 from uuid import UUID
@@ -21,6 +21,8 @@ import orjson
 
 from minwebhook.db.database import Database
 from minwebhook.errors import BadRequest, NotFound
+from minwebhook.paths import Paths
+from minwebhook.scripts.imports import FIELD
 from minwebhook.scripts.model import NewScript, hash_from_hex, hash_to_hex, script_fingerprint, script_hash
 from minwebhook.scripts.query import ScriptQuery
 from minwebhook.scripts.script import Script
@@ -190,6 +192,18 @@ class ScriptStore:
             (workspace, path, MAX_HISTORY),
         )
         return [HistoryItem(row[0], row[1]) for row in rows]
+
+    async def users_of(self, workspace: str, path: str, within: tuple[Paths, ...]) -> Sequence[str]:
+        """The paths of live scripts that import the script at a path, itself or by what they import."""
+        query, values = f"workspace_id = ? AND {_LIVE}", list[Any]([workspace])
+        for paths in within:
+            condition, more = paths.sql("path")
+            query, values = f"{query} AND {condition}", [*values, *more]
+        sql = (
+            f"SELECT path FROM script WHERE {query}"
+            f" AND EXISTS (SELECT 1 FROM json_each(settings, '$.{FIELD}') AS pin WHERE pin.key = ?) ORDER BY path"
+        )
+        return await self._db.read_in_thread(sql, (*values, path), lambda row: str(row[0]))
 
     async def list(self, workspace: str, query: ScriptQuery | None = None) -> list[Script]:
         """One page of scripts. Their ``content``, ``lock`` and ``schema`` are left empty: lists do not show them."""

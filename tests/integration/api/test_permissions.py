@@ -31,6 +31,7 @@ NEW_SCRIPT = {"summary": "", "description": "", "language": "python3", "content"
 FLOW: dict[str, Any] = {"summary": "", "value": {"modules": []}}
 #: Bodies of calls; an empty object for the others.
 BODIES: dict[str, Any] = {
+    f"{W}/jobs/run/batch_rerun_jobs": {"job_ids": []},
     "/api/users/tokens/update_scopes/{prefix}": {"scopes": None},
     f"{W}/scripts/create": {**NEW_SCRIPT, "path": "f/team/new"},
     f"{W}/flows/create": {**FLOW, "path": "f/team/new"},
@@ -257,6 +258,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "signature": "0" * 64,
             "key": "base_url",
             "env_name": "a",
+            "kind": "script",
         }
         yield Scene(server, callers, values)
 
