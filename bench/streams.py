@@ -2,9 +2,11 @@
 
     make bench-streams
 
-The server and its jobs are kept on one core, the reader has the other. Scripts stream the time of each write, and the
-reader compares it with the time at which it has the bytes, both by CLOCK_MONOTONIC, which is one for the whole machine.
-Loopback only; bounded in time and number. Not part of the suite, which asserts no speed.
+The server and its jobs are kept on one core, the reader has the other. Scripts stream the time of each write. Two times
+are compared with it: when the kernel put the bytes into the socket of the client (``SO_TIMESTAMPNS``, man 7 socket), which
+is what the server is answerable for, and when the reader had them, which also measures a Python program with hundreds of
+sockets. All by CLOCK_REALTIME, which is one for the whole machine. Loopback only; bounded in time and number. Not part of
+the suite, which asserts no speed.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ import resource
 import select
 import socket
 import statistics
+import struct
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -45,16 +48,37 @@ import time
 def main(count: int, pause_s: float, delay_s: float = 0.0):
     time.sleep(delay_s)
     for _ in range(count):
-        yield f"@{time.monotonic_ns()}@"
+        yield f"@{time.time_ns()}@"
         time.sleep(pause_s)
 """
 
 
+#: Of <asm-generic/socket.h>; Python does not name it.
+SO_TIMESTAMPNS: Final = 35
+#: A ``struct timespec``.
+TIMESPEC: Final = struct.Struct("qq")
+
+
+class Arrival(NamedTuple):
+    """One event at one stream. Times in nanoseconds since 1970."""
+
+    written: int
+    #: When it was in the socket of the client.
+    arrived: int
+    #: When the reader had it.
+    read: int
+
+
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Times from write to read, in milliseconds, sorted."""
+    """Times in milliseconds, sorted."""
 
     values: Sequence[float]
+
+    @classmethod
+    def between(cls, pairs: Iterable[tuple[int, int]]) -> Delays:
+        """From one time to the other, both in nanoseconds."""
+        return cls(sorted((end - start) / 1e6 for start, end in pairs))
 
     def percentile(self, share: float) -> float:
         """Nearest rank."""
@@ -145,6 +169,7 @@ class Readers:
             path = f"{WORKSPACE}/jobs_u/getupdate_sse/{jobs[number % len(jobs)]}?only_result=true"
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
             connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             self._sockets[connection.fileno()] = connection
             self._epoll.register(connection, select.EPOLLIN)
         waiting = set(self._sockets)
@@ -153,22 +178,25 @@ class Readers:
                 if b"data: " in self._sockets[fd].recv(65536):
                     waiting.discard(fd)
 
-    def read(self, expected: int, timeout_s: float) -> list[list[float]]:
-        """The delay of each stamp at each stream, in milliseconds, by stamp; ends when ``expected`` have come."""
-        found: dict[bytes, list[float]] = {}
-        count = 0
+    def read(self, expected: int, timeout_s: float) -> list[Arrival]:
+        """What comes, until it is ``expected`` arrivals."""
+        found: list[Arrival] = []
         deadline = time.monotonic() + timeout_s
-        while count < expected and (left := deadline - time.monotonic()) > 0:
+        while len(found) < expected and (left := deadline - time.monotonic()) > 0:
             for fd, _ in self._epoll.poll(left):
-                data = self._sockets[fd].recv(65536)
-                now = time.monotonic_ns()
+                data, ancillary, _, _ = self._sockets[fd].recvmsg(65536, 64)
+                now = time.time_ns()
+                arrived = now
+                for _, kind, stamp in ancillary:
+                    if kind == SO_TIMESTAMPNS:  # of the last of these bytes
+                        seconds, nanoseconds = TIMESPEC.unpack(stamp)
+                        arrived = seconds * 10**9 + nanoseconds
                 # The last event has the whole result, with the stamps of all chunks.
-                for stamp in STAMP.findall(data.partition(b'"completed"')[0]):
-                    found.setdefault(stamp, []).append((now - int(stamp)) / 1e6)
-                    count += 1
+                for written in STAMP.findall(data.partition(b'"completed"')[0]):
+                    found.append(Arrival(int(written), arrived, now))
                 if not data:
                     self._epoll.unregister(fd)
-        return list(found.values())
+        return found
 
     def close(self) -> None:
         """Leaves all streams."""
@@ -177,14 +205,27 @@ class Readers:
         self._epoll.close()
 
 
-def measure_delays(server: Server, *, streams: int, jobs: int, count: int, pause_s: float) -> Delays:
-    """From write to socket, with so many streams open, spread over jobs that write now and then."""
+def measure_delays(
+    server: Server, *, streams: int, jobs: int, count: int, pause_s: float
+) -> Iterator[tuple[str, Delays]]:
+    """With so many streams open, spread over jobs that write now and then: what is measured, and how long it took."""
     # Not all in the same moment: the beginnings are spread over one pause.
     ids = [server.submit(count=count, pause_s=pause_s, delay_s=2 + pause_s * number / jobs) for number in range(jobs)]
     readers = Readers(server, ids, streams)
-    delays = readers.read(expected=streams * count, timeout_s=10 + 2 * count * pause_s)
+    busy = server.cpu_s()
+    found = readers.read(expected=streams * count, timeout_s=10 + 2 * count * pause_s)
+    busy = server.cpu_s() - busy
     readers.close()
-    return Delays(sorted(delay for each in delays for delay in each))
+    # In the first and the last moments jobs begin and end, which is work of another kind.
+    begun, ended = (min(each.written for each in found) + 10**9, max(each.written for each in found) - 10**9)
+    steady = [each for each in found if begun < each.written < ended]
+    yield "written -> in the client's socket", Delays.between((each.written, each.arrived) for each in steady)
+    yield "written -> read", Delays.between((each.written, each.read) for each in steady)
+    yield (
+        "in the socket, with the beginning and the end of the jobs",
+        Delays.between((each.written, each.arrived) for each in found),
+    )
+    print(f"    processor time of the server: {busy / len(found) * 1e6:.0f} us for each event at each stream")
 
 
 def measure_idle(server: Server, *, streams: int, seconds: float) -> tuple[float, float]:
@@ -205,13 +246,19 @@ def measure_idle(server: Server, *, streams: int, seconds: float) -> tuple[float
     return memory, share
 
 
-def measure_crowd(server: Server, *, streams: int, events: int) -> list[float]:
-    """For each event of one job, the time until the last of so many readers has it, in milliseconds."""
+def measure_crowd(server: Server, *, streams: int, events: int) -> tuple[Delays, Delays]:
+    """For each event of one job, the time until the last of so many readers has it in its socket, and has read it."""
     job = server.submit(count=events, pause_s=0.5, delay_s=6)
     readers = Readers(server, [job], streams)
-    delays = readers.read(expected=streams * events, timeout_s=20 + events)
+    found = readers.read(expected=streams * events, timeout_s=20 + events)
     readers.close()
-    return sorted(max(each) for each in delays if len(each) == streams)
+    last: dict[int, tuple[int, int]] = {}
+    for written, arrived, read in found:
+        known = last.get(written, (0, 0))
+        last[written] = max(arrived, known[0]), max(read, known[1])
+    return Delays.between((written, each[0]) for written, each in last.items()), Delays.between(
+        (written, each[1]) for written, each in last.items()
+    )
 
 
 def measure_connections(server: Server, *, count: int, in_flight: int, rounds: int) -> tuple[float, float]:
@@ -246,16 +293,15 @@ def main() -> None:
             f"ratio {websocket / plain:.2f}"
         )
     with TemporaryDirectory() as name, serving(Path(name), options.jobs + 2) as server:
-        delays = measure_delays(server, streams=options.streams, jobs=options.jobs, count=100, pause_s=0.1)
-        print(f"write to socket, {options.streams} streams, {options.jobs} jobs, 10 writes/s each: {delays}")
-        one = measure_delays(server, streams=options.streams, jobs=1, count=100, pause_s=0.1)
-        print(f"the same, all of one job: {one}")
+        for jobs in (options.jobs, 1):
+            print(f"{options.streams} streams of {jobs} jobs, 10 writes/s each:")
+            for what, delays in measure_delays(server, streams=options.streams, jobs=jobs, count=100, pause_s=0.1):
+                print(f"    {what}: {delays}")
         memory, share = measure_idle(server, streams=options.crowd, seconds=options.idle_seconds)
         print(f"{options.crowd} idle streams: {memory:.1f} MB, {100 * share:.2f} % of a core")
-        crowd = measure_crowd(server, streams=options.crowd, events=20)
-        print(
-            f"one event to {options.crowd} readers: median {statistics.median(crowd):.1f} ms, worst {crowd[-1]:.1f} ms"
-        )
+        arrived, read = measure_crowd(server, streams=options.crowd, events=20)
+        print(f"one event in the sockets of {options.crowd} readers: {arrived}")
+        print(f"    and read by all of them: {read}")
 
 
 if __name__ == "__main__":

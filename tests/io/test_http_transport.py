@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,10 +19,13 @@ class Waiter:
     """Notes when it was late."""
 
     expired: list[float] = field(default_factory=list)
+    on_expire: Callable[[], None] | None = None
 
     def expire(self) -> None:
         """Called by the queue."""
         self.expired.append(trio.current_time())
+        if self.on_expire is not None:
+            self.on_expire()
 
 
 def socket_pair() -> tuple[SocketTransport, trio.socket.SocketType]:
@@ -144,6 +148,28 @@ async def test_deadlines_come_in_order_and_exactly(autojump_clock: MockClock, nu
     await trio.sleep(20)
     assert first.expired[1] - start == 69
     assert len(queue) == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_many_who_are_late_at_once(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """They expire in several turns of the loop: meanwhile some leave, some begin anew."""
+    queue = DeadlineQueue(10)
+    nursery.start_soon(queue.run)
+    waiters = [Waiter() for _ in range(200)]
+    leaver, renewed = waiters[-1], waiters[-2]
+    waiters[0].on_expire = lambda: nursery.start_soon(leave)
+
+    async def leave() -> None:
+        queue.discard(leaver)
+        queue.renew(renewed, trio.current_time() + 1)
+
+    start = trio.current_time()
+    for waiter in waiters:
+        queue.add(waiter)
+    await trio.sleep(30)
+    assert [waiter.expired for waiter in waiters[:-2]] == [[start + 10]] * 198
+    assert leaver.expired == []
+    assert renewed.expired == [start + 21]
     nursery.cancel_scope.cancel()
 
 

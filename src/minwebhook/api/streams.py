@@ -176,6 +176,9 @@ class _Follower:
         self._options = options
         self._settings = settings
         self.has_ended = False
+        self.has_more = True
+        #: What its events depend on, of what it wants.
+        self._kind = (options.only_result, options.running)
         #: What the member ``running`` said last.
         self._running = True if start.is_running_told else None
         self._stream_job: UUID | None = None
@@ -199,13 +202,13 @@ class _Follower:
     def take(self) -> bytes | None:
         """The next event; None if nothing is new. Followers who know and want the same get the same bytes."""
         while (progress := self._subscription.read()) is not None:
-            options = self._options
-            key = (options.only_result, options.running, self._running, self._stream_job)
+            key = (self._kind, self._running, self._stream_job)
             found = progress.rendered.get(key)
             if found is None:
                 found = progress.rendered[key] = self._render(progress)
             event, self._running, self._last = found
             self._stream_job = progress.stream_job
+            self.has_more = progress.has_more
             self.has_ended = progress.ended is not None
             if event is not None:
                 return event

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from email.utils import formatdate
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
+
+#: Waiters that expire in one turn of the loop: a matter of milliseconds.
+_EXPIRED_AT_ONCE: Final = 64
 
 
 class Expirable(Protocol):
@@ -35,6 +38,11 @@ class DeadlineQueue:
         if waiter not in self._since:
             self._since[waiter] = trio.current_time()
 
+    def renew(self, waiter: Expirable, now_s: float) -> None:
+        """``waiter``, which is in, waits from now on; ``now_s`` is trio's time of this turn of the loop."""
+        del self._since[waiter]
+        self._since[waiter] = now_s
+
     def discard(self, waiter: Expirable) -> None:
         """``waiter`` waits no longer; nothing happens if it is not in."""
         self._since.pop(waiter, None)
@@ -46,11 +54,14 @@ class DeadlineQueue:
             # Whoever comes while this sleeps cannot be late before a whole timeout has passed.
             await trio.sleep_until((trio.current_time() if oldest is None else oldest) + self._timeout_s)
             now = trio.current_time()
-            for waiter, since in list(self._since.items()):
+            for number, (waiter, since) in enumerate(list(self._since.items()), 1):
                 if since + self._timeout_s > now:
                     break
-                del self._since[waiter]
-                waiter.expire()
+                if self._since.get(waiter) == since:  # it has not left in a pause
+                    del self._since[waiter]
+                    waiter.expire()
+                if number % _EXPIRED_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
 
 
 class HttpDate:

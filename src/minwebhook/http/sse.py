@@ -6,6 +6,7 @@ out as a ``data`` field of its own, and a reader puts them together with LF betw
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -63,12 +64,14 @@ class EventSource(Protocol):
     """Where the events of one stream come from."""
 
     has_ended: bool
+    #: Whether :meth:`take`, called again at once, may give another event.
+    has_more: bool
 
     def take(self) -> bytes | None:
         """The next event, encoded; None if there is none now."""
 
     async def wait(self, on_news: Callable[[], bool]) -> None:
-        """After :meth:`take` gave None: until it is worth another try. Cancelled and called again for heartbeats.
+        """After :meth:`take` gave None: until it is worth another try. May be cancelled and called again.
 
         Whenever there may be something, ``on_news`` may be called first, from any task: as long as it says True, the wait
         goes on.
@@ -87,7 +90,8 @@ class EventWriter:
         self._send = send
         self._heartbeats = heartbeats
         self._pauses = trio.CancelScope()
-        self._is_heartbeat_due = False
+        self._until = math.inf
+        self._is_interrupted = False
         self._has_rest = False
 
     async def send(self, event: bytes) -> None:
@@ -97,17 +101,20 @@ class EventWriter:
     async def send_all(self, source: EventSource, *, until: float) -> bool:
         """Sends the events of ``source`` as they come, to their end.
 
-        False if it is broken off when trio's clock shows ``until``, with the first event or heartbeat from then on.
+        False if it is broken off when trio's clock shows ``until``, at the first event or heartbeat from then on.
         """
 
+        self._until = until
+
         def on_news() -> bool:
-            return self._send_news(source, until)
+            return self._send_news(source)
 
         while not source.has_ended and trio.current_time() < until:
-            # One scope for all pauses up to a heartbeat: entering one costs as much as a third of sending an event.
+            # One scope for all pauses until something does not go out at once: entering one costs as much as a third of
+            # sending an event. Nothing is sent once it is cancelled.
             with trio.CancelScope() as self._pauses:
-                self._is_heartbeat_due = False
-                while not (source.has_ended or self._is_heartbeat_due or trio.current_time() >= until):
+                self._is_interrupted = False
+                while not (source.has_ended or self._is_interrupted or trio.current_time() >= until):
                     event = source.take()
                     if event is not None:
                         await self._send(event)
@@ -118,21 +125,17 @@ class EventWriter:
                         await source.wait(on_news)
                     finally:
                         self._heartbeats.discard(self)
-                    await self._send_rest()
-            if self._is_heartbeat_due:
-                await self._send(HEARTBEAT)
-            await self._send_rest()
+                    if self._has_rest:
+                        break
+            if self._has_rest:
+                self._has_rest = False
+                await self._send(b"")
         return source.has_ended
 
-    async def _send_rest(self) -> None:
-        """What did not go out at once."""
-        if self._has_rest:
-            self._has_rest = False
-            await self._send(b"")
-
-    def _send_news(self, source: EventSource, until: float) -> bool:
+    def _send_news(self, source: EventSource) -> bool:
         """Sends what has come while the task of this stream waits; False if it must go on itself."""
-        if trio.current_time() >= until:
+        now = trio.current_time()
+        if now >= self._until or self._has_rest:
             return False
         for count in range(_MOST_AT_ONCE):
             try:
@@ -141,15 +144,25 @@ class EventWriter:
                 return False
             if event is None:
                 if count:
-                    self._heartbeats.discard(self)
-                    self._heartbeats.add(self)
+                    self._heartbeats.renew(self, now)
                 return count > 0
             self._has_rest = not self._send.send_now(event)
             if self._has_rest or source.has_ended:
                 return False
+            if not source.has_more:
+                self._heartbeats.renew(self, now)
+                return True
         return False
 
     def expire(self) -> None:
-        """Nothing has come for too long. Called by the deadline queue."""
-        self._is_heartbeat_due = True
+        """Nothing has come for too long. Called by the deadline queue, while the task of this stream waits.
+
+        It goes on waiting if the socket takes the heartbeat at once.
+        """
+        if trio.current_time() < self._until and not self._has_rest:
+            if self._send.send_now(HEARTBEAT):
+                self._heartbeats.add(self)
+                return
+            self._has_rest = True
+        self._is_interrupted = True
         self._pauses.cancel()

@@ -375,6 +375,7 @@ class Job:
     percent: int | None = None
     #: What readers at the same place have read of it (jobs/subscription.py).
     readings: dict[Any, Any] | None = None
+    last_reading: Any = None
 
     @property
     def answer(self) -> Outcome | None:

@@ -92,6 +92,7 @@ class Source:
         self.calls = calls
         self.start = trio.current_time()
         self.has_ended = False
+        self.has_more = True
         self._at = [self.start + each for each in at_s]
         self._ends = ends
         self.waits = 0
@@ -100,6 +101,7 @@ class Source:
         if not self._at or self._at[0] > trio.current_time():
             return None
         at = self._at.pop(0)
+        self.has_more = bool(self._at) and self._at[0] <= trio.current_time()
         self.has_ended = self._ends and not self._at
         return b"%g" % round(at - self.start, 3)
 
@@ -162,7 +164,7 @@ async def test_a_heartbeat_for_every_pause(autojump_clock: trio.testing.MockCloc
 async def test_a_stream_that_is_broken_off_while_nothing_happens(autojump_clock: trio.testing.MockClock) -> None:
     ended, written = await sent_by(Source(1, ends=False), heartbeat_s=15, until_s=40)
     assert not ended
-    assert written == [(1, b"1"), (16, HEARTBEAT), (31, HEARTBEAT), (46, HEARTBEAT)]
+    assert written == [(1, b"1"), (16, HEARTBEAT), (31, HEARTBEAT)]
 
 
 async def test_a_stream_that_is_broken_off_while_much_happens(autojump_clock: trio.testing.MockClock) -> None:
@@ -189,7 +191,7 @@ async def test_others_send_for_a_stream_that_waits(autojump_clock: trio.testing.
     ended, written = await sent_by(source, heartbeat_s=15)
     assert ended
     assert written == [(0, b"0"), (1, b"1"), (2, b"2"), (17, HEARTBEAT), (18, b"18"), (33, HEARTBEAT), (40, b"40")]
-    assert source.waits == 3  # one up to each heartbeat, and one to the end
+    assert source.waits == 1
 
 
 async def test_what_does_not_go_out_at_once_is_sent_by_the_stream_itself(
@@ -199,6 +201,15 @@ async def test_what_does_not_go_out_at_once_is_sent_by_the_stream_itself(
     ended, written = await sent_by(source, heartbeat_s=60, room=1)
     assert ended
     assert written == [(1, b"1"), (20, b"2"), (20, b"0"), (30, b"3"), (30, b"0")]
+
+
+async def test_a_heartbeat_that_does_not_go_out_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    for calls in (False, True):
+        source = Source(1, 40, calls=calls)
+        ended, written = await sent_by(source, heartbeat_s=15, room=1)
+        assert ended
+        assert b"".join(data for _, data in written) == b"1" + 2 * HEARTBEAT + b"40"
+        assert [at for at, data in written if data in HEARTBEAT] == [16, 16, 31, 31]
 
 
 async def test_a_stream_that_others_send_for_is_broken_off(autojump_clock: trio.testing.MockClock) -> None:

@@ -102,6 +102,7 @@ class Reader:
             assert progress.position.log == len(self.log)
             assert progress.position.stream >= self.position.stream
             self.position, self.ended = progress.position, progress.ended
+            assert progress.has_more or self.subscription.read() is None
         return progress
 
 
