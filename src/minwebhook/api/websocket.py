@@ -150,7 +150,11 @@ class _Conversation:
         context = self._context
         try:
             context.endpoint = _ROUTES[type(asked)]
-            context.caller = authorize(context.endpoint, context.request, context.params, self._services)
+            try:
+                context.caller = authorize(context.endpoint, context.request, context.params, self._services)
+            except NotAuthorized as error:  # the token has ended since the last message
+                await self._socket.close(POLICY_VIOLATION, error.text)
+                return
             if asked.id is not None and json_text(asked.id) in self._ids:
                 raise BadRequest("id: it is in use; send another one for each request under way")
             match asked:
@@ -171,8 +175,6 @@ class _Conversation:
                     self._cancel(asked)
                     self._enter(asked.id)
                     followers.start_soon(self._follow, asked.id, job_id, False)
-        except NotAuthorized as error:  # the token has ended since the last message
-            await self._socket.close(POLICY_VIOLATION, error.text)
         except ApiError as error:
             await self._refuse(asked.id, None, error)
 

@@ -8,11 +8,14 @@ import json
 import select
 import signal
 import socket
+import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.server import Client, Server, eventually
 from tests.sse import Reader
@@ -232,6 +235,29 @@ def test_heartbeats_and_the_end_of_time(make_server: MakeServer) -> None:
     record.read_to_end()
     assert record.connections > 1
     assert record.stream == expected(40)
+
+
+def test_heartbeats_between_events_over_tls(make_server: MakeServer, tmp_path: Path) -> None:
+    """There nothing can be sent without waiting: each stream sends for itself."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    flags = ("--stream-heartbeat-s", "0.02", "--tls-cert", str(cert), "--tls-key", str(key))
+    client = make_server(*flags).start()
+    client.tls = trust
+    client.deploy("u/admin/chatter", CHATTER)
+    job_id = client.submit("u/admin/chatter", {"chunks": 10, "pause_s": 0.06})
+    with ThreadPoolExecutor(5) as readers:  # they wait for the same events
+        bodies = list(readers.map(lambda _: client.get(f"/jobs_u/getupdate_sse/{job_id}").body, range(5)))
+    for body in bodies:
+        reader = Reader()
+        updates = [json.loads(event.data) for event in reader.feed(body)]
+        assert "".join(update.get("new_result_stream", "") for update in updates) == expected(10)
+        assert len(reader.comments) >= 5
 
 
 # --- the server goes away -----------------------------------------------------------------------------------------------
