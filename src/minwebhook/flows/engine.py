@@ -38,16 +38,12 @@ from minwebhook.flows.events import (
     Started,
     TimedOut,
 )
-from minwebhook.flows.expressions import references_of
 from minwebhook.flows.model import (
     BranchAll,
     BranchOne,
     FlowModule,
-    FlowStep,
     ForloopFlow,
     Identity,
-    Javascript,
-    Static,
     StopAfterIf,
     WhileloopFlow,
 )
@@ -210,30 +206,11 @@ class Engine(Waiting):
         if module.pass_flow_input_directly:
             self._timed(module, status, self.arguments)
             return
-        inputs = module.inputs or {}
-        # What a script is to be told is looked up when it runs: until then, and in its row, it is a reference.
-        named = {} if isinstance(module.value, FlowStep) or module.apply_preprocessor else references_of(inputs)
-        expressions = {
-            name: each.expr for name, each in inputs.items() if isinstance(each, Javascript) and name not in named
-        }
-
-        def then(values: Mapping[str, Any]) -> None:
-            made = {
-                name: each.value if isinstance(each, Static) else named.get(name) or values[name]
-                for name, each in inputs.items()
-                if isinstance(each, Static | Javascript)
-            }
-            self._timed(module, status, json_text(made))
-
-        if not expressions:
-            then({})
-            return
         # The arguments of a step are its own business: it fails, and is retried and handled as if it had run.
-        self._evaluate(
-            expressions,
-            events.INPUT_NAMES,
-            then,
-            failed=lambda error: self._start_nothing(module, status, error, is_success=False),
+        self._make_arguments(
+            module,
+            lambda arguments: self._timed(module, status, arguments),
+            lambda error: self._start_nothing(module, status, error, is_success=False),
         )
 
     # --- loops --------------------------------------------------------------------------------------------------------
@@ -400,7 +377,7 @@ class Engine(Waiting):
             status.started_at_ms[place] = timing.started_at_ms
             status.durations_ms[place] = round(timing.run_ms)
             status.handled |= status.parallel and ended.handled and not ended.is_success
-            self.results[ended.job] = ended.result
+            self.results[ended.job] = self._result_of(module, ended.result, ended.is_success)
         elif ended.job not in self.open_jobs():
             return
         else:

@@ -164,6 +164,8 @@ class StartJob:
     is_success: bool = True
     #: Whether its code is the preprocessor of the flow.
     is_preprocessor: bool = False
+    #: The loop whose iteration it is, of a script that is its only step (:meth:`~minwebhook.flows.level.Level.only_script`).
+    loop: FlowModule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from minwebhook.errors import BadRequest
-from minwebhook.flows.model import FAILURE_ID, BranchAll, FlowModule, FlowValue, ForloopFlow, Identity
+from minwebhook.flows.model import FAILURE_ID, BranchAll, FlowModule, FlowValue, ForloopFlow, Identity, WhileloopFlow
 from minwebhook.flows.status import FlowStatus, ModuleStatus, State
 from minwebhook.jobs.model import RestartPoint
 
@@ -26,9 +26,11 @@ class Level:
     early_return: str | None = None
     flow_env: Mapping[str, Any] = field(default_factory=dict)
     same_worker: bool = False
+    #: Of a deployed flow, and not of one that came with a request.
+    is_deployed: bool = False
 
     @classmethod
-    def of(cls, flow: FlowValue, *, preprocess: bool = False) -> Level:
+    def of(cls, flow: FlowValue, *, preprocess: bool = False, is_deployed: bool = False) -> Level:
         """The outermost one."""
         return cls(
             _with_end(flow.modules),
@@ -38,6 +40,7 @@ class Level:
             flow.early_return,
             flow.flow_env,
             flow.same_worker,
+            is_deployed,
         )
 
     def inner(self, module: FlowModule, inner: int, index: int | None = None) -> Level:
@@ -47,7 +50,27 @@ class Level:
             step = next((number for number, each in enumerate(self.modules) if each is module), 0)
             ending = f"-{step}" if index is None else f"-{step}-{index}"
             failure = replace(failure, id=f"{failure.id}{ending}")
-        return Level(_with_end(module.children[inner]), failure, flow_env=self.flow_env, same_worker=self.same_worker)
+        return Level(
+            _with_end(module.children[inner]),
+            failure,
+            flow_env=self.flow_env,
+            same_worker=self.same_worker,
+            is_deployed=self.is_deployed,
+        )
+
+    def only_script(self, module: FlowModule) -> FlowModule | None:
+        """The step of a loop whose iterations are the jobs of that step, without levels of their own: upstream does so where
+        there is one script in it, its iterations follow each other, and no error handler would run in them."""
+        value = module.value
+        if (
+            not isinstance(value, ForloopFlow | WhileloopFlow)
+            or self.failure_module is not None
+            or len(value.modules) != 1
+        ):
+            return None
+        if isinstance(value, ForloopFlow) and (value.parallel or not self.is_deployed):
+            return None
+        return value.modules[0] if value.modules[0].is_plain_script else None
 
     def new_status(self) -> FlowStatus:
         """That of a flow which has not begun."""

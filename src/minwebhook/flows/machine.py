@@ -11,6 +11,7 @@ from uuid import UUID
 
 from minwebhook.flows import events
 from minwebhook.flows.events import Command, Evaluate, Finish, ReturnEarly, Run, StartJob, WaitForEvents
+from minwebhook.flows.expressions import references_of
 from minwebhook.flows.level import Level
 from minwebhook.flows.model import (
     FlowModule,
@@ -25,6 +26,7 @@ from minwebhook.flows.model import (
 )
 from minwebhook.flows.results import IterationArguments, error_result, joined, with_step_id
 from minwebhook.flows.status import NO_JOB, NO_LIST, FlowStatus, ModuleStatus, State
+from minwebhook.http.codecs import json_text
 
 #: Is given the values of expressions by their keys, or the one value of a transform.
 Values = Callable[[Mapping[str, Any]], None]
@@ -171,7 +173,10 @@ class Machine:
         self.items, self.step_arguments = items, step_arguments
         for module, status in self._pairs():
             if status.flow_jobs is not None:
-                known = {job: results.get(job, b"null") for job in status.flow_jobs}
+                known = {
+                    job: self._result_of(module, results.get(job, b"null"), ok)
+                    for job, ok in zip(status.flow_jobs, status.flow_jobs_success, strict=True)
+                }
                 is_failure = status.state is State.FAILURE
                 output = _failed_jobs(module, status, known) if is_failure else _all_jobs(status, known)
             elif status.job is None or status.job == NO_JOB:
@@ -186,7 +191,11 @@ class Machine:
             self._failed = self.outputs.get(failed, b"null")
         current = self._current()
         if current is not None and current[1].flow_jobs is not None and not current[1].state.is_final:
-            self.results = {job: results[job] for job in current[1].flow_jobs if job in results}
+            self.results = {
+                job: self._result_of(current[0], results[job], ok)
+                for job, ok in zip(current[1].flow_jobs, current[1].flow_jobs_success, strict=True)
+                if job in results
+            }
 
     def _pairs(self) -> Iterator[tuple[FlowModule, ModuleStatus]]:
         """Modules that have ended."""
@@ -264,6 +273,13 @@ class Machine:
         index: int | None,
         ending: str,
     ) -> None:
+        job = self._next_job(status)
+        self._commands.append(
+            StartJob(job, Run.LEVEL, module, arguments, inner, index, f"{status.id}/{ending}", self._delay_s)
+        )
+
+    def _next_job(self, status: ModuleStatus) -> UUID:
+        """The id of a job of a module that may have several."""
         job = self._new_id()
         if status.flow_jobs is not None:
             status.flow_jobs.append(job)
@@ -272,9 +288,7 @@ class Machine:
             status.durations_ms.append(None)
         status.job = self.id if status.parallel else job
         status.state = State.RUNNING
-        self._commands.append(
-            StartJob(job, Run.LEVEL, module, arguments, inner, index, f"{status.id}/{ending}", self._delay_s)
-        )
+        return job
 
     def _open(self, status: ModuleStatus, length: int | None, *, parallel: bool = False) -> None:
         """The module has several jobs from now on. Those that a restarted flow has kept of it stay."""
@@ -291,8 +305,68 @@ class Machine:
             self._iterations = IterationArguments(self.arguments)
         index = len(status.flow_jobs or ())
         value = b"%d" % index if status.while_loop else self.items[index]
+        arguments = self._iterations.of(index, value)
+        script = self.level.only_script(module)
+        if script is not None:
+            self._start_script(module, status, script, arguments, f"{status.id}/loop-{index}")
+            return
         ending = f"forloop-{index}" if status.parallel else f"loop-{index}"
-        self._start_level(module, status, self._iterations.of(index, value), 0, index, ending)
+        self._start_level(module, status, arguments, 0, index, ending)
+
+    def _start_script(
+        self, loop: FlowModule, status: ModuleStatus, script: FlowModule, arguments: bytes, path: str
+    ) -> None:
+        """An iteration that is the job of a script: its expressions see what those of a level would."""
+
+        def start(made: bytes) -> None:
+            job = self._next_job(status)
+            self._commands.append(StartJob(job, Run.SCRIPT, script, made, path=path, delay_s=self._delay_s, loop=loop))
+
+        def fail(error: bytes) -> None:
+            job = self._next_job(status)
+            self._commands.append(
+                StartJob(
+                    job, Run.NOTHING, script, b"{}", path=path, delay_s=self._delay_s,
+                    result=error, is_success=False, loop=loop,
+                )
+            )  # fmt: skip
+
+        seen = {"flow_input": arguments, "previous_result": arguments}
+        self._make_arguments(script, start, fail, values=seen)
+
+    def _make_arguments(
+        self,
+        module: FlowModule,
+        then: Callable[[bytes], None],
+        failed: Callable[[bytes], None],
+        *,
+        values: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """The arguments of a script or a flow, as JSON text, out of its inputs."""
+        inputs = module.inputs or {}
+        # What a script is to be told is looked up when it runs: until then, and in its row, it is a reference.
+        named = {} if isinstance(module.value, FlowStep) or module.apply_preprocessor else references_of(inputs)
+        expressions = {
+            name: each.expr for name, each in inputs.items() if isinstance(each, Javascript) and name not in named
+        }
+
+        def made(found: Mapping[str, Any]) -> None:
+            arguments = {
+                name: each.value if isinstance(each, Static) else named.get(name) or found[name]
+                for name, each in inputs.items()
+                if isinstance(each, Static | Javascript)
+            }
+            then(json_text(arguments))
+
+        if expressions:
+            self._evaluate(expressions, events.INPUT_NAMES, made, values=values, failed=failed)
+        else:
+            made({})
+
+    def _result_of(self, module: FlowModule, result: bytes, ok: bool | None) -> bytes:
+        """That of an iteration or a branch; of one that is the job of a script, it says which step failed, as a level does."""
+        script = None if ok is not False else self.level.only_script(module)
+        return result if script is None else with_step_id(result, script.id)
 
     def _all_results(self, status: ModuleStatus) -> bytes:
         return _all_jobs(status, self.results)

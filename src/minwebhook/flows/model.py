@@ -210,6 +210,13 @@ class FlowModule:
     #: The arguments of the flow are the arguments of the step.
     pass_flow_input_directly: bool = False
 
+    @cached_property
+    def is_plain_script(self) -> bool:
+        """Whether it is a script and nothing else is to be done about it."""
+        if not isinstance(self.value, RawScript | ScriptStep):
+            return False
+        return self == FlowModule(self.id, self.value, self.summary, priority=self.priority)
+
     @property
     def inputs(self) -> Inputs | None:
         """What its arguments are made of; None for steps that have none."""

@@ -559,8 +559,9 @@ class FlowRunner:
             job = self._table.get(job_id)
             if job is not None and current is not None:
                 is_preprocessor = current is flow.engine.level.preprocessor_module
+                module = current if job.spec.is_driven else flow.engine.level.only_script(current) or current
                 self._specs.restore(
-                    flow.job.spec, job.spec, current, is_preprocessor=is_preprocessor, shared=flow.shared
+                    flow.job.spec, job.spec, module, is_preprocessor=is_preprocessor, shared=flow.shared
                 )
 
     def _row_if_ended(self, flow: Job, job_id: UUID) -> JobRecord | None:

@@ -147,7 +147,7 @@ class StepSpecs:
         base.preprocess = False
         base.cache_ttl_s = None
         base.concurrency = None
-        base.step_id = module.id
+        base.step_id = (command.loop or module).id
         base.flow_path = path_around(flow)
         base.part = None
         base.restarted_from = None
@@ -258,12 +258,9 @@ def _authored(flow: JobSpec, command: StartJob) -> tuple[str, ...] | None:
         return None
     own, module = flow.authored or (), command.module
     if command.run is Run.LEVEL:
-        loop = module.value
-        if isinstance(loop, ForloopFlow | WhileloopFlow):
-            own = tuple(name for name in own if not name.startswith(ITERATION))  # a loop moves them
-            if isinstance(loop, ForloopFlow) and isinstance(loop.iterator, Static):
-                own = (*own, ITERATION)
-        return own
+        return _own_of_iteration(own, module)
+    if command.loop is not None:
+        own = _own_of_iteration(own, command.loop)
     if command.is_preprocessor or module.pass_flow_input_directly:
         return own
     inputs = module.inputs or {}
@@ -275,6 +272,15 @@ def _authored(flow: JobSpec, command: StartJob) -> tuple[str, ...] | None:
         or name in named
         or (isinstance(each, Javascript) and _hands_on(each.expr, flow, own))
     )
+
+
+def _own_of_iteration(own: tuple[str, ...], module: FlowModule) -> tuple[str, ...]:
+    """Which arguments of an iteration, or a branch, the author wrote, if these of the flow are."""
+    loop = module.value
+    if not isinstance(loop, ForloopFlow | WhileloopFlow):
+        return own
+    own = tuple(name for name in own if not name.startswith(ITERATION))  # a loop moves them
+    return (*own, ITERATION) if isinstance(loop, ForloopFlow) and isinstance(loop.iterator, Static) else own
 
 
 def _hands_on(expression: str, flow: JobSpec, own: tuple[str, ...]) -> bool:

@@ -121,12 +121,12 @@ class FlowVersion:
     @cached_property
     def level(self) -> Level:
         """What its runs run: all have the same one."""
-        return Level.of(self.flow)
+        return Level.of(self.flow, is_deployed=True)
 
     @cached_property
     def prepared_level(self) -> Level:
         """The same with the preprocessor."""
-        return Level.of(self.flow, preprocess=True)
+        return Level.of(self.flow, preprocess=True, is_deployed=True)
 
     @cached_property
     def preprocessor_parameters(self) -> tuple[str, ...] | None:

@@ -133,7 +133,8 @@ def test_the_steps_know_their_flow(client: Client) -> None:
     path = "u/admin/knows"
     client.deploy("u/admin/knowing", code)
     deployed = {"type": "script", "path": "u/admin/knowing", "input_transforms": {}}
-    deploy(client, path, step("l", forloop([1], step("i", py(code)))), step("s", deployed))
+    loop = forloop([1], step("i", py(code)), step("j", IDENTITY))
+    deploy(client, path, step("l", loop), step("s", deployed))
     outer = "u/admin/knows-outer"
     whole = step("f", {"type": "flow", "path": path, "input_transforms": {}})
     deploy(client, outer, whole, step("g", py("def main(x): return x", x="[results.f]")), step("e", py(code)))
@@ -149,6 +150,45 @@ def test_the_steps_know_their_flow(client: Client) -> None:
         assert state == f"{expected}/{expected_id}_user"
         made_ms = place.removeprefix(f"{expected.replace('/', '_')}/manual/{expected_id}/").removesuffix(f"_{job_id}")
         assert made_ms.isdigit(), place
+
+
+def test_a_loop_over_one_script_has_its_jobs_and_no_flow_between(client: Client) -> None:
+    path = "u/admin/short_loop"
+    code = "import os\ndef main(n, m):\n    assert n < 3, n\n    return [n, m, os.environ['WM_FLOW_STEP_ID']]"
+    inputs = {"n": "flow_input.iter.value", "m": "`${results.a}${flow_input.q}${previous_result.iter.index}`"}
+    modules = [
+        step("a", py("def main(): return 'r'")),
+        step("l", forloop([1, 2], step("i", py(code, **inputs)))),
+        step("w", whileloop(step("k", py(code, **inputs))), stop_after_if=stop("result[0] == 1")),
+    ]
+    deploy(client, path, *modules)
+    job = client.ended(client.post(f"/jobs/run/f/{path}", {"q": 7}).text)
+    assert job["result"] == [[0, "r70", "w"], [1, "r71", "w"]]
+    loop = job["flow_status"]["modules"][1]
+    assert client.get(f"/jobs/result_by_id/{job['id']}/l").json() == [[1, "r70", "l"], [2, "r71", "l"]]
+    for each in (client.job(id) for id in loop["flow_jobs"]):
+        assert (each["job_kind"], each["flow_step_id"], each["parent_job"]) == ("preview", "l", job["id"])
+        assert client.get(f"/jobs_u/get_root_job_id/{each['id']}").json() == job["id"]
+    preview = client.post("/jobs/run/preview_flow", {"value": {"modules": modules}, "args": {"q": 7}})
+    shown = client.ended(preview.text)
+    assert shown["result"] == job["result"]
+    first, second = (client.job(shown["flow_status"]["modules"][n]["flow_jobs"][0]) for n in (1, 2))
+    assert (first["job_kind"], second["job_kind"]) == ("flowpreview", "preview")
+
+
+def test_a_loop_over_one_script_fails_as_any_other(client: Client) -> None:
+    path = "u/admin/short_failing"
+    fails = step("i", py("def main(n):\n    assert n < 3, n\n    return n", n="flow_input.iter.value"))
+    unknown = step("k", py("def main(n): return n", n="nothing.there"))
+    for modules, places in (
+        ([step("l", forloop([1, 3, 5], fails))], {1: "i"}),
+        ([step("l", forloop([3, 1], fails, skip_failures=True))], {0: "i"}),
+        ([step("l", forloop([1], unknown))], {0: "k"}),
+    ):
+        deploy(client, path, *modules)
+        job = client.ended(client.post(f"/jobs/run/f/{path}", {}).text)
+        found = {n: each["error"]["step_id"] for n, each in enumerate(job["result"]) if isinstance(each, dict)}
+        assert (found, job["success"]) == (places, bool(modules[0]["value"]["skip_failures"]))
 
 
 def test_pauses_of_retries_are_waited_for(client: Client) -> None:

@@ -37,7 +37,7 @@ from minwebhook.flows.model import FlowModule, FlowValue, ForloopFlow, RawScript
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.status import FlowStatus, State
 from minwebhook.jobs.model import RestartPoint
-from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, step, stop, whileloop
+from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, js, step, stop, whileloop
 
 # --- what steps and expressions mean here ------------------------------------------------------------------------------
 #
@@ -224,7 +224,7 @@ class Driver:
         self._finished: dict[UUID, Finish] = {}
         self.root = next(self._ids)
         self._restart_odds = self._random.choice((0.1, 1.0))
-        self._open(self.root, Level.of(flow), orjson.dumps(arguments))
+        self._open(self.root, Level.of(flow, is_deployed=self._random.random() < 0.5), orjson.dumps(arguments))
 
     def _open(self, id: UUID, level: Level, arguments: bytes) -> None:
         engine = Engine(
@@ -239,13 +239,14 @@ class Driver:
             engine = self._levels[id]
             for command in engine.advance(waiting.pop(0)):
                 if isinstance(command, Evaluate):
-                    waiting.append(self._evaluated(command))
+                    waiting.append(self._evaluated(id, command))
                 else:
                     self._do(id, command)
 
-    def _evaluated(self, command: Evaluate) -> Evaluated:
+    def _evaluated(self, id: UUID, command: Evaluate) -> Evaluated:
         names = {name: orjson.loads(value) for name, value in command.values.items()}
         names["previous"] = names.get("previous_result")
+        names.setdefault("flow_input", orjson.loads(self._levels[id].arguments))
         found = {key: evaluate(expr, names) for key, expr in command.expressions.items()}
         return Evaluated({key: bool(value) for key, value in found.items()} if command.is_predicate else found)
 
@@ -284,7 +285,7 @@ class Driver:
         elif command.run is Run.NOTHING:
             ended = ChildEnded(job, command.is_success, command.result)
         else:
-            ok, result = self._world.run(command.module, orjson.loads(self._levels[owner].arguments))
+            ok, result = self._world.run(command.module, orjson.loads(command.arguments).get("seen", {}))
             ended = ChildEnded(job, ok, orjson.dumps(result))
         self._rows[job] = ended.result
         self._tell(owner, ended)
@@ -312,7 +313,8 @@ class Driver:
 
 
 def _script(content: str) -> JSON:
-    return {"type": "rawscript", "language": "bash", "content": content}
+    seen = {"seen": js("flow_input")} if content == "iter" else {}
+    return {"type": "rawscript", "language": "bash", "content": content, "input_transforms": seen}
 
 
 _CONDITIONS = st.sampled_from(["True", "False", "isinstance(previous, int)", "isinstance(previous, list)"])
