@@ -85,6 +85,9 @@ def main(module_path: str, control_fd: int) -> None:
             confine.die_with_parent()  # new credentials undid the first
             if os.getppid() != plan["server_pid"]:
                 return
+            # A collection writes to every page of objects: before the fork, they stay shared with the process that waits.
+            gc.collect()
+            gc.freeze()
             if pid := os.fork():
                 control.close()
                 os.close(host_proc)
