@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from minwebhook.child import limits, values, wire
 from minwebhook.child.programs.running import report, wait_for
-from minwebhook.child.transfer import read_frame, write_all
+from minwebhook.child.transfer import read_frame, wait, write_all
 from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
 
@@ -87,7 +87,7 @@ def serve(fd: int, interpreter: str, home: str) -> None:
     cpu_s, peak_kib = used()
     usage = wire.frame(wire.USAGE, wire.pack_usage(cpu_s - before, peak_kib), job)
     write_all(fd, usage + wire.frame(wire.EXIT, json.dumps(ending).encode(), job))
-    os.read(fd, 1)  # the server ends this process after the answer is out
+    wait(fd)  # the server ends this process after the answer is out
 
 
 def _write_job(header: wire.JobHeader, source: bytes, arguments_json: bytes, home: str) -> None:

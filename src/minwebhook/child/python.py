@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from minwebhook.child import limits, values, wire, workspace
 from minwebhook.child.environment import USUAL_VARIABLES, Environment
-from minwebhook.child.transfer import read_frame, write_all
+from minwebhook.child.transfer import read_frame, wait, write_all
 from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
 
@@ -155,7 +155,7 @@ class _Session:
             return True
         if wait_for_end:
             # The server ends this process after the answer is out: ending is work that nobody should wait for.
-            os.read(self._fd, 1)
+            wait(self._fd)
         return False
 
     def _load(self, path: str, source: bytes, compiled: bytes) -> types.ModuleType:
