@@ -5,7 +5,9 @@ Rules of this file:
 1. Only the flusher task (:meth:`Database.run`) writes. Everything queued during one pass of the scheduler becomes one
    transaction and one fsync; a thread would cost more in hand-offs than the fsync does.
 2. Writes happen in the order they were queued. A statement that fails undoes only itself; the others commit.
-3. ``await write()`` returns after COMMIT with ``synchronous=FULL``: the row survives a crash of the machine.
+3. ``await write()`` returns after COMMIT with ``synchronous=FULL``: the row survives a crash of the machine. Only
+   a transaction of nothing but writes that say ``is_durable=False`` is not synced: the next one, or ``sync()`` in a
+   thread, syncs it, too. What comes later is never on disk without what came before.
 4. A waiter that is cancelled stops waiting, unless it asked for a shield; its write **still happens**.
 5. When the world fails (disk full, I/O error, locked by another program), everyone in that transaction gets
    :class:`~minwebhook.errors.Unavailable`, nothing of it is stored, and the next transaction is tried afresh. A lock of
@@ -51,6 +53,9 @@ _BUSY_PAUSE_S: Final = 0.01
 #: How long the flusher goes on committing after it was cancelled; what is left then fails with ``Unavailable``.
 DRAIN_S: Final = 5.0
 
+#: After so many changed rows their pages go from the -wal file to the database: some four megabytes.
+CHECKPOINT_ROWS: Final = 2000
+
 #: List queries that run at the same time, and the longest run of one.
 READER_THREADS: Final = 4
 READ_TIMEOUT_S: Final = 10.0
@@ -67,6 +72,7 @@ class _Write:
     params: Sequence[Any] = ()
     work: Callable[[sqlite3.Connection], Any] | None = None
     is_waited_for: bool = True
+    is_durable: bool = True
     result: Any = None
     error: Exception | None = None
 
@@ -155,6 +161,10 @@ class Database:
         self._batches: deque[_Batch] = deque()
         self._pending = 0
         self._wake = trio.Event()
+        #: Whether a commit returns when it is on disk: ``synchronous``.
+        self._syncs = True
+        self._checkpoint = trio.Event()
+        self._checkpoint_at = writer.total_changes + CHECKPOINT_ROWS
         self.figures = CommitFigures()
         self._is_committing = False
         self._has_ended = False
@@ -228,12 +238,26 @@ class Database:
             self._commit_oldest()
 
     def _is_locked(self) -> bool:
-        """Whether another program keeps a transaction from beginning. If not it has begun, or will say why it cannot."""
+        """Whether another program keeps the oldest batch from beginning. If not it has begun, or will say why it cannot."""
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
+            self._begin(self._batches[0])
         except sqlite3.Error as error:
             return failures.is_lock(error)
         return False
+
+    async def run_checkpoints(self) -> None:
+        """Takes what was committed from the -wal file to the database, in a thread, until cancelled.
+
+        SQLite would do it at the end of a commit, and hold up the loop for 4 to 20 ms. What a thread copies meanwhile is
+        never all, so the file only begins anew when a commit finds it long and copies the rest, which is little then.
+        """
+        while True:
+            await self._checkpoint.wait()
+            self._checkpoint = trio.Event()
+            try:
+                await trio.to_thread.run_sync(connections.checkpoint, self._path)
+            except sqlite3.Error as error:  # locked, or the disk is full: the next one takes these pages along
+                logger.info("pages stay in the -wal file of the database for now: %s", error)
 
     def post(self, sql: str, params: Sequence[Any] = ()) -> None:
         """Queue one statement that nobody waits for. A failure is told to ``on_error``."""
@@ -264,8 +288,13 @@ class Database:
         finally:
             _COMPANION.reset(before)
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T], *, is_shielded: bool = False) -> T:
+    async def transact(
+        self, work: Callable[[sqlite3.Connection], T], *, is_shielded: bool = False, is_durable: bool = True
+    ) -> T:
         """Call ``work`` with the writing connection; returns its value when its changes are on disk.
+
+        Without ``is_durable`` a kill of the server cannot undo them any more, but a power cut can: for what nobody waits
+        for, and whoever writes it calls :meth:`sync` soon.
 
         ``work`` is plain, fast, does not end the transaction, and keeps no cursor. An exception from it undoes its
         changes alone and is raised here. No task runs between the start of ``work`` and COMMIT, so ``work`` may also
@@ -274,7 +303,7 @@ class Database:
         """
         companion = _COMPANION.get()
         both = work if companion is None or companion.is_done else companion.joined_with(work)
-        write = _Write("", work=both)
+        write = _Write("", work=both, is_durable=is_durable)
         await self._enqueue(write).wait(is_shielded=is_shielded)
         if write.error is not None:
             raise write.error
@@ -296,6 +325,13 @@ class Database:
             raise write.error
         result: T = write.result
         return result
+
+    async def sync(self) -> None:
+        """Return when everything committed is on disk. In a thread: the loop goes on. A failure is told to ``on_error``."""
+        try:
+            await trio.to_thread.run_sync(connections.sync, self._path)
+        except OSError as error:
+            self._on_error("sync", error)
 
     async def flush(self) -> None:
         """Return when everything queued so far is on disk; raises :class:`Unavailable` if a transaction failed."""
@@ -428,7 +464,7 @@ class Database:
         self._is_committing = True
         try:
             if not self._writer.in_transaction:
-                self._writer.execute("BEGIN IMMEDIATE")
+                self._begin(batch)
             for write in batch.writes:
                 self._apply(write)
             self._writer.execute("COMMIT")
@@ -446,6 +482,17 @@ class Database:
                 self._roll_back()
             self._is_committing = False
             self._finish(batch, lost)
+            if self._writer.total_changes >= self._checkpoint_at:
+                self._checkpoint_at = self._writer.total_changes + CHECKPOINT_ROWS
+                self._checkpoint.set()
+
+    def _begin(self, batch: _Batch) -> None:
+        """Begin its transaction. Whether a commit syncs cannot be changed within one."""
+        syncs = any(write.is_durable for write in batch.writes)
+        if syncs is not self._syncs:
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
+            self._syncs = syncs
+        self._writer.execute("BEGIN IMMEDIATE")
 
     def _apply(self, write: _Write) -> None:
         """Execute one write inside the transaction; its own error stays with it."""

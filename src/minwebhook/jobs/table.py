@@ -48,8 +48,8 @@ logger = logging.getLogger(__name__)
 #: Results of sync jobs are nobody's promise: their rows are written together, at most this late.
 _SAVE_DELAY_S = 0.05
 _SAVE_RETRY_S = 1.0
-#: Rows written in one turn of the loop: some 2 ms, which whoever calls then has to wait.
-_SAVE_AT_ONCE = 64
+#: Rows written in one turn of the loop: less than a millisecond, which whoever calls then has to wait.
+_SAVE_AT_ONCE = 32
 _MAX_CLOCK_SLEEP_S = 30.0
 
 #: Jobs that do not count as running while they wait.
@@ -545,19 +545,21 @@ class JobTable:
                 await self._saver.wait()
                 if not any(job.is_stored for job in self._ended):
                     await trio.sleep(_SAVE_DELAY_S)
-                await self._save_ended()
+                for _ in range(0, len(self._ended), _SAVE_AT_ONCE):  # all that has ended until now
+                    await self._save_ended(is_durable=False)
+                await self._store.sync()  # one for all, and not in the loop: nobody waits for it
         finally:
             with trio.move_on_after(5, shield=True):
                 while self._ended:
                     await self._save_ended()
 
-    async def _save_ended(self) -> None:
+    async def _save_ended(self, *, is_durable: bool = True) -> None:
         jobs, self._ended = self._ended[:_SAVE_AT_ONCE], self._ended[_SAVE_AT_ONCE:]
         self._saver = trio.Event()
         if self._ended:
             self._saver.set()
         try:
-            await self._store.save(jobs)
+            await self._store.save(jobs, is_durable=is_durable)
         except Unavailable:
             # The disk is full or the database locked: the results stay in memory and are tried again.
             self._ended = jobs + self._ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,38 @@ async def test_posts_keep_their_order_and_flush_waits_for_them(db: Database) -> 
     await db.flush()
     assert pairs(db) == {1: "c"}
     await db.flush()
+
+
+async def test_only_what_may_come_later_to_the_disk_is_not_synced(db: Database) -> None:
+    levels: list[int] = []
+
+    def note(connection: sqlite3.Connection) -> None:
+        levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    normal, full = 1, 2
+    await db.transact(note, is_durable=False)
+    await db.transact(note)
+    await db.transact(note, is_durable=False)
+    async with trio.open_nursery() as nursery:  # one transaction
+        nursery.start_soon(partial(db.transact, note, is_durable=False))
+        nursery.start_soon(db.write, INSERT, (1, "one"))
+    assert await db.transact_now(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0]) == full
+    assert levels == [normal, full, normal, full]
+
+
+async def test_pages_go_to_the_database_beside_the_commits(
+    db: Database, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_ROWS", 10)
+    nursery.start_soon(db.run_checkpoints)
+    size = db.path.stat().st_size
+    key = 0
+    with trio.fail_after(10):
+        while db.path.stat().st_size == size:  # SQLite itself would do it after 16 MB
+            await db.write(INSERT, (key, "x" * 1000))
+            key += 1
+            await trio.sleep(0.001)
+    assert len(pairs(db)) == key
 
 
 async def test_concurrent_writes_share_one_transaction(db: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import WIPED_LOG, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.retention import WIPE_AT_ONCE, Retention
-from minwebhook.jobs.store import JobStore
+from minwebhook.jobs.store import _COLUMNS, _NOTHING_SPECIAL, JobStore, _rare, _row
 
 SECRET = b"canary-7f1e"
 START_MS = 1_700_000_000_000
@@ -67,6 +68,23 @@ def is_wiped(store: JobStore, number: int) -> bool:
 
 def is_on_disk(directory: Path) -> bool:
     return any(SECRET in path.read_bytes() for path in directory.iterdir())
+
+
+async def test_a_row_holds_the_same_whether_or_not_there_is_something_special(db: Database, store: JobStore) -> None:
+    """Columns that are not written hold by themselves what would have been written."""
+    usual, special = ended(1), ended(2)
+    usual.spec = replace(usual.spec, script_hash=7)
+    usual.outcome = Outcome(JobState.SUCCESS, b"1")
+    special.failures = 3
+    assert (_is_usual(usual), _is_usual(special)) == (True, False)
+    await store.save([usual, special])
+    for job in (usual, special):
+        rows = db.read(f"SELECT {', '.join(_COLUMNS)} FROM job WHERE id = ?", (job.id.bytes,))  # noqa: S608
+        assert tuple(rows[0]) == _row(job)
+
+
+def _is_usual(job: Job) -> bool:
+    return bool(_rare(_row(job)) == _NOTHING_SPECIAL)
 
 
 async def test_a_job_that_leaves_nothing_never_reaches_the_disk(store: JobStore, tmp_path: Path) -> None:

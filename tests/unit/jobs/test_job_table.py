@@ -67,10 +67,13 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         self.note_attempt(job)
 
-    async def save(self, jobs: Sequence[Job]) -> None:
+    async def save(self, jobs: Sequence[Job], *, is_durable: bool = True) -> None:
         await trio.lowlevel.checkpoint()
         for job in jobs:
             self.rows[job.id] = job.state.value
+
+    async def sync(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     def exists(self, job_id: UUID) -> bool:
         return job_id in self.rows
@@ -498,11 +501,11 @@ async def test_results_survive_a_full_disk_and_the_end_of_the_saver(autojump_clo
     class FullStore(MemoryStore):
         tries = 0
 
-        async def save(self, jobs: Sequence[Job]) -> None:
+        async def save(self, jobs: Sequence[Job], *, is_durable: bool = True) -> None:
             self.tries += 1
             if self.tries < 3:
                 raise Unavailable("the disk is full")
-            await super().save(jobs)
+            await super().save(jobs, is_durable=is_durable)
 
     store = FullStore()
     table = make_table(store)
@@ -519,6 +522,19 @@ async def test_results_survive_a_full_disk_and_the_end_of_the_saver(autojump_clo
         table.finish(late, OUTCOME, 0)
         nursery.cancel_scope.cancel()
     assert store.rows[late.id] == "success"
+
+
+async def test_what_has_ended_is_soon_on_disk_however_much_it_is(autojump_clock: trio.testing.MockClock) -> None:
+    store = MemoryStore()
+    table = make_table(store, slots=1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run_saver)
+        for _ in range(1000):
+            table.finish(table.submit_sync(spec()), OUTCOME, 0)
+        await trio.sleep(0.1)
+        assert table.unsaved_count == 0
+        assert len(store.rows) == 1000
+        nursery.cancel_scope.cancel()
 
 
 # --- families -----------------------------------------------------------------------------------------------------------
