@@ -155,7 +155,7 @@ class DurableMachine(RuleBasedStateMachine):
         if job is not None and job.spec.retry is not None and job.failures < 2:
             job.log = None
             self.table.retry(job, 1000)
-            self.jobs[job.id].begun = 0
+            self.jobs[job.id].begun -= 1  # it ended; those that a crash ended still count
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
