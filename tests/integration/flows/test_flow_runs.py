@@ -487,3 +487,31 @@ def test_previews_that_are_wrong(client: Client) -> None:
     ):
         answer = client.post("/jobs/run_wait_result/preview_flow", body)
         assert (answer.status, words in answer.text) == (400, True)
+
+
+def test_what_is_shown_of_a_definition(client: Client) -> None:
+    path = "u/admin/shown_whole"
+    modules = [
+        step("l", forloop([1, 2], step("i", py("def main(x): return x", x="flow_input.iter.value")), parallel=True))
+    ]
+    version = deploy(client, path, *modules, flow_env={"A": [1], "B": None})
+    value = client.get(f"/flows/get/{path}").json()["value"]
+    assert client.get(f"/flows/get/draft/{path}").json()["value"] == value
+    assert client.get(f"/flows/get/v/{version}/p/{path}").json()["value"] == value
+    assert client.get(f"/flows/get/v/{version}/p/{path}x").status == 404
+    assert path in client.get("/flows/list_paths").json()
+    assert {"path": path, "value": value} in client.get("/flows/list_search").json()
+    job = client.ended(client.post(f"/jobs/run/f/{path}", {}).text)
+    assert job["raw_flow"] == value
+    assert "raw_flow" not in client.get(f"/jobs_u/get/{job['id']}", no_code="true").json()
+    preview = client.ended(client.post("/jobs/run/preview_flow", {"value": {"modules": modules}}).text)
+    assert preview["raw_flow"]["modules"] == modules
+    for name, expected in (("A", [1]), ("B", None), ("C", None)):
+        assert client.get(f"/jobs/flow_env_by_flow_job_id/{job['id']}/{name}").json() == expected
+    found = client.get(f"/jobs_u/get_flow_debug_info/{job['id']}").json()
+    (loop,) = job["flow_status"]["modules"]
+    inner = [found[id]["flow_status"]["modules"][0]["job"] for id in loop["flow_jobs"]]
+    assert set(found) == {job["id"], *loop["flow_jobs"], *inner}
+    assert [found[id]["result"] for id in inner] == [1, 2]
+    for route in ("jobs/flow_env_by_flow_job_id/{}/A", "jobs_u/get_flow_debug_info/{}"):
+        assert client.get("/" + route.format(inner[0])).status == 404
