@@ -18,8 +18,8 @@ const home = process.cwd();
 const ownPlace = new URL(".", import.meta.url).href;
 
 const WARM_UP_RUNS = 3;
-/** For the import of one module before a job. */
-const MODULE_MS = 10_000;
+/** For the imports of packages before a job, all together. */
+const IMPORTS_MS = 10_000;
 const WARM_UP_SCRIPT = `
 type Item = { name: string };
 function repeat(value: unknown, factor = 2): unknown[] { return new Array(factor).fill(value); }
@@ -308,13 +308,15 @@ async function importModules() {
   process.exit = () => {
     throw new Error("a module must not end the process");
   };
+  let isLate = false;
+  let timer;
+  const end = new Promise((resolve) => (timer = setTimeout(resolve, IMPORTS_MS))).then(() => (isLate = true));
   for (const [index, name] of JSON.parse(names).entries()) {
     const file = write(`.warm/module${index}`, `import ${JSON.stringify(name)};\n`);
-    let timer;
-    const end = new Promise((resolve) => (timer = setTimeout(resolve, MODULE_MS)));
     await Promise.race([import(`file://${file}`).catch(ignore), end]);
-    clearTimeout(timer);
+    if (isLate) break;
   }
+  clearTimeout(timer);
   process.exit = exit;
   for (const event of events) process.off(event, ignore);
 }
