@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from minwebhook.http.turnstile import AT_ONCE, CALLED_AT_ONCE, LATE_S, OLDEST, Turnstile
+from minwebhook.http.turnstile import AT_ONCE, CALLED_AT_ONCE, LATE_CALLED_AT_ONCE, LATE_OLDEST, LATE_S, Turnstile
 
 
 class Turns(trio.abc.Instrument):
@@ -83,9 +83,9 @@ async def test_the_newest_go_first_once_the_oldest_has_waited_too_long(
         for number in range(100):
             coming.start_soon(come, number)
     waiting = came[AT_ONCE:]
-    first = crowd.begun[AT_ONCE:][:CALLED_AT_ONCE]
+    first = crowd.begun[AT_ONCE:][: LATE_CALLED_AT_ONCE if is_late else CALLED_AT_ONCE]
     if is_late:
-        assert set(first) == {*waiting[:OLDEST], *waiting[OLDEST - CALLED_AT_ONCE :]}
+        assert set(first) == {*waiting[:LATE_OLDEST], *waiting[LATE_OLDEST - LATE_CALLED_AT_ONCE :]}
     else:
         assert set(first) == set(waiting[:CALLED_AT_ONCE])
     assert sorted(crowd.begun) == list(range(100))

@@ -22,11 +22,15 @@ import trio
 
 #: Requests that begin in one turn: about a millisecond.
 AT_ONCE: Final = 8
-#: Of them those that have waited, and of these those that have waited longest. The rest are for those that come.
+#: Of them those that have waited. The rest are for those that come.
 CALLED_AT_ONCE: Final = 6
-OLDEST: Final = 2
 #: From when on the oldest has waited too long, in seconds.
 LATE_S: Final = 0.005
+#: The same numbers from then on: shorter turns, for the jobs that have begun.
+LATE_AT_ONCE: Final = 4
+LATE_CALLED_AT_ONCE: Final = 3
+#: Of these those that have waited longest.
+LATE_OLDEST: Final = 1
 
 
 class _Waiter(NamedTuple):
@@ -40,6 +44,7 @@ class Turnstile(trio.abc.Instrument):
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._left = AT_ONCE
+        self._is_late = False
         #: Those that begin in the next turn of the loop.
         self._called = 0
         self._waiting: deque[_Waiter] = deque()  # oldest first
@@ -70,7 +75,7 @@ class Turnstile(trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:
         """A turn of the loop begins (trio calls this)."""
-        self._left = AT_ONCE - self._called
+        self._left = (LATE_AT_ONCE if self._is_late else AT_ONCE) - self._called
         self._called = 0
 
     async def run(self) -> None:
@@ -84,6 +89,7 @@ class Turnstile(trio.abc.Instrument):
                 while self._waiting:
                     self._call()
                     await trio.lowlevel.checkpoint()  # one turn
+                self._is_late = False
         finally:
             self._caller = None
             trio.lowlevel.remove_instrument(self)
@@ -93,9 +99,9 @@ class Turnstile(trio.abc.Instrument):
 
     def _call(self) -> None:
         waiting = self._waiting
-        is_late = self._clock() - waiting[0].since > LATE_S
-        for number in range(min(CALLED_AT_ONCE, len(waiting))):
-            waiter = waiting.pop() if is_late and number >= OLDEST else waiting.popleft()
+        is_late = self._is_late = self._clock() - waiting[0].since > LATE_S
+        for number in range(min(LATE_CALLED_AT_ONCE if is_late else CALLED_AT_ONCE, len(waiting))):
+            waiter = waiting.pop() if is_late and number >= LATE_OLDEST else waiting.popleft()
             trio.lowlevel.reschedule(waiter.task)
             self._called += 1
 
