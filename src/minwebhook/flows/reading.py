@@ -103,7 +103,7 @@ def _concurrency(fields: _Fields, key_member: str) -> Concurrency | None:
 def _check_ids(flow: FlowValue) -> None:
     """Results are found by the ids of steps, so that no two may be the same."""
     seen = set[str]()
-    for module in model.walk(flow.modules):
+    for module in flow.all_modules:
         if module.id in seen:
             raise BadRequest(f"module {module.id}: id is that of another module")
         seen.add(module.id)

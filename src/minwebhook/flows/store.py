@@ -81,7 +81,10 @@ class NewFlow:
             if obj.get(needed) is None:
                 raise BadRequest(f"{needed} is missing")
         value = encoded_json("value", obj["value"])
-        flow = read_value(obj["value"])
+        scripts: dict[str, Any] = {}
+        flow = read_value(obj["value"], scripts=scripts)
+        if _lock_those_without_packages(flow, scripts):
+            value = encoded_json("value", obj["value"])
         settings = {
             name: check(name, obj[name]) for name, check in SETTINGS_FIELDS.items() if obj.get(name) is not None
         }
@@ -506,6 +509,19 @@ class FlowStore:
         self._evict(workspace, path)
         key = (workspace, path)
         return connection.execute("DELETE FROM flow WHERE workspace_id = ? AND path = ?", key).rowcount
+
+
+def _lock_those_without_packages(flow: FlowValue, scripts: Mapping[str, Any]) -> bool:
+    """Gives scripts that need no packages, and came without a lock, an empty one, as deployed scripts have it; whether there
+    were any. The locks of the others are found by a job."""
+    found = [
+        scripts[module.id]
+        for module in flow.all_modules
+        if isinstance(module.value, RawScript) and module.value.lock == "" and scripts[module.id].get("lock") is None
+    ]
+    for script in found:
+        script["lock"] = ""
+    return bool(found)
 
 
 def _keep(cache: OrderedDict[Any, FlowVersion], key: Any, version: FlowVersion) -> None:

@@ -48,6 +48,13 @@ CASES: Final = [
         skipped=True,
     ),
     Case(
+        "skip_expr that knows when the flow was due",
+        [step("a", py(RAISE))],
+        "stopped early",
+        more={"skip_expr": "new Date(WM_SCHEDULED_FOR) > 0"},
+        skipped=True,
+    ),
+    Case(
         "skip_expr is false",
         [step("a", py("def main(): return 7"))],
         7,
@@ -75,6 +82,17 @@ CASES: Final = [
                 stop_after_if=stop("result == 2"),
             ),
             step("b", py(RETURN, x="results.l")),
+        ],
+        [1, 2],
+    ),
+    Case(
+        "stop_after_if of a loop that knows all of its iterations",
+        [
+            step(
+                "l",
+                forloop([1, 2, 3, 4], step("i", py(RETURN, x="flow_input.iter.value"))),
+                stop_after_if=stop("all_iters.length == 2 && all_iters[1] == result"),
+            ),
         ],
         [1, 2],
     ),

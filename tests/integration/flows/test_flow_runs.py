@@ -66,6 +66,93 @@ def test_versions(client: Client) -> None:
     assert client.get(f"/flows/get/v/{first['version_id']}").status == 404
 
 
+def test_code_that_needs_no_packages_has_an_empty_lock(client: Client) -> None:
+    path = "u/admin/unlocked"
+    codes = {language: {"type": "rawscript", "language": language, "content": "echo"} for language in ("bash", "go")}
+    value = {
+        "modules": [
+            step("a", codes["bash"]),
+            step("l", forloop([1], {"value": codes["go"]})),
+            step("b", py("def main(): pass")),
+            step("c", {**codes["bash"], "lock": "x"}),
+        ],
+        "failure_module": {"value": codes["bash"]},
+    }
+    assert client.post("/flows/create", {"path": path, "summary": "", "value": value}).status == 201
+    shown = client.get(f"/flows/get/{path}").json()["value"]
+    a, loop, b, c = (module["value"] for module in shown["modules"])
+    assert [each["lock"] for each in (a, loop["modules"][0]["value"], b, c)] == ["", "", "", "x"]
+    assert shown["failure_module"] == {"value": {**codes["bash"], "lock": ""}}, "all else is as it was sent"
+
+
+def test_which_flows_are_listed(client: Client) -> None:
+    def listed(**query: Any) -> list[str]:
+        items = client.get("/flows/list", path_start="u/admin/listed_", **query).json()
+        return [item["path"].removeprefix("u/admin/listed_") for item in items]
+
+    for name, more in (
+        ("a", {}),
+        ("b", {"ws_error_handler_muted": True, "deployment_message": "why", "description": "d"}),
+        ("c", {"draft_only": True}),
+        ("d", {}),
+    ):
+        new = {"path": f"u/admin/listed_{name}", "summary": name, "value": {"modules": []}, **more}
+        assert client.post("/flows/create", new).status == 201
+    assert client.post("/flows/archive/u/admin/listed_d", {}).status == 200
+    assert listed() == ["b", "a"], "newest first"
+    assert listed(order_desc="false") == ["a", "b"]
+    assert (listed(per_page=1), listed(per_page=1, page=2)) == (["b"], ["a"])
+    assert listed(include_draft_only="true") == ["c", "b", "a"]
+    assert listed(show_archived="true") == ["d"]
+    assert (listed(path_exact="u/admin/listed_a"), listed(starred_only="true")) == (["a"], [])
+    assert (listed(edited_by="admin"), listed(edited_by="nobody")) == (["b", "a"], [])
+    path = "u/admin/listed_b"
+    (item,) = client.get("/flows/list", path_exact=path, with_deployment_msg="true").json()
+    edited_at = item.pop("edited_at")
+    assert item == {
+        "workspace_id": "demo",
+        "path": path,
+        "summary": "b",
+        "description": "d",
+        "edited_by": "admin",
+        "archived": False,
+        "extra_perms": {},
+        "starred": False,
+        "has_draft": False,
+        "ws_error_handler_muted": True,
+        "deployment_msg": "why",
+    }
+    (plain,) = client.get("/flows/list", path_exact=path, without_description="true").json()
+    assert "description" not in plain and "deployment_msg" not in plain
+    shown = client.get(f"/flows/get/{path}").json()
+    assert (shown["edited_at"], shown["edited_by"], shown["schema"]) == (edited_at, "admin", None)
+    assert shown["ws_error_handler_muted"] is True
+
+
+def test_runs_may_be_for_their_callers_eyes_alone(client: Client) -> None:
+    path = "u/admin/hidden_runs"
+    new = {"path": path, "summary": "", "value": {"modules": []}, "visible_to_runner_only": True}
+    assert client.post("/flows/create", new).status == 201
+    assert client.get(f"/flows/get/{path}").json()["visible_to_runner_only"] is True
+    assert client.ended(client.post(f"/jobs/run/f/{path}", {}).text)["visible_to_owner"] is False
+
+
+def test_a_path_that_is_taken_or_not_there(client: Client) -> None:
+    deploy(client, "u/admin/taken_a")
+    deploy(client, "u/admin/taken_b")
+    new = {"path": "u/admin/taken_a", "summary": "", "value": {"modules": []}}
+    assert client.post("/flows/update/u/admin/taken_b", new).status == 400
+    assert client.post("/flows/update/u/admin/taken_c", new).status == 404
+    assert client.post("/flows/archive/u/admin/taken_c", {}).status == 404
+    assert client.call("DELETE", "/flows/delete/u/admin/taken_c").status == 404
+    draft = {**new, "path": "u/admin/taken_d", "draft_only": True}
+    assert [client.post("/flows/create", {**draft, "draft_only": only}).status for only in (True, False, False)] == [
+        201,
+        201,
+        400,
+    ]
+
+
 def test_a_wrong_definition_is_refused_by_module_and_field(client: Client) -> None:
     bad = step("a", {**py("def main(): pass"), "content": 3})
     answer = client.post("/flows/create", {"path": "u/admin/bad", "summary": "", "value": {"modules": [bad]}})
@@ -125,6 +212,19 @@ def test_scripts_and_flows_as_steps(client: Client) -> None:
     last = client.job(job["flow_status"]["modules"][1]["job"])
     assert (last["job_kind"], last["is_flow_step"], last["flow_step_id"]) == ("script", True, "b")
     assert client.get(f"/jobs_u/get_root_job_id/{inner['flow_status']['modules'][0]['job']}").json() == job["id"]
+
+
+def test_a_step_may_be_a_version_of_a_script(client: Client) -> None:
+    first = client.deploy("u/admin/versioned", "def main(): return 1")
+    client.deploy("u/admin/versioned", "def main(): return 2", parent_hash=first)
+    script = {"type": "script", "path": "u/admin/versioned", "input_transforms": {}}
+    pinned, unknown = {**script, "hash": first}, {**script, "hash": "00000000000000ff"}
+    modules = [step("a", pinned), step("b", py("def main(x): return x", x="[results.a]")), step("c", script)]
+    gathered = step("d", py("def main(x): return x", x="[results.b[0], results.c]"))
+    value = {"modules": [*modules, gathered]}
+    assert client.post("/jobs/run_wait_result/preview_flow", {"value": value}).json() == [1, 2]
+    answer = client.post("/jobs/run_wait_result/preview_flow", {"value": {"modules": [step("a", unknown)]}}).json()
+    assert (answer["error"]["step_id"], "hash" in answer["error"]["message"]) == ("a", True)
 
 
 def test_the_steps_know_their_flow(client: Client) -> None:
@@ -344,11 +444,23 @@ def test_what_may_be_wrong_with_a_flow_is_said(client: Client) -> None:
 
 def test_tags_and_priorities(client: Client) -> None:
     path = "u/admin/tagged"
-    steps = [step("a", {**py("def main(): pass"), "tag": "mine"}, priority=7), step("b", py("def main(): pass"))]
+    client.deploy("u/admin/with_tag", "def main(): pass", tag="scripts")
+    script = {"type": "script", "path": "u/admin/with_tag", "input_transforms": {}}
+    steps = [
+        step("a", {**py("def main(): pass"), "tag": "mine"}, priority=7),
+        step("b", py("def main(): pass")),
+        step("c", script),
+        step("d", {**script, "tag_override": "over"}),
+    ]
     deploy(client, path, *steps, priority=3)
     job = client.ended(client.post(f"/jobs/run/f/{path}").text)
     jobs = [client.job(module["job"]) for module in job["flow_status"]["modules"]]
-    assert [(each["tag"], each["priority"]) for each in jobs] == [("mine", 7), ("python3", 3)]
+    assert [(each["tag"], each["priority"]) for each in jobs] == [
+        ("mine", 7),
+        ("python3", 3),
+        ("scripts", 3),
+        ("over", 3),
+    ]
     deploy(client, path, *steps, tag="all")
     job = client.ended(client.post(f"/jobs/run/f/{path}").text)
     assert {client.job(module["job"])["tag"] for module in job["flow_status"]["modules"]} == {"all"}

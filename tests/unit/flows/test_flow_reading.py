@@ -312,6 +312,7 @@ def test_an_old_name_and_ids_that_are_left_out() -> None:
             "module a: value.modules[0].retry.exponential.seconds must be more than 0",
         ),
         ({"modules": [_module(), _module()]}, "module a: id is that of another module"),
+        ({"modules": [_module()], "failure_module": _module()}, "module a: id is that of another module"),
         ({"modules": [_module("failure")]}, "failure is the name of another kind"),
         ({"modules": [_module("a b")]}, "id must be a short word"),
         ({"modules": [_module()], "early_return": "z"}, "early_return: there is no step 'z'"),
