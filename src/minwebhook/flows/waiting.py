@@ -12,7 +12,7 @@ import orjson
 from minwebhook.flows import events
 from minwebhook.flows.events import Disapproved, Resumed
 from minwebhook.flows.machine import Machine
-from minwebhook.flows.model import FlowModule
+from minwebhook.flows.model import FlowModule, Static
 from minwebhook.flows.results import error_result
 from minwebhook.flows.status import State
 
@@ -32,6 +32,11 @@ class Waiting(Machine):
         self._messages = None
 
         def then(groups: Any) -> None:
+            if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+                # To wait for anybody instead would let those approve who must not.
+                text = f"module {before.id}: user_groups_required must be an array of names of groups"
+                self._abort(error_result("BadGroups", text))
+                return
             # It does not wait before it is known for whom: nobody else must be heard meanwhile.
             step = self.status.step
             status = self.status.modules[step]
@@ -39,15 +44,16 @@ class Waiting(Machine):
             if suspend.user_auth_required:
                 self.status.approval_conditions = {
                     "user_auth_required": True,
-                    "user_groups_required": groups if isinstance(groups, list) else [],
+                    "user_groups_required": groups,
                     "self_approval_disabled": suspend.self_approval_disabled,
                 }
             self._wait(before, suspend)
 
-        if suspend.user_groups_required is None:
+        wanted = suspend.user_groups_required
+        if wanted is None or wanted == Static(None):
             then([])
         else:
-            self._value(suspend.user_groups_required, "groups", events.TIMING_NAMES, then)
+            self._value(wanted, "groups", events.TIMING_NAMES, then)
 
     def _message(self, message: Resumed | Disapproved) -> None:
         waiting = self.suspended

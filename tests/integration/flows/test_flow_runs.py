@@ -492,6 +492,18 @@ def test_a_flow_inside_has_its_own_error_handler(client: Client) -> None:
     assert (job["success"], job["result"]["by"], job["result"]["of"]["by"]) == (False, "outer", "inner")
 
 
+def test_the_log_of_a_flow_says_how_it_ended(client: Client) -> None:
+    good, bad = step("a", py("def main(): return {'recover': True}")), step("a", py("def main(): raise ValueError"))
+    for module, more, words in (
+        (good, {}, "flow completed with success"),
+        (step("a", IDENTITY, stop_after_if=stop("true")), {}, "flow stopped early, because a predicate says so"),
+        (bad, {"failure_module": {"value": good["value"]}}, "its error handler was triggered (recover: true)"),
+        (bad, {"failure_module": {"value": IDENTITY}}, "its error handler was triggered (recover: false)"),
+    ):
+        job = client.ended(client.post("/jobs/run/preview_flow", {"value": {"modules": [module], **more}}).text)
+        assert words in client.get(f"/jobs_u/get_logs/{job['id']}").text
+
+
 def test_results_keep_the_order_of_their_keys(client: Client) -> None:
     path = "u/admin/ordered"
     deploy(client, path, step("a", py("def main(): return {'b': 1, 'a': 2}")), step("c", IDENTITY))

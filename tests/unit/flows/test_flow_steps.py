@@ -12,7 +12,18 @@ import pytest
 
 from minwebhook.flows.context import context_of
 from minwebhook.flows.engine import Engine
-from minwebhook.flows.events import ChildEnded, Command, Evaluate, Evaluated, Finish, Run, Started, StartJob
+from minwebhook.flows.events import (
+    ChildEnded,
+    Command,
+    Evaluate,
+    Evaluated,
+    Finish,
+    Resumed,
+    Run,
+    Started,
+    StartJob,
+    WaitForEvents,
+)
 from minwebhook.flows.level import Level
 from minwebhook.flows.reading import read_value
 from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, js, py, static, step, stop, whileloop
@@ -174,6 +185,69 @@ def test_branches_together_may_stop_the_flow() -> None:
     assert _asked(_ended(engine, _job(engine.advance(Started())))).values["result"] == b"[1]"
     assert engine.advance(Evaluated({"stop_after_if": True})) == [Finish(True, b"[1]")]
     assert (engine.status.stopped, engine.status.skipped) == (True, False)
+
+
+def test_an_error_handler_inside_has_a_name_of_its_own() -> None:
+    modules = [step("a", _CODE), step("l", forloop([1], step("b", branchone(default=[step("i", _CODE)]))))]
+    outer = Level.of(read_value({"modules": modules, "failure_module": {"value": _CODE}}))
+    loop = outer.inner(outer.modules[1], 0, 7)
+    branch = loop.inner(loop.modules[0], 0)
+    names = [level.new_status().failure_module.id for level in (outer, loop, branch)]
+    assert names == ["failure", "failure-1-7", "failure-1-7-0"]
+
+
+def test_after_the_error_handler_the_flow_is_behind_its_steps() -> None:
+    engine = _engine(step("a", _CODE), step("b", _CODE), failure_module={"value": _CODE})
+    handler = _job(_ended(engine, _job(engine.advance(Started())), {"error": {}}, ok=False))
+    assert (engine.status.step, engine.status.failure_module.parent_module) == (2, "a")
+    assert _ended(engine, handler, {"recover": True}) == [Finish(True, b'{"recover":true}')]
+
+
+# --- approvals ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suspend", [{}, {"required_events": 0}])
+def test_a_flow_waits_for_nobody_unless_it_says_how_many(suspend: JSON) -> None:
+    engine = _engine(step("a", _CODE, suspend=suspend))
+    assert _ended(engine, _job(engine.advance(Started()))) == [Finish(True, b"1")]
+
+
+def test_approvals_of_the_last_step_are_waited_for_too() -> None:
+    engine = _engine(step("a", _CODE, suspend={"required_events": 1, "timeout": 5}))
+    (wait,) = _ended(engine, _job(engine.advance(Started())))
+    assert isinstance(wait, WaitForEvents) and (wait.count, wait.timeout_s, wait.module.id) == (1, 5, "a")
+    last = _job(engine.advance(Resumed(1)))
+    assert (last.path, last.result) == ("a-v", b"1")
+
+
+def _waiting_for(groups: Any) -> tuple[Engine, Command]:
+    suspend = {"required_events": 1, "user_auth_required": True, "user_groups_required": static(groups)}
+    engine = _engine(step("a", _CODE, suspend=suspend), step("b", _CODE))
+    (command,) = _ended(engine, _job(engine.advance(Started())))
+    return engine, command
+
+
+@pytest.mark.parametrize(("groups", "known"), [(["g", "h"], ["g", "h"]), ([], []), (None, [])])
+def test_groups_that_may_approve(groups: Any, known: list[str]) -> None:
+    engine, command = _waiting_for(groups)
+    assert isinstance(command, WaitForEvents)
+    conditions = engine.status.approval_conditions
+    assert conditions is not None and conditions["user_groups_required"] == known
+
+
+@pytest.mark.parametrize("groups", ["g", {"g": 1}, [1], 0, False, ""])
+def test_what_are_no_groups_does_not_let_everybody_approve(groups: Any) -> None:
+    _, command = _waiting_for(groups)
+    assert isinstance(command, Finish) and not command.is_success
+    assert b"module a: user_groups_required must be an array of names of groups" in command.result
+
+
+def test_groups_that_an_expression_does_not_find_are_no_groups_either() -> None:
+    suspend = {"required_events": 1, "user_auth_required": True, "user_groups_required": js("results.a.groups")}
+    engine = _engine(step("a", _CODE, suspend=suspend), step("b", _CODE))
+    _asked(_ended(engine, _job(engine.advance(Started()))))
+    (finish,) = engine.advance(Evaluated({"groups": None}))
+    assert isinstance(finish, Finish) and b"BadGroups" in finish.result
 
 
 # --- names ----------------------------------------------------------------------------------------------------------------
