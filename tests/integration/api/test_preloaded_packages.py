@@ -22,6 +22,7 @@ MODULES = {
     "opener": STAMP + "FILE = open('/dev/null')\n",
     "deadly": STAMP + "import os\nif not os.environ.get('WM_JOB_ID'):\n    os._exit(3)\n",
     "endless": STAMP + "import os, time\nwhile not os.environ.get('WM_JOB_ID'):\n    time.sleep(0.01)\n",
+    "reader": STAMP + "JOB = os.environ.get('WM_JOB_ID')\n",
     "failing": "raise RuntimeError('not today')\n",
     "tls": "import ssl\n\nssl.RAND_bytes(8)\n\ndef draw():\n    return ssl.RAND_bytes(16).hex()\n",
     "hostile": STAMP
@@ -139,6 +140,24 @@ def test_jobs_see_nothing_of_how_packages_were_loaded(client: Client) -> None:
     client.deploy("u/admin/seen", code)
     answer = client.run("u/admin/seen")
     assert answer.json() == [1, []], answer.text
+
+
+READ_AT_IMPORT = (
+    "import os, reader\n\ndef main():\n    return reader.JOB in ('', None), reader.JOB == os.environ['WM_JOB_ID']\n"
+)
+
+
+def test_a_package_that_reads_the_environment_when_it_is_imported_finds_no_job(client: Client) -> None:
+    client.deploy("u/admin/reading", READ_AT_IMPORT)
+    assert client.run("u/admin/reading").json() == [True, False]
+
+
+def test_imports_are_left_to_scripts(tmp_path: Path, wheelhouse: Path) -> None:
+    flags = ("--no-package-preload", "--offline", "--package-wheelhouse", str(wheelhouse), "--workers", "1")
+    with serving(tmp_path / "data", *flags) as (_, client):
+        client.deploy("u/admin/reading", READ_AT_IMPORT)
+        assert client.run("u/admin/reading").json() == [False, True]
+        assert len(set(stamps(client, "plain", 2))) == 2
 
 
 def test_a_package_that_talks_to_the_server_harms_its_own_jobs_at_most(client: Client, server: Server) -> None:
