@@ -25,6 +25,7 @@ from typing import Any, Final
 import trio
 
 from minwebhook.child import kernel
+from minwebhook.child.programs import PROGRAMS
 from minwebhook.runtimes import bait
 from minwebhook.runtimes import zygote as starting
 from minwebhook.runtimes.engines import find_engines
@@ -130,9 +131,9 @@ async def probe(task: dict[str, Any]) -> list[Finding]:
             zygote_pid=zygote.pid or 0,
             group_limits=reached.workshop.group_limits,
         ) as facts:
-            await Prober(zygote, facts, JobSettings()).run(
-                wanted, task.get("languages") or languages_to_probe(engines.on(reached.rung)), findings.append
-            )
+            found = await languages_to_probe(engines.on(reached.rung), reached.workshop.programs)
+            languages = task.get("languages") or [language for language in found if language not in PROGRAMS]
+            await Prober(zygote, facts, JobSettings()).run(wanted, languages, findings.append)
         zygote.stop()
         nursery.cancel_scope.cancel()
     return findings

@@ -115,9 +115,8 @@ async def _probe(settings: Settings, tell: Any) -> str:
                 hidden=_secrets(settings),
                 group_limits=reached.workshop.group_limits,
             ) as facts:
-                await Prober(zygote, facts, settings.jobs).run(
-                    PROBES, languages_to_probe(engines.on(reached.rung)), tell
-                )
+                languages = await languages_to_probe(engines.on(reached.rung), reached.workshop.programs)
+                await Prober(zygote, facts, settings.jobs).run(PROBES, languages, tell)
             zygote.stop()
             nursery.cancel_scope.cancel(reason="all probes were run")
         clear(directory / "sandbox")

@@ -6,18 +6,19 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 import orjson
 import trio
 
 from minwebhook.child import wire
-from minwebhook.child.programs import PROGRAMS
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.bait import processes_named
 from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
 from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.language import RUNTIMES
+from minwebhook.runtimes.programs import Programs
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.probes.corpus import NEIGHBOR, Finding, Probe, Seen, finding, job, judge
 from minwebhook.sandbox.probes.inside import NOT_APPLICABLE, Facts
@@ -29,12 +30,13 @@ _START_TIMEOUT_S: Final = 20.0
 _END_TIMEOUT_S: Final = 5.0
 
 
-def languages_to_probe(engines: Engines) -> list[str]:
-    """Runtimes that probes are run in: what confines bash confines the programs that run other languages, too.
-
-    ``engines`` are those of the rung (:meth:`Engines.on`).
-    """
-    return [runtime for runtime in RUNTIMES if runtime not in PROGRAMS and not engines.missing(runtime)]
+async def languages_to_probe(engines: Engines, programs: Programs) -> list[str]:
+    """Runtimes that are there to run probes in. ``engines`` are those of the rung (:meth:`Engines.on`)."""
+    return [
+        runtime
+        for runtime in RUNTIMES
+        if not engines.missing(runtime) and not await programs.missing_after_check(runtime)
+    ]
 
 
 class Prober:
@@ -46,6 +48,7 @@ class Prober:
         self._settings = settings
         self._neighbor: Child | None = None
         self._numbers = itertools.count()
+        self._compiled: dict[tuple[str, str], bytes] = {}  # by language and source
 
     async def run(
         self, probes: Iterable[Probe], languages: Iterable[str], on_finding: Callable[[Finding], None]
@@ -71,7 +74,7 @@ class Prober:
         self._neighbor = await self._child("python3")
         arguments = {"name": self._facts.neighbor, "canary": self._facts.canary}
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._converse, self._neighbor, NEIGHBOR, arguments, hear)
+            nursery.start_soon(self._converse, self._neighbor, "python3", NEIGHBOR, arguments, hear)
             with trio.move_on_after(_START_TIMEOUT_S) as waiting:
                 await ready.wait()
             if waiting.cancelled_caught:
@@ -103,6 +106,12 @@ class Prober:
         return f"{len(processes_named(mark))} processes outlive the job"
 
     async def _job(self, language: str, source: str, arguments: dict[str, Any]) -> Seen:
+        """Runs one job. What has to be compiled is compiled before, by another: compilers use up the ids of processes."""
+        if RUNTIMES[language].builds and (language, source) not in self._compiled:
+            await self._run_job(language, source, {**arguments, "python": "/bin/false"})
+        return await self._run_job(language, source, arguments)
+
+    async def _run_job(self, language: str, source: str, arguments: dict[str, Any]) -> Seen:
         """Runs one job to the end of all its processes."""
         try:
             child = await self._child(language)
@@ -118,7 +127,7 @@ class Prober:
         gone = trio.Event()
         try:
             with trio.move_on_after(_PROBE_TIMEOUT_S) as waiting:
-                end = await self._converse(child, source, arguments, take)
+                end = await self._converse(child, language, source, arguments, take)
             return Seen(error="it took too long") if waiting.cancelled_caught else _seen(end)
         finally:
             child.on_exit = gone.set
@@ -146,13 +155,19 @@ class Prober:
         return children[0]
 
     async def _converse(
-        self, child: Child, source: str, arguments: dict[str, Any], on_log: Callable[[bytes], bool]
+        self, child: Child, language: str, source: str, arguments: dict[str, Any], on_log: Callable[[bytes], bool]
     ) -> Report | Vanished | Broken:
         number = os.urandom(8)
         header = wire.pack_header("probe", {}, stays=False)
+        compiled = self._compiled.get((language, source), b"")
         return await child.run(
-            wire.pack_job(header, source.encode(), b"", orjson.dumps(arguments), number),
-            Exchange(number, max_payload=self._settings.max_result_bytes, on_log=on_log, on_code=lambda code: None),
+            wire.pack_job(header, source.encode(), compiled, orjson.dumps(arguments), number),
+            Exchange(
+                number,
+                max_payload=self._settings.max_result_bytes,
+                on_log=on_log,
+                on_code=None if compiled else partial(self._compiled.__setitem__, (language, source)),
+            ),
         )
 
 

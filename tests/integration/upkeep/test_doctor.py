@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from minwebhook.runtimes.language import RUNTIMES
-from minwebhook.sandbox.probes.corpus import PROBES
+from minwebhook.sandbox.probes.corpus import CORE, PROBES
+from minwebhook.sandbox.probes.inside import ENGINES
 from minwebhook.upkeep.examination import cgroup_limit
 from tests.conftest import missing
 from tests.server import Server
@@ -135,6 +136,10 @@ def test_breaking_out(tmp_path: Path) -> None:
     assert {row["probe"] for row in told["probes"]} == {probe.name for probe in PROBES}
     assert {row["outcome"] for row in told["probes"]} == {"held", "not applicable"}
     assert all(row["evidence"] and row["tries"] for row in told["probes"])
+    held = {(row["language"], row["probe"]) for row in told["probes"] if row["outcome"] == "held"}
+    for language, _ in held:  # those that are here: the essentials are tried in each
+        assert language in ENGINES or {(language, name) for name in CORE} <= held, language
+    assert {"python3", "bash", "exec"} <= {language for language, _ in held}
 
 
 def test_a_rung_that_cannot_be_had(tmp_path: Path) -> None:

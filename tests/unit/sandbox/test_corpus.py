@@ -6,8 +6,9 @@ import ast
 
 import pytest
 
+from minwebhook.child.programs import PROGRAMS
 from minwebhook.runtimes.language import RUNTIMES
-from minwebhook.sandbox.probes.corpus import PROBES, STARTERS, Probe, Seen, finding, job, judge
+from minwebhook.sandbox.probes.corpus import CORE, PROBES, STARTERS, Probe, Seen, finding, job, judge
 from minwebhook.sandbox.probes.inside import (
     BROKEN,
     HELD,
@@ -93,3 +94,10 @@ def test_where_a_probe_makes_no_sense() -> None:
     assert "python3" in probe(languages=("python3",)).why_not("bash", "host")
     assert "sandbox_network = none" in probe(network="none").why_not("bash", "host")
     assert not probe(network="none").why_not("bash", "none")
+
+
+@pytest.mark.parametrize("language", sorted(PROGRAMS))
+def test_a_language_run_by_a_program_is_tried_with_the_essentials(language: str) -> None:
+    tried = {each.name: each.category for each in PROBES if not each.why_not(language, "none")}
+    assert set(tried) == CORE
+    assert {"files", "processes", "privileges", "network", "state", "resources"} <= set(tried.values())

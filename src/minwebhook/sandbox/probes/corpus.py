@@ -138,6 +138,27 @@ def main(name, canary):
 """
 
 
+_AS_IN_BASH: Final = "as in bash: the same root, namespaces and filter"
+#: Languages that the whole corpus is run in. What confines bash confines the programs that run other languages, too.
+_WHOLE: Final = ("python3", "bash")
+#: What is run in those all the same: reading and writing outside, others' processes and secrets, rights, the network, bombs.
+CORE: Final = frozenset(
+    {
+        *(
+            "password_hashes",
+            "server_data",
+            "files_of_a_running_job",
+            "environments_in_proc",
+            "writable_mounts",
+            "mount",
+        ),
+        *("write_programs", "see_others", "kill_all", "survivors", "raise_limits", "no_new_privileges", "become_root"),
+        *("capabilities", "new_namespaces", "environment", "inherited_memory", "leaked_descriptors", "fork_bomb"),
+        *("sockets_of_other_jobs", "tcp", "udp"),
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One attempt to get out."""
@@ -155,7 +176,9 @@ class Probe:
         if self.terms.languages and language not in self.terms.languages:
             return f"only in {', '.join(self.terms.languages)}"
         if language in inside.ENGINES and self.category != "javascript":
-            return "as in bash: the same root, namespaces and filter"
+            return _AS_IN_BASH
+        if language not in (*inside.ENGINES, *_WHOLE) and self.name not in CORE:
+            return _AS_IN_BASH
         if self.terms.network and network != self.terms.network:
             return f"only with sandbox_network = {self.terms.network}"
         return ""

@@ -395,7 +395,8 @@ def strangers(facts: Facts, *, up_to: int = 5000) -> list[int]:
             pass
         else:
             found.append(pid)
-    return found
+    # Ancestors may have started threads meanwhile.
+    return [pid for pid in found if pid not in own_family()]
 
 
 def _is_of_own_session(pid: int) -> bool:
