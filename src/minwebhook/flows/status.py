@@ -108,7 +108,7 @@ class ModuleStatus:
             shown["approvers"] = [{"resume_id": number, "approver": name} for number, name in self.approvers]
         if self.failed_retries:
             shown["failed_retries"] = self.failed_retries
-        if state is State.SUCCESS:
+        if state is State.SUCCESS or self.skipped:  # until then, too: a restart must not forget it
             shown["skipped"] = self.skipped
         if self.handled:
             shown["handled"] = True

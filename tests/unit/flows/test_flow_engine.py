@@ -152,9 +152,10 @@ class Naive:
 
     def _tries(self, module: FlowModule, arguments: JSON, previous: Any) -> Ended:
         attempts = 1 + (module.retry.constant_attempts if module.retry is not None else 0)
+        retry_if = module.retry.retry_if if module.retry is not None else None
         for _ in range(attempts):
             ended = self._once(module, arguments, previous)
-            if ended.ok:
+            if ended.ok or (retry_if is not None and not evaluate(retry_if, {"previous": ended.result})):
                 break
         return ended
 
@@ -416,8 +417,8 @@ def _module(draw: st.DrawFn, depth: int, paths: tuple[str, ...]) -> JSON:
     else:
         branches = [draw(inner) for _ in range(draw(st.integers(0, 2)))]
         value = branchall(*branches, parallel=draw(st.booleans()), skip_failure=draw(st.booleans()))
-    if draw(st.booleans()):
-        extra = draw(st.sampled_from(["stop", "all", "skip", "mock", "retry", "continue"]))
+    extras = st.sampled_from(["stop", "all", "skip", "mock", "retry", "continue"])
+    for extra in draw(st.lists(extras, max_size=2, unique=True)):
         if extra == "stop" and kind not in ("for", "while"):
             more["stop_after_if"] = _draw_stop(draw)
         elif extra == "all" and kind == "for":
@@ -427,10 +428,17 @@ def _module(draw: st.DrawFn, depth: int, paths: tuple[str, ...]) -> JSON:
         elif extra == "mock":
             more["mock"] = {"enabled": draw(st.booleans()), "return_value": 7}
         elif extra == "retry":
-            more["retry"] = {"constant": {"attempts": draw(st.integers(1, 2)), "seconds": 0}}
+            more["retry"] = _draw_retry(draw)
         elif extra == "continue":
             more["continue_on_error"] = True
     return {"value": value, **more}
+
+
+def _draw_retry(draw: st.DrawFn) -> JSON:
+    retry: JSON = {"constant": {"attempts": draw(st.integers(1, 2)), "seconds": 0}}
+    if draw(st.booleans()):
+        retry["retry_if"] = {"expr": draw(_CONDITIONS)}
+    return retry
 
 
 def _draw_stop(draw: st.DrawFn) -> JSON:
@@ -444,6 +452,8 @@ def _value(draw: st.DrawFn, depth: int, paths: tuple[str, ...]) -> JSON:
     if draw(st.booleans()):
         leaves = st.sampled_from(["ok", "fail", "flaky"]).map(_script)
         flow["failure_module"] = {"value": draw(leaves | _deployed_flows(paths) if paths else leaves)}
+        if draw(st.booleans()):
+            flow["failure_module"]["retry"] = _draw_retry(draw)
     if paths != _PATHS and draw(st.integers(0, 4)) == 0:
         flow["skip_expr"] = draw(st.sampled_from(["True", "False"]))
     return flow
@@ -496,6 +506,8 @@ _FAIL, _OK = step("fail", _script("fail")), step("ok", _script("ok"))
     },
     0,
 )
+# A step that is skipped stops nothing, after a restart either.
+@example({"modules": [step("a", _script("ok"), skip_if={"expr": "True"}, stop_after_if=stop("True", message="no"))]}, 0)
 # That of a flow which a step runs is.
 @example(
     {
