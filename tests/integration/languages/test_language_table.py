@@ -71,6 +71,19 @@ def test_an_error(client: Client, samples: Samples) -> None:
     assert not [word for word in ("minwebhook", "Minwebhook", "-e:", "/tmp/") if word in error["stack"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("php", "main(): Argument #1 ($x) must be of type int, string given"),
+        ("go", "arguments: x: string does not fit int64"),
+    ],
+)
+def test_an_argument_that_does_not_fit(client: Client, name: str, message: str) -> None:
+    """Where the language checks types: it says which argument, and nothing of what is ours."""
+    (samples,) = (each for each in HERE if each.name == name)
+    assert client.run(deployed(client, samples, "big"), {"x": "no"}).error["message"].endswith(message)
+
+
 @pytest.mark.parametrize("samples", languages_with("log"))
 def test_the_log(client: Client, samples: Samples) -> None:
     shown = client.ended(client.submit(deployed(client, samples, "log")))

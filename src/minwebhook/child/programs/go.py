@@ -30,6 +30,9 @@ import (
 func main() {
 	var arguments inner.MinwebhookArguments
 	if err := json.NewDecoder(os.Stdin).Decode(&arguments); err != nil {
+		if wrong, ok := err.(*json.UnmarshalTypeError); ok {
+			err = fmt.Errorf("%s: %s does not fit %s", wrong.Field, wrong.Value, wrong.Type)
+		}
 		fmt.Fprintln(os.Stderr, "arguments:", err)
 		os.Exit(1)
 	}

@@ -74,7 +74,8 @@ final class MinwebhookJob {
             $stack[] = $place($frame) . ': ' . ($frame['class'] ?? '') . ($frame['type'] ?? '') . $frame['function'] . '()';
         }
         $stack = array_filter($stack, fn($line) => !str_starts_with($line, 'Command line code'));
-        $seen = ['message' => $error->getMessage(), 'name' => get_class($error), 'stack' => implode("\n", $stack)];
+        $message = preg_replace('/, called in Command line code on line \d+$/', '', $error->getMessage()) ?? $error->getMessage();
+        $seen = ['message' => $message, 'name' => get_class($error), 'stack' => implode("\n", $stack)];
         $extra = get_object_vars($error);
         self::write($extra ? $seen + ['extra' => $extra] : $seen);
         exit(1);
