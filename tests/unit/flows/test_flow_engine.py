@@ -507,7 +507,15 @@ _FAIL, _OK = step("fail", _script("fail")), step("ok", _script("ok"))
     0,
 )
 # A step that is skipped stops nothing, after a restart either.
-@example({"modules": [step("a", _script("ok"), skip_if={"expr": "True"}, stop_after_if=stop("True", message="no"))]}, 0)
+@example(
+    {
+        "modules": [
+            step("a", IDENTITY),
+            step("b", IDENTITY, skip_if={"expr": "True"}, stop_after_if=stop("True", message="no")),
+        ]
+    },
+    0,
+)
 # That of a flow which a step runs is.
 @example(
     {
