@@ -79,6 +79,8 @@ logger = logging.getLogger(__name__)
 
 #: Flows that share a write: the loop is not held for longer than some ten milliseconds.
 _MAX_TOGETHER: Final = 64
+#: Events of one flow that are dealt with before what it came to is written.
+_MAX_EVENTS: Final = 64
 _DISK_PAUSE_S: Final = 1.0
 _LOG_BYTES: Final = 64 * 1024
 
@@ -239,7 +241,7 @@ class FlowRunner:
         while True:
             await self._wake.wait()
             touched: dict[UUID, LiveFlow] = {}
-            while self._ready and len(touched) < _MAX_TOGETHER:
+            for _ in range(min(len(self._ready), _MAX_TOGETHER)):  # not those that come back meanwhile
                 flow = self._ready.popleft()
                 flow.is_ready = False
                 touched[flow.job.id] = flow
@@ -260,7 +262,11 @@ class FlowRunner:
             self._wake.set()
 
     def _advance(self, flow: LiveFlow) -> None:
+        done = 0
         for event in flow.events:  # there may come more meanwhile
+            if done >= _MAX_EVENTS and not flow.engine.is_evaluating:
+                break  # a loop whose iterations end in the moment in which they begin: others get their turn
+            done += 1
             try:
                 commands = flow.engine.advance(event)
                 for command in commands:
@@ -270,7 +276,10 @@ class FlowRunner:
                 if not flow.job.state.is_final:
                     text = "internal error; the server's log says more"
                     self._finish(flow, Finish(False, outcomes.execution_error(text).result))
-        flow.events.clear()
+        del flow.events[:done]
+        if flow.events and not flow.is_ready:
+            flow.is_ready = True
+            self._ready.append(flow)
         if flow.engine.suspended is None:
             flow.job.suspend_until_ms = None
         self._table.watchers.tell(flow.job.id)
@@ -299,7 +308,7 @@ class FlowRunner:
             failed = outcomes.execution_error(error.text)
             command = StartJob(
                 command.job, Run.NOTHING, command.module, command.arguments, path=command.path, delay_s=command.delay_s,
-                result=failed.result, is_success=False,
+                result=failed.result, is_success=False, loop=command.loop,
             )  # fmt: skip
             spec = self._specs.make(flow.job.spec, flow.job.id, command, shared=flow.shared)
         if command.run is Run.NOTHING and not delay_ms:

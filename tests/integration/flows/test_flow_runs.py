@@ -396,6 +396,20 @@ def test_a_while_loop_without_an_end_ends_with_the_time_of_its_flow(client: Clie
     assert "timeout" in job["result"]["error"]["message"]
 
 
+def test_a_loop_whose_iterations_end_as_they_begin_holds_nobody_up(client: Client) -> None:
+    missing = {"type": "script", "path": "u/admin/is_not_there", "input_transforms": {}}
+    value = {"modules": [step("w", whileloop(step("i", missing), skip_failures=True))]}
+    job_id = client.post("/jobs/run/preview_flow", {"value": value}).text
+
+    def has_gone_on() -> bool:
+        status = client.get(f"/jobs_u/get/{job_id}").json()["flow_status"]
+        return bool(status["modules"][0].get("iterator", {}).get("index", 0) > 200)
+
+    eventually(has_gone_on, "the loop goes on")
+    assert client.post(f"/jobs_u/queue/cancel/{job_id}", {}).status == 200
+    assert client.ended(job_id)["canceled"] is True
+
+
 def test_a_cache_answers_a_step(client: Client) -> None:
     module = step("a", py("import random\ndef main(): return random.random()"), cache_ttl=60)
     path = "u/admin/cached"
