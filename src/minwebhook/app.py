@@ -144,7 +144,6 @@ class _Program:
     async def _run(self) -> None:
         async with trio.open_nursery() as services:
             await services.start(self._database.run)
-            services.start_soon(self._database.run_checkpoints)
             await services.start(self._parts.schemas.run)
             services.start_soon(self._listen_for_signals, services.cancel_scope)
             await self._greet()

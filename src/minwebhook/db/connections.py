@@ -12,9 +12,6 @@ from minwebhook.errors import SettingsError
 
 #: How long a lock of another program is waited for. Short, because whoever commits outside of the flusher makes the loop wait.
 BUSY_TIMEOUT_S: Final = 0.25
-#: From so many pages in the -wal file on (SQLite's own number is 1000), each commit takes those that are left to the database
-#: itself: few, because most went there before (``Database.run_checkpoints``). Then the file begins anew.
-_AUTOCHECKPOINT_PAGES: Final = 4000
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -28,25 +25,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
             raise SettingsError("the data directory cannot hold a WAL database; use a local file system")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}")
         # Without it the -wal file keeps the size of the busiest moment.
         connection.execute("PRAGMA journal_size_limit = 67108864")
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def checkpoint(path: Path) -> None:
-    """Takes pages from the -wal file to the database, beside whoever reads and writes. For a thread.
-
-    Raises :class:`sqlite3.Error`.
-    """
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
-    try:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    finally:
-        connection.close()
 
 
 def sync(path: Path) -> None:

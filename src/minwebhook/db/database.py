@@ -53,9 +53,6 @@ _BUSY_PAUSE_S: Final = 0.01
 #: How long the flusher goes on committing after it was cancelled; what is left then fails with ``Unavailable``.
 DRAIN_S: Final = 5.0
 
-#: After so many changed rows their pages go from the -wal file to the database: some four megabytes.
-CHECKPOINT_ROWS: Final = 2000
-
 #: List queries that run at the same time, and the longest run of one.
 READER_THREADS: Final = 4
 READ_TIMEOUT_S: Final = 10.0
@@ -163,8 +160,6 @@ class Database:
         self._wake = trio.Event()
         #: Whether a commit returns when it is on disk: ``synchronous``.
         self._syncs = True
-        self._checkpoint = trio.Event()
-        self._checkpoint_at = writer.total_changes + CHECKPOINT_ROWS
         self.figures = CommitFigures()
         self._is_committing = False
         self._has_ended = False
@@ -245,20 +240,6 @@ class Database:
             return failures.is_lock(error)
         return False
 
-    async def run_checkpoints(self) -> None:
-        """Takes what was committed from the -wal file to the database, in a thread, until cancelled.
-
-        SQLite would do it at the end of a commit, and hold up the loop for 4 to 20 ms. What a thread copies meanwhile is
-        never all, so the file only begins anew when a commit finds it long and copies the rest, which is little then.
-        """
-        while True:
-            await self._checkpoint.wait()
-            self._checkpoint = trio.Event()
-            try:
-                await trio.to_thread.run_sync(connections.checkpoint, self._path)
-            except sqlite3.Error as error:  # locked, or the disk is full: the next one takes these pages along
-                logger.info("pages stay in the -wal file of the database for now: %s", error)
-
     def post(self, sql: str, params: Sequence[Any] = ()) -> None:
         """Queue one statement that nobody waits for. A failure is told to ``on_error``."""
         self._enqueue(_Write(sql, params, is_waited_for=False))
@@ -329,7 +310,10 @@ class Database:
     async def sync(self) -> None:
         """Return when everything committed is on disk. In a thread: the loop goes on. A failure is told to ``on_error``."""
         try:
-            await trio.to_thread.run_sync(connections.sync, self._path)
+            try:
+                await trio.to_thread.run_sync(connections.sync, self._path)
+            except RuntimeError:  # the machine has no room for another thread
+                connections.sync(self._path)
         except OSError as error:
             self._on_error("sync", error)
 
@@ -482,9 +466,6 @@ class Database:
                 self._roll_back()
             self._is_committing = False
             self._finish(batch, lost)
-            if self._writer.total_changes >= self._checkpoint_at:
-                self._checkpoint_at = self._writer.total_changes + CHECKPOINT_ROWS
-                self._checkpoint.set()
 
     def _begin(self, batch: _Batch) -> None:
         """Begin its transaction. Whether a commit syncs cannot be changed within one."""

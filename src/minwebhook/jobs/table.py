@@ -561,25 +561,31 @@ class JobTable:
         try:
             await self._store.save(jobs, is_durable=is_durable)
         except Unavailable:
-            # The disk is full or the database locked: the results stay in memory and are tried again.
-            self._ended = jobs + self._ended
-            await trio.sleep(_SAVE_RETRY_S)
-            self._saver.set()
-            return
+            saved = 0
         except sqlite3.Error:
-            await self._save_one_by_one(jobs)
-        for job in jobs:
+            saved = await self._save_one_by_one(jobs)
+        else:
+            saved = len(jobs)
+        for job in jobs[:saved]:
             self._remove(job)
             # The queue may hold a cancelled job until its turn would have come; not what it was called with.
             folding.let_go(job.spec)
+        if saved < len(jobs):
+            # The disk is full or the database locked: the results stay in memory and are tried again.
+            self._ended = jobs[saved:] + self._ended
+            await trio.sleep(_SAVE_RETRY_S)
+            self._saver.set()
 
-    async def _save_one_by_one(self, jobs: list[Job]) -> None:
-        """One of them cannot be written: it must not take the others along."""
-        for job in jobs:
+    async def _save_one_by_one(self, jobs: list[Job]) -> int:
+        """One of them cannot be written: it must not take the others along. How many are dealt with."""
+        for number, job in enumerate(jobs):
             try:
                 await self._store.save([job])
+            except Unavailable:
+                return number
             except sqlite3.Error:
                 logger.exception("the record of a job could not be written", extra={"job_id": str(job.id)})
+        return len(jobs)
 
     # --- cancelling and looking ---------------------------------------------------------------------------------------
 

@@ -58,19 +58,17 @@ async def test_only_what_may_come_later_to_the_disk_is_not_synced(db: Database) 
     assert levels == [normal, full, normal, full]
 
 
-async def test_pages_go_to_the_database_beside_the_commits(
-    db: Database, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+async def test_without_room_for_a_thread_the_loop_waits_for_the_disk(
+    db: Database, errors: list[tuple[str, Exception]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHECKPOINT_ROWS", 10)
-    nursery.start_soon(db.run_checkpoints)
-    size = db.path.stat().st_size
-    key = 0
-    with trio.fail_after(10):
-        while db.path.stat().st_size == size:  # SQLite itself would do it after 16 MB
-            await db.write(INSERT, (key, "x" * 1000))
-            key += 1
-            await trio.sleep(0.001)
-    assert len(pairs(db)) == key
+    async def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", refuse)
+    await db.transact(lambda connection: connection.execute(INSERT, (1, "one")).rowcount, is_durable=False)
+    await db.sync()
+    assert errors == []
+    assert pairs(db) == {1: "one"}
 
 
 async def test_concurrent_writes_share_one_transaction(db: Database) -> None:
