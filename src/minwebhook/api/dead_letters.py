@@ -126,7 +126,7 @@ def _spec(context: Context, record: JobRecord, *, use_latest_version: bool, argu
         check_script_client(script, context.request.client)
         if arguments is not None:
             script.check_arguments(arguments)
-    spec = restored_spec(record, script)
+    spec = restored_spec(record if arguments is None else replace(record, arguments=arguments), script)
     if spec is None:
         raise Gone(
             f"the code of job {record.id} was deleted; send use_latest_version=true to run what its path has now"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.flows import IDENTITY, JSON, js, py, step
-from tests.server import Answer, Client
+from tests.server import Answer, Client, eventually
 
 GONE = "01890000-0000-7000-8000-00000000dead"
 
@@ -45,6 +45,29 @@ def test_many_jobs_run_again(client: Client) -> None:
     lines = _rerun(client, {"job_ids": jobs, **options}).text.splitlines()
     assert [client.ended(job)["result"] for job in lines] == [["s", 1], ["s", 2], {"new": flow}]
     assert client.job(lines[0])["args"] == {"x": "s", "y": 1}
+
+
+def test_other_arguments_count_for_the_limit_of_a_key(client: Client) -> None:
+    script = "u/admin/rerun_limited"
+    client.deploy(
+        script,
+        "import time\ndef main(k, s): time.sleep(s)",
+        concurrent_limit=1,
+        concurrency_time_window_s=0,
+        concurrency_key="k-$args[k]",
+    )
+    first = client.post(f"/jobs/run/p/{script}", {"k": "a", "s": 0}).text
+    client.ended(first)
+    holder = client.post(f"/jobs/run/p/{script}", {"k": "b", "s": 60}).text
+    eventually(lambda: client.job(holder).get("started_at"), "the other key is taken")
+    options = {"script_options_by_path": {script: {"input_transforms": {"k": {"type": "static", "value": "b"}}}}}
+    (again,) = _rerun(client, {"job_ids": [first], **options}).text.splitlines()
+    same = _rerun(client, {"job_ids": [first]}).text.strip()
+    client.ended(same)  # which would have come behind it
+    assert client.job(again)["type"] == "QueuedJob"
+    for job in (holder, again):
+        client.post(f"/jobs_u/queue/cancel/{job}", {})
+        client.ended(job)
 
 
 def test_one_that_cannot_run_again_keeps_no_other_from_it(client: Client) -> None:
