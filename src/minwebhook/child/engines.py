@@ -41,7 +41,6 @@ def become(engine: str, plan: dict[str, Any], home: str) -> NoReturn:
         environment["DENO_DIR"] = f"{home}/.deno"
     if packages := packages_of(plan):
         environment |= _offer(packages, engine, home)
-        environment["MINWEBHOOK_MODULES"] = json.dumps(plan["modules"])  # run.mjs takes it away again
     limit_data(plan)
     os.set_inheritable(3, True)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -165,7 +165,7 @@ class ForkServer:
         self._has_proc = has_proc
         self._proc = proc
         #: Modules that each child imports, and whether others are imported here.
-        self._modules: list[str] = plan["modules"] if plan["modules_of"] == "python" else []
+        self._modules: list[str] = plan["modules"]
         self._is_loaded = False
         self._children: dict[int, tuple[int, int]] = {}  # pid -> (id given by the server, slot)
         self._sharers: dict[int, int] = {}  # pid -> id of the child

@@ -102,7 +102,7 @@ class JobPackages:
         if self._preload and not all(module in known for module in spec.modules):
             known = self._modules[directory] = tuple(sorted({*known, *spec.modules})[:_MAX_MODULES])
         network = spec.surroundings.network if spec.surroundings else self._network
-        return Surroundings(network, directory, known, KINDS.get(spec.language, "python"))
+        return Surroundings(network, directory, known)
 
     async def prepare(self, spec: JobSpec) -> Surroundings | None:
         """The same, found and installed if need be; None for the usual ones. Raises :class:`PackageError`."""
@@ -208,7 +208,6 @@ def lock_spec(script: Script, email: str) -> JobSpec:
         script_hash=script.hash,
     )
     spec.surroundings = surroundings_of(script)
-    spec.modules = script.imported_modules
     return spec
 
 

@@ -14,8 +14,9 @@ from minwebhook.auth.principal import Principal
 from minwebhook.jobs.model import DEPENDENCIES, DRIVEN_KINDS, Concurrency, JobSpec
 from minwebhook.jobs.record import JobRecord
 from minwebhook.sandbox.plan import Surroundings
-from minwebhook.scripts.locks import first_lock, package_modules
+from minwebhook.scripts.locks import first_lock
 from minwebhook.scripts.model import Language
+from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.script import Script
 from minwebhook.variables.references import may_hold_references
@@ -163,7 +164,7 @@ def preview_spec(
         owner=principal.owner,
         scopes=principal.scopes,
         lock=lock,
-        modules=package_modules(language.value, content) if lock != "" else (),
+        modules=imported_modules(content) if lock != "" and language is Language.PYTHON3 else (),
     )
 
 

@@ -116,8 +116,6 @@ class Surroundings(NamedTuple):
     packages: str = ""
     #: Modules of the packages that scripts import, which are imported before jobs come.
     modules: tuple[str, ...] = ()
-    #: Of what they are: ``python``, ``npm`` or ``deno``.
-    kind: str = "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +179,6 @@ class SandboxPlan:
             "api_port": API_PORT,
             "packages": self.surroundings.packages,
             "modules": list(self.surroundings.modules),
-            "modules_of": self.surroundings.kind,
             "read_only": list(self.read_only),
             "devices": list(DEVICES),
             "symlinks": [list(pair) for pair in SYMLINKS],

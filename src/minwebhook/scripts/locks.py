@@ -5,15 +5,14 @@ Three kinds of packages: of Python, of npm (for what bun or node runs), and of d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, Literal
 
 from minwebhook.errors import BadRequest
 from minwebhook.scripts import module_locks
-from minwebhook.scripts.requirements import find_requirements, imported_modules, make_lock, pins_of
-from minwebhook.scripts.specifiers import deno_requirements, named_apart, npm_modules, npm_requirements
+from minwebhook.scripts.requirements import find_requirements, make_lock, pins_of
+from minwebhook.scripts.specifiers import deno_requirements, named_apart, npm_requirements
 
 PackageKind = Literal["python", "npm", "deno"]
 
@@ -27,10 +26,6 @@ KINDS: Final[Mapping[str, PackageKind]] = {
 }
 
 
-_MAX_NAME: Final = 500
-_NEEDS_JOB: Final = re.compile(r"(?:npm:/?)?windmill-client(?![\w.-])")
-
-
 def first_lock(language: str, content: str) -> str | None:
     """The lock of new code: "" if it needs no packages, None if its packages have yet to be found."""
     kind = KINDS.get(language)
@@ -41,21 +36,6 @@ def first_lock(language: str, content: str) -> str | None:
     except BadRequest:  # whoever looks for them will say so
         return None
     return None if needs else ""
-
-
-def package_modules(language: str, content: str) -> tuple[str, ...]:
-    """The modules of packages that code imports and that may be imported before its job, as it names them, sorted.
-
-    Those with very long names are left out, and Windmill's client of npm, which reads the job's token when it is loaded.
-    """
-    kind = KINDS.get(language)
-    if kind == "python":
-        return imported_modules(content)
-    try:
-        found = npm_modules(content) if kind == "npm" else deno_requirements(content) if kind == "deno" else ()
-    except BadRequest:  # whoever looks for its packages will say so
-        return ()
-    return tuple(sorted(each for each in found if len(each) <= _MAX_NAME and not _NEEDS_JOB.match(each)))
 
 
 def modules_wanted(kind: PackageKind, codes: Iterable[str]) -> tuple[str, ...]:

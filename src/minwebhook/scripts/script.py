@@ -15,9 +15,10 @@ from minwebhook.addresses import Network, parse_network
 from minwebhook.schemas.validation import asks_for_validation, check_arguments
 from minwebhook.scripts import typescript
 from minwebhook.scripts.limits import Limits
-from minwebhook.scripts.locks import needed_lock, package_modules
+from minwebhook.scripts.locks import needed_lock
 from minwebhook.scripts.model import TYPESCRIPT, Language, NewScript, ScriptKind, ScriptPath, hash_to_hex
 from minwebhook.scripts.preprocessor import preprocessor_parameters
+from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.signatures import SignatureCheck
 from minwebhook.times import rfc3339
@@ -75,8 +76,8 @@ class Script:
 
     @cached_property
     def imported_modules(self) -> tuple[str, ...]:
-        """The modules of packages that it imports, and in Python others that are not of the standard library."""
-        return package_modules(self.language.value, self.content)
+        """The modules it imports that are not of the standard library."""
+        return imported_modules(self.content) if self.language is Language.PYTHON3 else ()
 
     @cached_property
     def preprocessor_parameters(self) -> tuple[str, ...] | None:

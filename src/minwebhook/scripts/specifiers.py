@@ -67,21 +67,14 @@ def imported_specifiers(code: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, (_specifier(code, word, at, budget) for word, at in _statements(code)))))
 
 
-def npm_modules(code: str) -> tuple[str, ...]:
-    """What code for bun or node imports that is neither a script nor the engine's own, as it is written."""
-    return tuple(
-        specifier
-        for specifier in imported_specifiers(code)
-        if specifier[0] not in "./#"
-        and not specifier.startswith(("node:", "bun:", "file:", "data:"))
-        and specifier.partition("/")[0] not in _BUILT_IN
-    )
-
-
 def npm_requirements(code: str) -> tuple[str, ...]:
     """The packages of npm that code for bun or node imports, as ``name@versions``, sorted. Raises :class:`BadRequest`."""
     found = set()
-    for specifier in npm_modules(code):
+    for specifier in imported_specifiers(code):
+        if specifier[0] in "./#" or specifier.startswith(("node:", "bun:", "file:", "data:")):
+            continue
+        if specifier.partition("/")[0] in _BUILT_IN:
+            continue
         match = _NPM.fullmatch(specifier)
         if match is None or not _RANGE.fullmatch(match["range"] or "latest"):
             raise BadRequest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,6 @@ def served() -> Iterator[Registry]:
             dependencies={"inner": "^1.0.0"},
             scripts={"preinstall": "touch /tmp/ran-outside", "postinstall": "touch /tmp/ran-outside"},
         )
-        for name, text in {
-            "clock": "export const loaded = Date.now();\n",
-            "broken": "throw new RangeError('broken when it is loaded');\n",
-            "leaver": "process.exit(4);\n",
-        }.items():
-            made.add_npm(name, "1.0.0", {"index.js": text}, type="module", main="index.js")
         made.add_jsr("@team/jay", "1.2.0", "export const jay: string = 'jay';\n")
         made.add("/far.ts", "import { near } from './near.ts';\nexport const far = `far ${near}`;\n")
         made.add("/near.ts", "export const near: string = 'near';\n")
@@ -129,35 +122,6 @@ export const main = () => [old, one, two];
     again = client.deploy(f"u/admin/again_{engine}", code, language, lock=shown["lock"])
     assert client.get(f"/scripts/deployment_status/h/{again}").json()["lock"] == shown["lock"]
     assert client.run(f"u/admin/again_{engine}").json() == [5, 15, 20]
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_packages_are_imported_before_the_job(client: Client, engine: str) -> None:
-    language, first, npm = ENGINES[engine]
-    code = f"""{first}import {{ loaded }} from "{npm}clock@1";
-export const main = () => [loaded, process.env.MINWEBHOOK_MODULES];
-"""
-    settled(client, client.deploy(f"u/admin/early_{engine}", code, language))
-
-    def is_early() -> bool:
-        sent_ms = 1000 * time.time()
-        loaded_ms, left = client.run(f"u/admin/early_{engine}").json()
-        assert left is None
-        return bool(loaded_ms < sent_ms - 1)
-
-    eventually(is_early, "a process that has imported the package before its job")
-
-
-@pytest.mark.parametrize("package", ["broken", "leaver"])
-@pytest.mark.parametrize("engine", ENGINES)
-def test_what_cannot_be_imported_fails_in_the_script(client: Client, engine: str, package: str) -> None:
-    language, first, npm = ENGINES[engine]
-    code = f"{first}import '{npm}{package}@1';\nexport const main = () => 1;\n"
-    path = f"u/admin/{package}_{engine}"
-    settled(client, client.deploy(path, code, language))
-    reason = {"broken": "broken when it is loaded", "leaver": "a module must not end the process"}[package]
-    for _ in range(3):
-        assert reason in client.run(path).error["message"]
 
 
 def test_modules_of_deno_from_elsewhere(client: Client, served: Registry) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwebhook.errors import BadRequest
-from minwebhook.scripts.locks import first_lock, lock_of, modules_wanted, needed_lock, package_modules, texts_of
+from minwebhook.scripts.locks import first_lock, lock_of, modules_wanted, needed_lock, texts_of
 from minwebhook.scripts.module_locks import npm_dependencies
 from minwebhook.scripts.specifiers import (
     MAX_SCANNED,
@@ -82,20 +82,6 @@ def test_what_is_no_package_of_npm(specifier: str) -> None:
         return
     with pytest.raises(BadRequest, match="send the name of a package of npm"):
         npm_requirements(f"import '{specifier}'")
-
-
-@pytest.mark.parametrize(("language", "prefix"), [("bun", ""), ("nativets", "npm:"), ("deno", "npm:")])
-def test_what_may_be_imported_before_a_job(language: str, prefix: str) -> None:
-    names = ("b/fp", "@a/c@^1", "windmill-client", "windmill-client@1/x", "windmill-client-more", "l" * 600)
-    code = "".join(f"import '{prefix}{name}';" for name in names) + "import 'node:fs'; import './x.ts'"
-    wanted = ("@a/c@^1", "b/fp", "windmill-client-more")
-    assert package_modules(language, code) == tuple(f"{prefix}{name}" for name in wanted)
-
-
-def test_what_is_imported_before_a_job_in_other_languages() -> None:
-    assert package_modules("deno", "import 'lodash'") == ()
-    assert package_modules("bash", "import 'lodash'") == ()
-    assert package_modules("python3", "import numpy, os") == ("numpy",)
 
 
 def test_modules_of_deno() -> None:

@@ -18,8 +18,6 @@ const home = process.cwd();
 const ownPlace = new URL(".", import.meta.url).href;
 
 const WARM_UP_RUNS = 3;
-/** For the imports of packages before a job, all together. */
-const IMPORTS_MS = 10_000;
 const WARM_UP_SCRIPT = `
 type Item = { name: string };
 function repeat(value: unknown, factor = 2): unknown[] { return new Array(factor).fill(value); }
@@ -297,36 +295,11 @@ function dummyJob(variables, run) {
   return frame("J", joined([lengths, ...sections]));
 }
 
-/** Imports what the job is known to import, as far as that comes to an end. What fails fails again in the script, which says so. */
-async function importModules() {
-  const names = process.env.MINWEBHOOK_MODULES;
-  if (names === undefined) return;
-  delete process.env.MINWEBHOOK_MODULES;
-  const ignore = () => {};
-  const events = ["unhandledRejection", "uncaughtException"];
-  for (const event of events) process.on(event, ignore);
-  process.exit = () => {
-    throw new Error("a module must not end the process");
-  };
-  let isLate = false;
-  let timer;
-  const end = new Promise((resolve) => (timer = setTimeout(resolve, IMPORTS_MS))).then(() => (isLate = true));
-  for (const [index, name] of JSON.parse(names).entries()) {
-    const file = write(`.warm/module${index}`, `import ${JSON.stringify(name)};\n`);
-    await Promise.race([import(`file://${file}`).catch(ignore), end]);
-    if (isLate) break;
-  }
-  clearTimeout(timer);
-  process.exit = exit;
-  for (const event of events) process.off(event, ignore);
-}
-
 async function warmUp() {
   const variables = Object.entries(process.env).filter(([name]) => name.startsWith("WM_")).map((pair) => pair.join("="));
   for (let run = 0; run < WARM_UP_RUNS; run++) {
     await new Session(new DummyChannel(dummyJob(variables, run))).runOne();
   }
-  await importModules();
   fs.rmSync(`${home}/.warm`, { recursive: true, force: true });
   await (await fetch("data:,")).text(); // loaded at its first use
 }
