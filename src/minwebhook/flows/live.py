@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
 from minwebhook.flows.engine import Engine
@@ -12,6 +13,9 @@ from minwebhook.jobs import outcomes
 from minwebhook.jobs.model import Job, JobState, Outcome
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.table import JobTable
+
+#: Levels inside each other, over all flows that run each other: one that runs itself comes to an end.
+MAX_LEVELS: Final = 100
 
 
 class LiveFlow:
@@ -84,6 +88,14 @@ class LiveFlow:
     def outer(self) -> LiveFlow | None:
         """The level around it."""
         return self.parent
+
+    @property
+    def is_deepest(self) -> bool:
+        """Whether as many levels as may be are around it, so that no flow must run in it."""
+        level, count = self.parent, 1
+        while level is not None:
+            level, count = level.parent, count + 1
+        return count >= MAX_LEVELS
 
     @property
     def shared(self) -> UUID | None:

@@ -25,7 +25,7 @@ from uuid import UUID
 import orjson
 import trio
 
-from minwebhook.errors import ApiError, NotFound, Unavailable
+from minwebhook.errors import ApiError, BadRequest, NotFound, Unavailable
 from minwebhook.flows.context import context_of
 from minwebhook.flows.engine import Engine
 from minwebhook.flows.events import (
@@ -48,7 +48,7 @@ from minwebhook.flows.events import (
 from minwebhook.flows.expressions import NOT_PLAIN, ExpressionError, is_truthy, resolve
 from minwebhook.flows.javascript import Evaluator, LookUp
 from minwebhook.flows.level import Level, restarted
-from minwebhook.flows.live import LiveFlow, ended_before, ended_now, last_words
+from minwebhook.flows.live import MAX_LEVELS, LiveFlow, ended_before, ended_now, last_words
 from minwebhook.flows.model import FlowValue
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.specs import STEP_IMPORTS, StepSpecs, flow_limit
@@ -303,6 +303,10 @@ class FlowRunner:
     def _make_job(self, flow: LiveFlow, command: StartJob) -> None:
         delay_ms = round(1000 * min(command.delay_s, 10**10))
         try:
+            if command.run is Run.FLOW and flow.is_deepest:
+                raise BadRequest(
+                    f"flows run each other more than {MAX_LEVELS} levels deep: does one of them run itself?"
+                )
             spec = self._specs.make(flow.job.spec, flow.job.id, command, shared=flow.shared)
         except ApiError as error:
             failed = outcomes.execution_error(error.text)

@@ -410,6 +410,14 @@ def test_a_loop_whose_iterations_end_as_they_begin_holds_nobody_up(client: Clien
     assert client.ended(job_id)["canceled"] is True
 
 
+def test_a_flow_that_runs_itself_comes_to_an_end(client: Client) -> None:
+    path = "u/admin/itself"
+    deploy(client, path, step("a", {"type": "flow", "path": path, "input_transforms": {}}))
+    job = client.ended(client.post(f"/jobs/run/f/{path}", {}).text)
+    assert job["success"] is False
+    assert "does one of them run itself?" in job["result"]["error"]["message"]
+
+
 def test_a_cache_answers_a_step(client: Client) -> None:
     module = step("a", py("import random\ndef main(): return random.random()"), cache_ttl=60)
     path = "u/admin/cached"
