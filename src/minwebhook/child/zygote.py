@@ -421,13 +421,13 @@ class ForkServer:
                 # What it left behind is ours now; those of the others are still theirs.
                 descendants.end_all(keep=self._children.keys() | self._sharers.keys())
             self._slots.give_back(slot)
-            if len(self._told) >= _MAX_TOLD:
-                self._flush()
             message = {"exited": child_id, "cpu_s": used.ru_utime + used.ru_stime, "peak_kib": used.ru_maxrss}
             if os.WIFSIGNALED(status):
                 self._tell({**message, "signal": os.WTERMSIG(status)})
             else:
                 self._tell({**message, "code": os.waitstatus_to_exitcode(status)})
+            if len(self._told) >= _MAX_TOLD:  # behind it: what does not go out now goes out with the next packet
+                self._flush()
 
     def _tell(self, message: dict[str, Any], *fds: int) -> None:
         """The server is to know, with the next packet."""
