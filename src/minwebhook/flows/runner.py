@@ -29,6 +29,7 @@ from minwebhook.errors import ApiError, BadRequest, NotFound, Unavailable
 from minwebhook.flows.context import context_of
 from minwebhook.flows.engine import Engine
 from minwebhook.flows.events import (
+    Canceled,
     Command,
     Disapproved,
     Evaluate,
@@ -263,10 +264,14 @@ class FlowRunner:
 
     def _advance(self, flow: LiveFlow) -> None:
         done = 0
-        for event in flow.events:  # there may come more meanwhile
+        for told in flow.events:  # there may come more meanwhile
             if done >= _MAX_EVENTS and not flow.engine.is_evaluating:
                 break  # a loop whose iterations end in the moment in which they begin: others get their turn
             done += 1
+            event = told
+            if isinstance(told, Started) and flow.job.cancellation is not None:
+                # What it would start would have to be cancelled again, and would have started more by then.
+                event = Canceled(outcomes.canceled(flow.job.cancellation).result)
             try:
                 commands = flow.engine.advance(event)
                 for command in commands:

@@ -418,6 +418,16 @@ def test_a_flow_that_runs_itself_comes_to_an_end(client: Client) -> None:
     assert "does one of them run itself?" in job["result"]["error"]["message"]
 
 
+def test_flows_that_become_more_and_more_are_cancelled(client: Client) -> None:
+    path = "u/admin/doubles"
+    itself = {"type": "flow", "path": path, "input_transforms": {}}
+    deploy(client, path, step("a", branchall([step("b", itself)], [step("c", itself)])))
+    job_id = client.post(f"/jobs/run/f/{path}", {}).text
+    eventually(lambda: len(client.get("/jobs/queue/list", per_page=100).json()) > 20, "some of them")
+    assert client.post(f"/jobs_u/queue/cancel/{job_id}", {}).status == 200
+    assert client.ended(job_id)["canceled"] is True
+
+
 def test_a_cache_answers_a_step(client: Client) -> None:
     module = step("a", py("import random\ndef main(): return random.random()"), cache_ttl=60)
     path = "u/admin/cached"
