@@ -34,7 +34,7 @@ async def restart_flow(context: Context) -> Response:
         raise BadRequest("send an object with step_id, a text")
     if record.kind not in DRIVEN_KINDS or record.flow_status is None:
         raise BadRequest(f"job {record.id} is no flow")
-    spec = flow_spec_again(context, record, use_latest_version=context.query.flag("use_latest_version"))
+    spec = flow_spec_again(context, record, use_latest_version=False)
     version = body.get("flow_version")
     if version is not None:
         spec = replace(spec, script_hash=_other_version(context, record, version))

@@ -193,7 +193,7 @@ APPROVAL_SIGNATURE: Final = Parameter(
 )
 RUNNABLE_KIND: Final = Parameter(
     "kind",
-    {"enum": ["script", "flow"], "examples": ["script"]},
+    {**TEXT, "enum": ["script", "flow"], "examples": ["script"]},
     "What is at the path.",
     "runnable_kind",
     place="path",
