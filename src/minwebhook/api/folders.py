@@ -17,7 +17,7 @@ from minwebhook.times import now_ms
 
 
 async def create(context: Context) -> Response:
-    """Makes a folder. Without ``owners`` the caller owns it."""
+    """Makes a folder. Without ``owners`` the caller owns it. For admins if there is something below its path already."""
     fields, principal = Fields(await context.json()), context.principal
     owners, perms = fields.get("owners"), fields.get("extra_perms")
     folder = Folder(
@@ -32,7 +32,7 @@ async def create(context: Context) -> Response:
     if not principal.is_admin and not folder.is_owner(_holders(context)):
         raise BadRequest(f"owners: name {principal.permissioned_as}, or nobody but admins could use the folder")
     context.audited_resource = folder.name
-    await context.services.folders.create(context.workspace, folder)
+    await context.services.folders.create(context.workspace, folder, by_admin=principal.is_admin)
     return Response.text(f"created folder {folder.name}")
 
 

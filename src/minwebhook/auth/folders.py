@@ -5,15 +5,29 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from minwebhook.auth.rights import EVERYONE, Folder, parse_holder
 from minwebhook.auth.store import AuthStore, folder_from_row
 from minwebhook.db.database import Database
-from minwebhook.errors import BadRequest, NotFound
+from minwebhook.errors import BadRequest, NotFound, PermissionDenied
 from minwebhook.times import rfc3339
+
+#: Whether anything lies below the paths from ``first`` to ``end`` that whoever owns the folder could see. Of jobs those of what
+#: was deployed: the path of a preview is what its sender said.
+_HAS_CONTENTS: Final = """
+SELECT 1 FROM script WHERE workspace_id = :ws AND path >= :first AND path < :end AND deleted = 0
+UNION ALL SELECT 1 FROM flow WHERE workspace_id = :ws AND path >= :first AND path < :end
+UNION ALL SELECT 1 FROM variable WHERE workspace_id = :ws AND path >= :first AND path < :end
+UNION ALL SELECT 1 FROM resource WHERE workspace_id = :ws AND path >= :first AND path < :end
+UNION ALL SELECT 1 FROM job WHERE workspace_id = :ws AND script_path >= :first AND script_path < :end
+    AND status != 'queued' AND kind IN ('script', 'flow')
+UNION ALL SELECT 1 FROM job WHERE workspace_id = :ws AND script_path >= :first AND script_path < :end
+    AND status = 'queued' AND kind IN ('script', 'flow')
+LIMIT 1
+"""
 
 
 def folder_json(workspace: str, folder: Folder) -> dict[str, Any]:
@@ -51,12 +65,19 @@ class FolderStore:
         self._db = db
         self._auth = auth
 
-    async def create(self, workspace: str, folder: Folder) -> None:
-        """Raises :class:`BadRequest` if there is one of the name."""
+    async def create(self, workspace: str, folder: Folder, *, by_admin: bool) -> None:
+        """Raises :class:`BadRequest` if there is one of the name, :class:`PermissionDenied` if something lies below its path
+        already, which was not meant for whoever makes it, unless an admin does.
+        """
 
         def work(connection: sqlite3.Connection) -> None:
             if _find_folder(connection, workspace, folder.name) is not None:
                 raise BadRequest(f"there is a folder {folder.name} already")
+            if not by_admin and _has_contents(connection, workspace, folder.name):
+                raise PermissionDenied(
+                    f"there are scripts, flows, variables, resources or jobs below f/{folder.name}/ from before: "
+                    "let an admin make the folder, or send another name"
+                )
             self._write(connection, workspace, folder)
 
         await self._db.transact(work)
@@ -231,6 +252,11 @@ def _find_folder(connection: sqlite3.Connection, workspace: str, name: str) -> F
     query = "SELECT * FROM folder WHERE workspace_id = ? AND name = ?"
     row = connection.execute(query, (workspace, name)).fetchone()
     return None if row is None else folder_from_row(row)
+
+
+def _has_contents(connection: sqlite3.Connection, workspace: str, name: str) -> bool:
+    values = {"ws": workspace, "first": f"f/{name}/", "end": f"f/{name}0"}  # 0 comes after /
+    return connection.execute(_HAS_CONTENTS, values).fetchone() is not None
 
 
 def _has_group(connection: sqlite3.Connection, workspace: str, name: str) -> bool:

@@ -233,6 +233,69 @@ def test_folders_belong_to_their_owners(people: People) -> None:
     assert people.ada.get("/folders/get/mine").status == 404
 
 
+def _variable(path: str) -> dict[str, Any]:
+    return {"path": path, "value": "x", "is_secret": True, "description": ""}
+
+
+def _deployed(client: Client, path: str) -> None:
+    client.deploy(path, "def main(): return 1")
+
+
+def _archived(client: Client, path: str) -> None:
+    _deployed(client, path)
+    assert client.post(f"/scripts/archive/p/{path}").status == 200
+
+
+def _flow(client: Client, path: str) -> None:
+    body = {"path": path, "summary": "", "value": {"modules": []}}
+    assert client.post("/flows/create", body).status == 201
+
+
+def _ran(client: Client, path: str, delay_s: int = 0) -> None:
+    _flow(client, path)
+    assert client.post(f"/jobs/run/f/{path}", {}, scheduled_in_secs=delay_s).status == 201
+    assert client.call("DELETE", f"/flows/delete/{path}").status == 200
+
+
+def _queued(client: Client, path: str) -> None:
+    _ran(client, path, 3600)
+
+
+#: What may lie in a folder when it goes: how it is put there.
+CONTENTS: dict[str, Callable[[Client, str], Any]] = {
+    "variable": lambda client, path: client.post("/variables/create", _variable(path)),
+    "resource": lambda client, path: client.post(
+        "/resources/create", {"path": path, "value": {}, "resource_type": "any"}
+    ),
+    "flow": _flow,
+    "script": _deployed,
+    "archived": _archived,
+    "ran": _ran,
+    "queued": _queued,
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_what_is_left_of_a_folder_does_not_go_to_whoever_makes_it_again(people: People, kind: str) -> None:
+    name = f"left-{kind}"
+    assert people.ada.post("/folders/create", {"name": name}).status == 200
+    CONTENTS[kind](people.ada, f"f/{name}/thing")
+    assert people.ada.call("DELETE", f"/folders/delete/{name}").status == 200
+    for client in (people.dee, people.ada):
+        refused = client.post("/folders/create", {"name": name})
+        assert (refused.status, "let an admin make the folder" in refused.text) == (403, True)
+    # A name that only begins like it is in nobody's way.
+    assert people.dee.post("/folders/create", {"name": f"{name}-not"}).status == 200
+    assert people.admin.post("/folders/create", {"name": name, "owners": ["u/ada"]}).status == 200
+    assert people.ada.get(f"/folders/is_owner/{name}").json() is True
+
+
+def test_the_path_of_a_preview_takes_no_folder(people: People) -> None:
+    body = {"content": "def main(): return 1", "language": "python3", "args": {}, "path": "f/free/thing"}
+    assert people.dee.post("/jobs/run_wait_result/preview", body).status == 200
+    assert people.ada.post("/folders/create", {"name": "free"}).status == 200
+
+
 def test_changes_count_for_the_next_request(people: People) -> None:
     eve = join(people.admin, "eve")
     assert eve.run("f/team/echo").status == 401
