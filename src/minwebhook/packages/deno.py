@@ -5,8 +5,12 @@ A set has a directory for deno (``DENO_DIR``) with what its lock names, and the 
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import platform
 import shutil
+import urllib.parse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +24,9 @@ from minwebhook.settings import PackageSettings
 _MISSING: Final = "deno is not here: pip install 'minwebhook[deno]', or put deno on the PATH"
 _ENTRY: Final = "entry.ts"
 _LOCK: Final = "deno.lock"
+_JSR: Final = "https://jsr.io/"
+#: What deno writes behind a module that it fetched: JSON with its address.
+_METADATA: Final = b"\n// denoCacheMetadata="
 
 
 class Deno:
@@ -33,8 +40,8 @@ class Deno:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Where modules come from is a part of what they are called."""
-        return ("deno", platform.machine(), *self._addresses().values())
+        """Where modules come from is a part of what they are called, and so is how sets are made: 2 has its own modules alone."""
+        return ("deno", "2", platform.machine(), *self._addresses().values())
 
     async def resolve(self, requirements: tuple[str, ...], directory: Path) -> tuple[str, ...]:
         """These modules, and the deno.lock that they lead to."""
@@ -100,39 +107,95 @@ class Deno:
             raise PackageError(f"{error}{_advice(settings, modules, self._cache)}") from None
 
     def _collect(self, target: Path, lock: str) -> None:
-        """From the cache of all, what this lock names: packages of npm, and what was fetched from the hosts in question."""
+        """From the cache of all, what this lock names and nothing else: packages of npm, and modules by their addresses."""
         place = target / "deno"
         place.mkdir(parents=True)
         (target / _LOCK).write_text(lock)
-        for registry in _folders(self._cache / "npm"):
-            for name, version in _packages_of_npm(lock):
+        found = orjson.loads(lock)
+        cache = self._cache.resolve()
+        packages = _packages_of_npm(found.get("npm", {}))
+        for registry in _folders(cache / "npm"):
+            for name, version in packages:
                 package = registry / name
-                for folder in (package / version, *package.glob(f"{version}_*")):
-                    if folder.is_dir():
-                        kept = place / folder.relative_to(self._cache)
+                for folder in (package / version, *package.glob(f"{glob.escape(version)}_*")):
+                    if folder.is_dir() and folder.resolve() == folder:  # no link leads out of the cache
+                        kept = place / folder.relative_to(cache)
                         shutil.copytree(folder, kept, symlinks=True)
-                        if (about := package / "registry.json").is_file():
+                        about = package / "registry.json"
+                        if about.is_file() and not about.is_symlink():
                             shutil.copyfile(about, kept.parent / about.name)
-        if (self._cache / "remote").is_dir() and _has_modules(lock):
-            shutil.copytree(self._cache / "remote", place / "remote")
+        modules = _Modules(cache / "remote")
+        for file in modules.of(found, self._addresses().get("JSR_URL", _JSR)):
+            kept = place / file.relative_to(cache)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, kept)
+
+
+class _Modules:
+    """What deno fetched from addresses: ``SCHEME/HOST/`` and the checksum of the rest of the address."""
+
+    def __init__(self, place: Path) -> None:
+        self._hosts = {scheme: _folders(place / scheme) for scheme in ("http", "https")}
+
+    def of(self, lock: dict[str, Any], jsr: str) -> Iterator[Path]:
+        """The files of the modules in a lock; ``jsr`` is the address of that registry."""
+        for url in dict.fromkeys((*lock.get("remote", {}), *lock.get("redirects", {}))):
+            yield from self._find(url)
+        names: dict[str, None] = {}
+        for key in lock.get("jsr", {}):
+            name, version = _parted(key)
+            names[name] = None
+            for manifest in self._find(f"{jsr}{name}/{version}_meta.json"):
+                yield manifest
+                for path in orjson.loads(manifest.read_bytes().rpartition(_METADATA)[0]).get("manifest", {}):
+                    yield from self._find(f"{jsr}{name}/{version}{path}")
+        for name in names:
+            yield from self._find(f"{jsr}{name}/meta.json")
+
+    def _find(self, url: str) -> Iterator[Path]:
+        """The file of this address, if it is there; how a folder is called by its host is deno's business."""
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError:  # no address: it has no file
+            return
+        rest = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        checksum = hashlib.sha256(rest.encode()).hexdigest()
+        for host in self._hosts.get(parts.scheme, ()):
+            file = host / checksum
+            if file.is_file() and not file.is_symlink() and _address_of(file) == url:
+                yield file
+
+
+def _address_of(file: Path) -> str | None:
+    try:
+        return str(orjson.loads(file.read_bytes().rpartition(_METADATA)[2])["url"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
 
 
 def _folders(place: Path) -> list[Path]:
-    return [each for each in place.iterdir() if each.is_dir()] if place.is_dir() else []
+    if not place.is_dir():
+        return []
+    return [each for each in place.iterdir() if each.is_dir() and each.resolve() == each]
 
 
-def _has_modules(lock: str) -> bool:
-    found = orjson.loads(lock)
-    return bool(found.get("jsr") or found.get("remote"))
-
-
-def _packages_of_npm(lock: str) -> list[tuple[str, str]]:
+def _packages_of_npm(keys: Iterable[str]) -> list[tuple[str, str]]:
     """Names and versions in a deno.lock, whose keys are ``name@version``, perhaps with what it was combined with."""
     found: dict[tuple[str, str], None] = {}
-    for key in orjson.loads(lock).get("npm", {}):
-        name, _, version = key[1:].partition("@")
-        found[key[0] + name, version.partition("_")[0]] = None
+    for key in keys:
+        name, version = _parted(key)
+        found[name, version.partition("_")[0]] = None
     return list(found)
+
+
+def _parted(key: str) -> tuple[str, str]:
+    """Name and version, neither of which leads elsewhere as a path. Raises :class:`PackageError`."""
+    name, _, version = key[1:].partition("@")
+    name = key[:1] + name
+    parts = [*name.split("/"), version]
+    if "/" in version or "\0" in key or not {"", ".", ".."}.isdisjoint(parts):
+        raise PackageError(f"the lock: {key[:100]!r} is no package")
+    return name, version
 
 
 def _advice(settings: PackageSettings, modules: tuple[str, ...], cache: Path) -> str:

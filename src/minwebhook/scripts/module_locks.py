@@ -43,6 +43,14 @@ _ABOUT: Final = frozenset(
 )
 _HASH: Final = re.compile(r"[A-Za-z0-9+/=_-]*")
 _DENO_KEYS: Final = ("version", "specifiers", "jsr", "npm", "redirects", "remote")
+#: A version, and what the package was combined with: ``1.0.0_@team+peer@2.0.0``.
+_COMBINED: Final = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}\.[0-9]{1,20}[\w.+@~-]*")
+#: What a deno.lock names; deno makes paths of it, and so does what copies packages out of the cache.
+_LOCKED: Final = re.compile(rf"{_NAME.pattern}@{_COMBINED.pattern}")
+_NEEDED: Final = re.compile(rf"{_NAME.pattern}(?:@[^\0\\]*)?")
+_SPECIFIER: Final = re.compile(rf"(?:npm|jsr):{_NAME.pattern}(?:@[^/\0\\]*)?")
+_ADDRESS: Final = re.compile(r"https?://[^\s\"'\\]+")
+_NEEDS: Final = ("dependencies", "optionalDependencies", "peerDependencies", "optionalPeers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +121,41 @@ def read_deno_lock(lock: str) -> ModuleLock | None:
     if len(wanted) > MAX_PACKAGES:
         raise BadRequest(f"the lock asks for {len(wanted)} modules; a script may have {MAX_PACKAGES}")
     found = _parse(tail)
-    kept = {key: found[key] for key in _DENO_KEYS if key in found}
-    packages = kept.get("npm", {})
-    if not isinstance(packages, dict) or not all(isinstance(each, dict) for each in packages.values()):
-        raise BadRequest("the lock: npm is an object of packages")
+    kept: dict[str, Any] = {key: found[key] for key in _DENO_KEYS if key in found}
+    _check_deno_lock(kept)
     kept["npm"] = {
-        name: {key: value for key, value in each.items() if key != "tarball"} for name, each in packages.items()
+        name: {key: value for key, value in each.items() if key != "tarball"}
+        for name, each in kept.get("npm", {}).items()
     }
     return ModuleLock(tuple(sorted(wanted)), orjson.dumps(kept, option=orjson.OPT_INDENT_2).decode())
+
+
+def _check_deno_lock(found: Mapping[str, Any]) -> None:
+    """Raises :class:`BadRequest` if a name in it is none: what is no name may lead anywhere as a path."""
+    for part in ("specifiers", "jsr", "npm", "redirects", "remote"):
+        entries = found.get(part, {})
+        if not isinstance(entries, dict) or len(entries) > _MAX_LOCKED:
+            raise BadRequest(f"the lock: {part} is an object of at most {_MAX_LOCKED} entries")
+        for key, value in entries.items():
+            match part, value:
+                case "npm" | "jsr", dict():
+                    needs = [value.get(each, []) for each in _NEEDS]
+                    fits = _LOCKED.fullmatch(key) is not None and all(map(_are_needs, needs))
+                case "specifiers", str():
+                    fits = bool(_SPECIFIER.fullmatch(key) and _COMBINED.fullmatch(value))
+                case "redirects" | "remote", str():
+                    fits = _ADDRESS.fullmatch(key) is not None
+                case _:
+                    fits = False
+            if not fits:
+                raise BadRequest(f"the lock: {key[:100]!r} in {part} is no package with its version, and no module")
+
+
+def _are_needs(value: object) -> bool:
+    """Whether these are names of packages, perhaps with versions; those of jsr say where each comes from."""
+    return isinstance(value, list) and all(
+        isinstance(each, str) and (_SPECIFIER.fullmatch(each) or _NEEDED.fullmatch(each)) for each in value
+    )
 
 
 def _halves(lock: str) -> tuple[dict[str, Any], str, str]:

@@ -136,6 +136,39 @@ export const main = () => [jay, far];
     assert len(served.asked) == asked, "something was fetched by the job"
 
 
+def test_modules_that_others_fetched_are_in_no_other_set(client: Client, served: Registry) -> None:
+    """Each script imports from the same host; none finds in its set what only others name."""
+    names = ("one", "two")
+    look = """const texts: string[] = [];
+  for (const host of Deno.readDirSync("/packages/deno/remote/http"))
+    for (const file of Deno.readDirSync(`/packages/deno/remote/http/${host.name}`))
+      texts.push(Deno.readTextFileSync(`/packages/deno/remote/http/${host.name}/${file.name}`));
+  return [own, texts.filter((text) => text.includes("only of ")).map((text) => text.split("'")[1])];"""
+    for name in names:
+        served.add(f"/{name}.ts", f"export const own: string = 'only of {name}';\n")
+        served.add_jsr(f"@team/{name}", "1.0.0", f"export const jay: string = 'only of jay {name}';\n")
+    for name in names:
+        code = f"""import {{ own }} from "{served.url}/{name}.ts";
+import "jsr:@team/{name}@1/sub";
+export function main() {{
+  {look}
+}}
+"""
+        script_hash = client.deploy(f"u/admin/only_{name}", code, "deno")
+        assert settled(client, script_hash)["lock_error_logs"] is None
+    for name in names:
+        own, found = client.run(f"u/admin/only_{name}").json()
+        assert (own, sorted(found)) == (f"only of {name}", [f"only of jay {name}", f"only of {name}"])
+
+
+def test_a_lock_of_deno_may_not_name_directories(client: Client) -> None:
+    code = "import 'npm:inner@1.5.0'; export const main = () => 1;"
+    found = {"version": "5", "npm": {"../../../uv/secret@1.0.0": {"integrity": "sha512-x="}}}
+    lock = f'{{"imports": ["npm:inner@1.5.0"]}}\n//deno.lock\n{json.dumps(found)}'
+    client.deploy("u/admin/climbing", code, "deno", lock=lock)
+    assert "the lock: '../../../uv/secret@1.0.0' in npm" in client.run("u/admin/climbing").text
+
+
 @pytest.mark.parametrize(
     ("language", "code", "reason"),
     [

@@ -202,6 +202,62 @@ def test_of_a_lock_of_deno_addresses_of_packages_are_left_out() -> None:
     }
 
 
+def deno_lock(**found: object) -> str:
+    return f'{{"imports": ["npm:a@1"]}}\n//deno.lock\n{orjson.dumps(found).decode()}'
+
+
+@pytest.mark.parametrize("part", ["npm", "jsr"])
+@pytest.mark.parametrize(
+    "key",
+    (
+        *("../../../uv/secret@1.0.0", "../x@data", "x@../../../uv/secret/data", "x@1.0.0/../../y", "/etc@1.0.0"),
+        *("x@1.0.0_../../y@1.0.0", "@a/../../b@1.0.0", "@../a@1.0.0", "..@1.0.0"),
+        *("a\0b@1.0.0", "a@1.0.0\0", "a@*", "a", ""),
+    ),
+)
+def test_names_in_a_lock_of_deno_that_would_lead_elsewhere_are_refused(part: str, key: str) -> None:
+    with pytest.raises(BadRequest, match=f"in {part} is no package") as caught:
+        texts_of("deno", deno_lock(**{part: {key: {}}}))
+    assert repr(key) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"npm": {"a@1.0.0": {"optionalDependencies": ["../../../uv/secret@1.0.0"]}}},
+        {"npm": {"a@1.0.0": {"dependencies": {"b": "1.0.0"}}}},
+        {"specifiers": {"npm:../../x@1": "1.0.0"}},
+        {"specifiers": {"npm:a@1": "../1.0.0"}},
+        {"remote": {"file:///etc/passwd": "00"}},
+        {"redirects": {"../x": "https://a.test/x.ts"}},
+        {"remote": []},
+        {"jsr": {"@a/b@1.0.0": "x"}},
+    ],
+)
+def test_other_parts_of_a_lock_of_deno_that_are_refused(found: dict[str, object]) -> None:
+    with pytest.raises(BadRequest, match="the lock"):
+        texts_of("deno", deno_lock(**found))
+
+
+def test_names_in_a_lock_of_deno_as_deno_writes_them() -> None:
+    found = {
+        "specifiers": {"npm:@team/a@^1.0": "1.0.0_@team+peer@2.0.0-rc.1__deep@1.0.0", "jsr:@team/jay@1": "1.2.0"},
+        "jsr": {"@team/jay@1.2.0": {"integrity": "00", "dependencies": ["jsr:@std/x@^1.0.1", "npm:a@1"]}},
+        "npm": {
+            "@team/a@1.0.0_@team+peer@2.0.0-rc.1__deep@1.0.0": {
+                "integrity": "sha512-x=",
+                "dependencies": ["b", "c@1.0.0", "d@npm:@other/d@1.0.0"],
+                "optionalPeers": ["@types/e@>=1 <3"],
+                "os": ["!win32"],
+                "bin": True,
+            }
+        },
+        "redirects": {"https://a.test/x": "https://a.test/x.ts"},
+        "remote": {"https://a.test/x.ts?a=1": "00"},
+    }
+    assert orjson.loads(texts_of("deno", deno_lock(**found))[-1]) == found
+
+
 @given(st.sampled_from(["bun", "deno"]), st.text(max_size=200), st.sampled_from(["bun", "deno"]), st.text(max_size=200))
 def test_any_text_is_a_lock_or_refused(language: str, head: str, kind: str, tail: str) -> None:
     for lock in (head, f"{head}\n//{kind}.lock\n{tail}", f'{{"dependencies":{{"a":"1"}}}}\n//{kind}.lock\n{tail}'):
