@@ -54,7 +54,7 @@ async def resume_urls(context: Context) -> Response:
     With ``flow_level=true`` they are for the flow, and count for the first of its steps that waits.
     """
     record, resume_id, approver = readable(context), _resume_id(context), _approver(context)
-    flow_id = record.parent_job or record.id
+    flow_id = _flow_id(record) or record.id
     job_id = flow_id if context.query.flag("flow_level") else record.id
     key = _key(context)
     base, workspace = context.services.base_url.rstrip("/"), context.workspace
@@ -282,10 +282,16 @@ def flow_record(context: Context, record: JobRecord) -> JobRecord:
     """The flow that a job is a step of, or is. Raises :class:`BadRequest` for all other jobs."""
     if record.is_flow:
         return record
-    flow = find(context, record.parent_job) if record.parent_job is not None else None
+    flow_id = _flow_id(record)
+    flow = find(context, flow_id) if flow_id is not None else None
     if flow is None or not flow.is_flow:
         raise BadRequest(f"job {record.id} is no step of a flow: nothing waits for it")
     return flow
+
+
+def _flow_id(record: JobRecord) -> UUID | None:
+    """The flow that a job is a step of. Who starts a job may name any job as its parent, but not give it a step."""
+    return record.parent_job if record.step_id else None
 
 
 def live_flow(context: Context, record: JobRecord) -> LiveFlow:

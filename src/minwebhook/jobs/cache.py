@@ -59,16 +59,21 @@ def cache_key(spec: JobSpec) -> bytes:
     """Equal for runs that must have equal results: the same code in the same workspace, the same arguments in any order.
 
     Arguments are compared as JSON: 1 and 1.0 differ. Those with references mean what their reader may know: such runs
-    are equal for the same user with the same scopes only.
+    are equal for the same user with the same scopes only. So are steps of flows, and code that came with the request: whoever
+    wrote it has not said that others may have the result of a run, and what it imports depends on where it stands. The author
+    of a deployed script, or flow, has said so with its ``cache_ttl``.
     """
     arguments = values.loads(spec.arguments)
     ordered = values.dumps([[name, arguments[name]] for name in sorted(arguments)])
-    code = spec.source if spec.script_hash is None else b""
-    reader = _reader(spec) if may_hold_references(spec.arguments) else []
+    is_deployed = spec.script_hash is not None
+    is_shared = is_deployed and not spec.step_id and not may_hold_references(spec.arguments)
+    reader = [] if is_shared else _reader(spec)
+    place = [] if is_deployed else [spec.path, spec.flow_path, spec.step_id, spec.lock, spec.imports, spec.step_imports]
     digest = hashlib.sha256()
     for part in (
-        orjson.dumps([spec.workspace, spec.kind, spec.language, spec.script_hash, spec.preprocess, *reader]),
-        code,
+        orjson.dumps([spec.workspace, spec.kind, spec.language, spec.script_hash, spec.preprocess, spec.is_preprocessor]),
+        orjson.dumps([reader, place]),
+        b"" if is_deployed else spec.source,
         ordered.encode(),
         spec.mask,
     ):

@@ -82,8 +82,6 @@ class JobPackages:
         self._imported = imported
         self._flows = flows
         self._network = network
-        #: What scripts with the packages of a directory import.
-        self._modules: dict[str, tuple[str, ...]] = {}
         self._python = tuple(int(part) for part in re.findall(r"\d+", python_version)[:3])
 
     def find(self, spec: JobSpec) -> Surroundings | None:
@@ -97,12 +95,13 @@ class JobPackages:
         return None if directory is None else self._surroundings(spec, directory)
 
     def _surroundings(self, spec: JobSpec, directory: str) -> Surroundings:
-        """Those of the script, with packages, and what scripts with these packages are known to import."""
-        known = self._modules.get(directory, ())
-        if self._preload and not all(module in known for module in spec.modules):
-            known = self._modules[directory] = tuple(sorted({*known, *spec.modules})[:_MAX_MODULES])
+        """Those of the script, with packages, and what it imports from them.
+
+        What another script with the same packages imports is none of its business: a module may change others.
+        """
+        modules = tuple(sorted(spec.modules)[:_MAX_MODULES]) if self._preload else ()
         network = spec.surroundings.network if spec.surroundings else self._network
-        return Surroundings(network, directory, known)
+        return Surroundings(network, directory, modules)
 
     async def prepare(self, spec: JobSpec) -> Surroundings | None:
         """The same, found and installed if need be; None for the usual ones. Raises :class:`PackageError`."""

@@ -142,7 +142,6 @@ class Fleet:
         if family is not None:
             self._others.move_to_end(surroundings)
             return family
-        self._retire(surroundings)
         self._make_room()
         taken = {family.number for family in self.families}
         number = next(number for number in range(len(taken) + 1) if number not in taken)
@@ -220,12 +219,6 @@ class Fleet:
             if self._others.get(surroundings) is family:
                 del self._others[surroundings]
             family.fail(str(error))
-
-    def _retire(self, successor: Surroundings) -> None:
-        """Ends those that are like this one but for the modules they have imported."""
-        for surroundings, family in list(self._others.items()):
-            if surroundings[:2] == successor[:2] and not family.jobs:
-                self._end(surroundings, family)
 
     def _make_room(self) -> None:
         for surroundings, family in list(self._others.items()):

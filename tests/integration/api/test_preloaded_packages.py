@@ -171,10 +171,12 @@ def test_a_package_that_talks_to_the_server_harms_its_own_jobs_at_most(client: C
     assert stamps(client, "plain", 1)
 
 
-def test_scripts_with_the_same_packages_share_a_fork_server(client: Client) -> None:
+def test_scripts_that_import_the_same_of_the_same_packages_share_a_fork_server(client: Client) -> None:
     block = "# requirements:\n# plain\n# opener\n\n"
     client.deploy("u/admin/one", block + "import plain\n\ndef main():\n    return plain.STAMP\n")
-    client.deploy("u/admin/two", block + "import plain, opener\n\ndef main():\n    return plain.STAMP\n")
-    assert client.run("u/admin/one").status == client.run("u/admin/two").status == 200
-    # What the second one imports is known now, and both use the fork server that knows.
-    assert client.run("u/admin/one").json() == client.run("u/admin/two").json()
+    client.deploy("u/admin/two", block + "import plain\n\ndef main():\n    return plain.STAMP # two\n")
+    client.deploy("u/admin/three", block + "import plain, opener\n\ndef main():\n    return plain.STAMP\n")
+    one, two, three = (client.run(f"u/admin/{name}").json() for name in ("one", "two", "three"))
+    assert one == two
+    assert three != one  # whose modules may change others: nothing of it is where the other two run
+    assert client.run("u/admin/one").json() == one

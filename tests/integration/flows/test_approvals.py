@@ -315,6 +315,22 @@ def test_who_may_resume_without_a_signature(server: Server, client: Client) -> N
     assert client.post(f"/jobs/flow/resume/{flow_id}").status == 400
 
 
+def test_who_names_a_flow_as_the_parent_of_a_job_has_no_signature_for_it(server: Server, client: Client) -> None:
+    flow_id = waiting_flow(client, {"required_events": 1})
+    stranger = server.user("names_parents")
+    assert stranger.get(f"/jobs/resume_urls/{flow_id}/1").status == 403
+    stranger.deploy("u/names_parents/own", "def main(): return 1")
+    own = stranger.post("/jobs/run/p/u/names_parents/own", {}, parent_job=flow_id).text
+    stranger.ended(own)
+    for level in ("true", "false"):
+        found = urls(stranger, own, flow_level=level)
+        assert flow_id not in json.dumps(found)
+        assert visit(client, found["resume"]).status == 400
+        assert visit(client, found["resume"].replace(own, flow_id)).status in (401, 403)
+    assert waits_for(client, flow_id) is not None
+    client.post(f"/jobs_u/queue/cancel/{flow_id}", {})
+
+
 def test_what_waits_may_be_inside(client: Client) -> None:
     """An iteration of a loop waits: who speaks to the flow speaks to it."""
     inner = [step("b", IDENTITY, suspend={"required_events": 1}), step("c", py(RETURN, x="resume"))]

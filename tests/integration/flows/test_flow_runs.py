@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, js, py, step, stop, whileloop
-from tests.server import Answer, Client, eventually
+from tests.server import Answer, Client, Server, eventually
 from tests.sse import Reader
 
 SLEEP = "import time\ndef main(): time.sleep(60)"
@@ -433,6 +433,17 @@ def test_a_cache_answers_a_step(client: Client) -> None:
     path = "u/admin/cached"
     deploy(client, path, module)
     assert len({client.post(f"/jobs/run_wait_result/f/{path}").text for _ in range(3)}) == 1
+
+
+def test_a_cache_answers_nobody_else_a_step(client: Client, server: Server) -> None:
+    module = step("a", py("import random\ndef main(): return random.random()"), cache_ttl=60)
+    others = server.user("reads_caches")
+
+    def run(who: Client) -> Any:
+        return who.ended(who.post("/jobs/run/preview_flow", {"value": {"modules": [module]}}).text)["result"]
+
+    assert run(client) == run(client)
+    assert run(others) != run(client)
 
 
 def test_a_cache_answers_a_flow(client: Client) -> None:
