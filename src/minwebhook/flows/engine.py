@@ -52,6 +52,9 @@ from minwebhook.flows.status import NO_JOB, NO_LIST, ModuleStatus, State
 from minwebhook.flows.waiting import Waiting
 from minwebhook.http.codecs import json_text
 
+#: Iterations that run beside each other at most, and bytes of their arguments; the others follow.
+_MAX_BESIDE: Final = 256
+_MAX_BESIDE_BYTES: Final = 64 * 1024 * 1024
 _SKIPPED: Final = b'"stopped early"'
 
 
@@ -243,7 +246,8 @@ class Engine(Waiting):
                 status.job = NO_JOB
                 self._loop_ended(module, status)
                 return
-            count = min(int(parallelism), len(self.items)) if loop.parallel else 1
+            room = max(_MAX_BESIDE_BYTES // (len(self.arguments) + 1), 1)  # each iteration has its own copy
+            count = min(int(parallelism), len(self.items), _MAX_BESIDE, room) if loop.parallel else 1
             for _ in range(count):
                 self._start_iteration(module, status)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from minwebhook.flows import events
@@ -31,6 +31,10 @@ from minwebhook.http.codecs import json_text
 #: Is given the values of expressions by their keys, or the one value of a transform.
 Values = Callable[[Mapping[str, Any]], None]
 Then = Callable[[Any], None]
+
+
+#: A timeout that no job reaches; the database has no room for any larger one.
+_MAX_TIMEOUT_S: Final = 366 * 24 * 3600
 
 
 class Machine:
@@ -227,7 +231,7 @@ class Machine:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 self._abort(error_result("BadTimeout", f"module {module.id}: timeout must be a number of seconds"))
                 return
-            self._start_leaf(module, status, arguments, value)
+            self._start_leaf(module, status, arguments, min(value, _MAX_TIMEOUT_S))
 
         self._value(module.timeout, "timeout", events.TIMING_NAMES, then)
 

@@ -16,7 +16,7 @@ import heapq
 import logging
 import math
 import random
-import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
@@ -82,6 +82,8 @@ logger = logging.getLogger(__name__)
 _MAX_TOGETHER: Final = 64
 #: Events of one flow that are dealt with before what it came to is written.
 _MAX_EVENTS: Final = 64
+#: How long flows hold the loop before others get their turn.
+_TURN_S: Final = 0.01
 _DISK_PAUSE_S: Final = 1.0
 _LOG_BYTES: Final = 64 * 1024
 
@@ -242,7 +244,10 @@ class FlowRunner:
         while True:
             await self._wake.wait()
             touched: dict[UUID, LiveFlow] = {}
+            deadline = time.perf_counter() + _TURN_S
             for _ in range(min(len(self._ready), _MAX_TOGETHER)):  # not those that come back meanwhile
+                if touched and time.perf_counter() > deadline:
+                    break
                 flow = self._ready.popleft()
                 flow.is_ready = False
                 touched[flow.job.id] = flow
@@ -264,8 +269,9 @@ class FlowRunner:
 
     def _advance(self, flow: LiveFlow) -> None:
         done = 0
+        deadline = time.perf_counter() + _TURN_S
         for told in flow.events:  # there may come more meanwhile
-            if done >= _MAX_EVENTS and not flow.engine.is_evaluating:
+            if done and (done >= _MAX_EVENTS or time.perf_counter() > deadline):
                 break  # a loop whose iterations end in the moment in which they begin: others get their turn
             done += 1
             event = told
@@ -399,7 +405,7 @@ class FlowRunner:
                 return
             except Unavailable as error:
                 logger.warning("flows wait for the disk: %s", error.detail)
-            except sqlite3.Error:
+            except Exception:  # whatever it is, the server goes on
                 logger.exception("the state of flows could not be written")
             await trio.sleep(_DISK_PAUSE_S)
 
@@ -432,6 +438,11 @@ class FlowRunner:
             event = EvaluationFailed(error.name, text)
         except ApiError as error:
             event = EvaluationFailed("Error", error.text)
+        except RecursionError:
+            event = EvaluationFailed("RangeError", "a value that the expression mentions is nested too deeply")
+        except Exception:
+            logger.exception("an expression could not be evaluated", extra={"job_id": str(flow.job.id)})
+            event = EvaluationFailed("InternalError", "internal error; the server's log says more")
         if flow.engine.awaits(command):
             self._tell(flow, event)
 

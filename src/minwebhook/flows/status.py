@@ -154,13 +154,13 @@ def jobs_of(status: FlowStatus) -> list[UUID]:
     modules = [*status.modules, status.failure_module]
     if status.preprocessor_module is not None:
         modules.insert(0, status.preprocessor_module)
-    found = list[UUID]()
+    found = dict[UUID, None]()
     for module in modules:
         jobs = [*module.failed_retries, *(module.flow_jobs or ())]
         if module.job is not None and module.job != NO_JOB and module.flow_jobs is None:
             jobs.append(module.job)
-        found += [job for job in jobs if job not in found]
-    return found
+        found |= dict.fromkeys(jobs)
+    return list(found)
 
 
 @dataclass(slots=True)

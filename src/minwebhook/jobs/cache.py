@@ -71,7 +71,9 @@ def cache_key(spec: JobSpec) -> bytes:
     place = [] if is_deployed else [spec.path, spec.flow_path, spec.step_id, spec.lock, spec.imports, spec.step_imports]
     digest = hashlib.sha256()
     for part in (
-        orjson.dumps([spec.workspace, spec.kind, spec.language, spec.script_hash, spec.preprocess, spec.is_preprocessor]),
+        orjson.dumps(
+            [spec.workspace, spec.kind, spec.language, spec.script_hash, spec.preprocess, spec.is_preprocessor]
+        ),
         orjson.dumps([reader, place]),
         b"" if is_deployed else spec.source,
         ordered.encode(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,3 +143,28 @@ def test_a_step_may_have_its_arguments_prepared(client: Client) -> None:
     prepared = step("a", {**py(code), "input_transforms": {"a": js("flow_input.a")}}, apply_preprocessor=True)
     value = {"modules": [prepared]}
     assert client.post("/jobs/run_wait_result/preview_flow", {"value": value, "args": {"a": 1}}).json() == 2
+
+
+def test_no_timeout_of_a_step_is_too_long(client: Client) -> None:
+    module = step("a", py("def main(): return 1"), timeout={"type": "static", "value": 2**64 - 1})
+    assert client.ended(client.post("/jobs/run/preview_flow", {"value": {"modules": [module]}}).text)["result"] == 1
+
+
+def test_what_is_nested_too_deeply_for_an_expression_fails_its_step_alone(client: Client) -> None:
+    modules = json.dumps([step("a", py("def main(x): return 1", x="JSON.stringify(flow_input.deep)"))])
+    deep = "[" * 1000 + "]" * 1000
+    body = f'{{"value": {{"modules": {modules}}}, "args": {{"deep": {deep}}}}}'.encode()
+    answer = client.call("POST", "/jobs/run/preview_flow", body, {"Content-Type": "application/json"})
+    if answer.status == 201:
+        maybe = f"/jobs_u/completed/get_result_maybe/{answer.text}"
+        eventually(lambda: client.get(maybe).json()["completed"], "its end")
+        assert client.get(maybe).json()["success"] is False
+    small = {"modules": [step("b", py("def main(): return 2"))]}
+    assert client.ended(client.post("/jobs/run/preview_flow", {"value": small}).text)["result"] == 2
+
+
+def test_a_long_parallel_loop_lets_others_through(client: Client) -> None:
+    loop = forloop(list(range(3000)), step("i", IDENTITY), parallel=True)
+    job_id = client.post("/jobs/run/preview_flow", {"value": {"modules": [step("l", loop)]}}).text
+    client.ended(job_id)
+    assert len(client.get(f"/jobs_u/completed/get_result/{job_id}").json()) == 3000
