@@ -274,7 +274,9 @@ class Engine(Waiting):
             else:
                 self._next_iteration(module, status)
 
-        self._evaluate_stop(stop, ended.result, then, all_iters=self._all_results(status))
+        # To join them after each iteration takes as long as all iterations before.
+        joined = self._all_results(status) if "all_iters" in stop.expr else None
+        self._evaluate_stop(stop, ended.result, then, all_iters=joined)
 
     def _next_iteration(self, module: FlowModule, status: ModuleStatus) -> None:
         self._delay_s = 0
