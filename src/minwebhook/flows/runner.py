@@ -52,7 +52,7 @@ from minwebhook.flows.level import Level, restarted
 from minwebhook.flows.live import MAX_LEVELS, LiveFlow, ended_before, ended_now, last_words
 from minwebhook.flows.model import FlowValue
 from minwebhook.flows.reading import read_value
-from minwebhook.flows.specs import STEP_IMPORTS, StepSpecs, flow_limit
+from minwebhook.flows.specs import STEP_IMPORTS, StepSpecs, flow_limit, sent_flow_limit
 from minwebhook.flows.status import FlowStatus
 from minwebhook.flows.store import FlowStore
 from minwebhook.jobs import outcomes
@@ -191,13 +191,12 @@ class FlowRunner:
     def _limit(self, spec: JobSpec) -> Concurrency | None:
         if spec.kind == FLOW:
             version = self._flows.version(spec.workspace, spec.script_hash or 0)
-            value, path = None if version is None else version.flow, spec.path
-        else:
-            try:
-                value, path = read_value(orjson.loads(spec.source)), spec.path or "preview"
-            except ApiError:  # it fails when it begins
-                return None
-        return None if value is None else flow_limit(value, spec.workspace, path, spec.arguments)
+            return None if version is None else flow_limit(version.flow, spec.workspace, spec.path, spec.arguments)
+        try:
+            value = read_value(orjson.loads(spec.source))
+        except ApiError:  # it fails when it begins
+            return None
+        return sent_flow_limit(value, spec.workspace, spec.permissioned_as, spec.path, spec.arguments)
 
     def ended_runs(self, now_ms: int) -> list[tuple[int, Concurrency]]:
         """When runs ended that still count within the window of their concurrency key."""
@@ -543,18 +542,18 @@ class FlowRunner:
             level = parent.engine.level
             modules = [*level.modules, *([level.failure_module] if level.failure_module is not None else [])]
             module = next(each for each in modules if each.id == name)
-            spec.step_imports = parent.job.spec.step_imports
+            spec.step_imports, spec.is_sent = parent.job.spec.step_imports, parent.job.spec.is_sent
             return parent, level.inner(module, inner, index), None
         if spec.kind == FLOW:
             version = self._flows.version(spec.workspace, spec.script_hash or 0)
             if version is None:
                 raise NotFound("the definition of the flow is gone")
-            spec.step_imports = version.step_imports
+            spec.step_imports, spec.is_sent = version.step_imports, False
             return parent, version.prepared_level if spec.preprocess else version.level, version.flow
         assert spec.kind == FLOW_PREVIEW  # noqa: S101 - there are no other kinds
         source = orjson.loads(spec.source)
         value = read_value(source)
-        spec.step_imports = source.get(STEP_IMPORTS)
+        spec.step_imports, spec.is_sent = source.get(STEP_IMPORTS), True
         return parent, Level.of(value), value
 
     def _go_on(self, flow: LiveFlow, record: JobRecord) -> None:

@@ -28,7 +28,7 @@ from minwebhook.flows.results import ITERATION
 from minwebhook.flows.store import FlowStore, FlowVersion
 from minwebhook.jobs.model import FLOW, FLOW_PREVIEW, IDENTITY, Concurrency, JobSpec, copied
 from minwebhook.jobs.shared import turn_of
-from minwebhook.jobs.submission import concurrency_of, limit_of, surroundings_of
+from minwebhook.jobs.submission import concurrency_of, limit_of, sent_limit_of, surroundings_of
 from minwebhook.scripts.model import Language, entry_points
 from minwebhook.scripts.requirements import imported_modules
 from minwebhook.scripts.script import Script
@@ -79,6 +79,12 @@ def flow_limit(flow: FlowValue, workspace: str, path: str, arguments: bytes) -> 
     return None if limit is None else limit_of(limit, workspace, f"flow/{path}", arguments)
 
 
+def sent_flow_limit(flow: FlowValue, workspace: str, sender: str, path: str, arguments: bytes) -> Concurrency | None:
+    """The same of a flow that came with a request of the ``sender`` (``u/ada``)."""
+    limit = flow.concurrency
+    return None if limit is None else sent_limit_of(limit, workspace, sender, f"flow/{path}", arguments)
+
+
 def flow_preview_spec(
     workspace: str,
     principal: Principal,
@@ -103,7 +109,7 @@ def flow_preview_spec(
         path=path,
         tag=tag or FLOW_TAG,
         priority=flow.priority,
-        concurrency=flow_limit(flow, workspace, path or "preview", arguments),
+        concurrency=sent_flow_limit(flow, workspace, principal.permissioned_as, path, arguments),
         owner=principal.owner,
         scopes=principal.scopes,
     )
@@ -176,6 +182,7 @@ class StepSpecs:
         """Gives the stored job of a module back what its row does not tell."""
         spec.flow_path = path_around(flow)
         if isinstance(module.value, RawScript) and spec.kind == "preview":
+            spec.is_sent = flow.is_sent
             spec.concurrency = _step_limit(spec, module.value)
             spec.step_imports = flow.step_imports
             self._equip(spec, module.value, module)
@@ -308,8 +315,12 @@ def path_around(flow: JobSpec) -> str:
 
 
 def _step_limit(spec: JobSpec, value: RawScript) -> Concurrency | None:
-    limit = value.concurrency
-    return None if limit is None else limit_of(limit, spec.workspace, f"script/{spec.path}", spec.arguments)
+    limit, usual = value.concurrency, f"script/{spec.path}"
+    if limit is None:
+        return None
+    if spec.is_sent:
+        return sent_limit_of(limit, spec.workspace, spec.permissioned_as, usual, spec.arguments)
+    return limit_of(limit, spec.workspace, usual, spec.arguments)
 
 
 def _has_functions(spec: JobSpec) -> bool:

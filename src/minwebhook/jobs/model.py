@@ -206,6 +206,8 @@ class JobSpec:
     #: Of a job that is a part of a flow's step: the module, which list of modules in it, and the number of the iteration or
     #: branch.
     part: tuple[str, int, int | None] | None = None
+    #: Of a flow that runs, and its steps: whether it came with the request. Whoever drives flows says so (flows/runner.py).
+    is_sent: bool = False
     #: Of a flow job that goes on with the results of another one.
     restarted_from: RestartPoint | None = None
     #: What the token is restricted to that the code, or the arguments, came with; None if it is not.

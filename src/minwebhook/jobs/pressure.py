@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from minwebhook.errors import TooManyRequests, Unavailable
-from minwebhook.jobs.model import JobSpec
+from minwebhook.jobs.model import DEPENDENCIES, DEPLOYED_KINDS, JobSpec
 
 #: The rate is that of so many last seconds.
 _WINDOW_S: Final = 16
@@ -81,7 +81,7 @@ class Pressure:
 
     def check(self, spec: JobSpec, now_ms: int) -> None:
         """Whether one more job may come. Raises what :meth:`check_share` raises."""
-        self.check_share(spec.workspace, spec.path, spec.owner, now_ms)
+        self.check_share(spec.workspace, _counted_as(spec), spec.owner, now_ms)
 
     def check_share(self, workspace: str, path: str, owner: str, now_ms: int, *, waited_s: float = 0.0) -> None:
         """Whether one more job of a script (of none, if the ``path`` is empty) may come. Raises 503 if the server, or the
@@ -122,7 +122,7 @@ class Pressure:
         self._total += 1
         if not self._has_shares:
             return
-        for what, name, _ in self._bounds(spec.workspace, spec.path, spec.owner):
+        for what, name, _ in self._bounds(spec.workspace, _counted_as(spec), spec.owner):
             self._counts[what, name] = self._counts.get((what, name), 0) + 1
 
     def leave(self, spec: JobSpec) -> None:
@@ -130,7 +130,7 @@ class Pressure:
         self._total -= 1
         if not self._has_shares:
             return
-        for what, name, _ in self._bounds(spec.workspace, spec.path, spec.owner):
+        for what, name, _ in self._bounds(spec.workspace, _counted_as(spec), spec.owner):
             left = self._counts[what, name] - 1
             if left:
                 self._counts[what, name] = left
@@ -156,6 +156,12 @@ class Pressure:
         if limits.token:
             bounds.append(("token", owner, limits.token))
         return bounds
+
+
+def _counted_as(spec: JobSpec) -> str:
+    """The path of the script that a job counts for. That of a preview is what its sender says: it counts for the sender."""
+    is_deployed = spec.kind in DEPLOYED_KINDS or (spec.kind == DEPENDENCIES and spec.script_hash is not None)
+    return spec.path if is_deployed or not spec.path else f"preview/{spec.permissioned_as}/{spec.path}"
 
 
 def _rate_limit(policy: str, limit: int, after_s: int) -> tuple[tuple[str, str], ...]:

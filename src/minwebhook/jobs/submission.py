@@ -62,6 +62,13 @@ def limit_of(limit: Concurrency, workspace: str, usual: str, arguments: bytes) -
     return limit._replace(key=key)
 
 
+def sent_limit_of(limit: Concurrency, workspace: str, sender: str, usual: str, arguments: bytes) -> Concurrency:
+    """The limit of what came with a request: its path and key are what the sender says, so that they count among the runs of
+    the ``sender`` (``u/ada``) in the workspace only."""
+    made = limit_of(limit, workspace, usual, arguments)
+    return made._replace(key=f"preview/{sender}/{workspace}/{made.key}")
+
+
 def surroundings_of(script: Script) -> Surroundings | None:
     """The fork server that its jobs need; None for the usual one."""
     return None if script.has_network else Surroundings("none")

@@ -113,6 +113,64 @@ def test_so_many_runs_of_a_step_at_a_time(client: Client) -> None:
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
+HOLD = py("import time\ndef main():\n    time.sleep(600)")
+
+
+def _preview(client: Client, modules: list[JSON], path: str, **value: object) -> str:
+    body = {"value": {"modules": modules, **value}, "args": {}, "path": path}
+    answer = client.post("/jobs/run/preview_flow", body)
+    assert answer.status == 201, answer.text
+    return answer.text
+
+
+def _runs_step(client: Client, flow_id: str) -> None:
+    """Until a job of the flow that is no flow itself has its turn."""
+
+    def probe() -> bool:
+        found = client.get("/jobs/list", running="true", job_kinds="preview,script").json()
+        return any(client.job(job["id"]).get("root_job") == flow_id for job in found)
+
+    eventually(probe, "that a step of the flow runs")
+
+
+@pytest.mark.parametrize("key", [{}, {"concurrency_key": "everybody's"}], ids=["path", "key"])
+def test_a_preview_takes_no_turn_of_the_flow_whose_path_or_key_it_names(tmp_path: Path, key: JSON) -> None:
+    limits = {"concurrent_limit": 1, **key}
+    with serving(tmp_path / "data", "--workers", "2") as (server, admin):
+        _deploy(admin, "u/admin/q", WAITS, **limits)
+        mallory = server.user("mallory")
+        held, second = (_preview(mallory, WAITS, "u/admin/q", **limits) for _ in range(2))
+        _suspended(admin, held)
+        _suspended(admin, _start(admin, "u/admin/q"))
+        waits = _start(admin, "u/admin/q")
+        server.kill()
+        again = server.start()
+        _suspended(again, held)
+        # It would take the place of the deployed one, or of the other preview, if it were counted otherwise than before.
+        assert not again.job(second)["running"] and not again.job(waits)["running"]
+        _resume(again, held)
+        _suspended(again, second)
+        assert not again.job(waits)["running"]
+
+
+@pytest.mark.parametrize("key", [{}, {"custom_concurrency_key": "everybody's"}], ids=["path", "key"])
+def test_a_step_of_a_preview_takes_no_turn_of_the_step_whose_path_or_key_it_names(tmp_path: Path, key: JSON) -> None:
+    limited = {**HOLD, "concurrent_limit": 1, **key}
+    modules = [step("l", forloop([1], step("i", IDENTITY), step("s", limited)))]
+    with serving(tmp_path / "data", "--workers", "4") as (server, admin):
+        _deploy(admin, "u/admin/q", modules)
+        mallory = server.user("mallory")
+        held = _preview(mallory, modules, "u/admin/q")
+        _runs_step(admin, held)
+        server.kill()
+        again = server.start()
+        _runs_step(again, held)
+        deployed = _start(again, "u/admin/q")
+        _runs_step(again, deployed)
+        for job_id in (held, deployed):
+            assert again.post(f"/jobs_u/queue/cancel/{job_id}", {}).status == 200
+
+
 PREPROCESSORS = {
     "python3": "def main(): raise ValueError\ndef preprocessor(event): return {'n': event['body']['n'] + 1}",
     "bun": "export function preprocessor(event: any) { return {n: event.body.n + 1}; }\nexport function main() { throw 1; }",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwebhook.errors import ApiError, TooManyRequests, Unavailable
-from minwebhook.jobs.model import JobSpec
+from minwebhook.jobs.model import DEPENDENCIES, FLOW_PREVIEW, IDENTITY, JobSpec
 from minwebhook.jobs.pressure import Pressure, QueueLimits, ServiceRate
 from tests.jobs import job_spec
 
@@ -52,6 +52,26 @@ def test_each_bound_counts_its_own() -> None:
         pressure.enter(spec(path="u/a/z", owner="d"), 0)
     with pytest.raises(TooManyRequests, match="token"):
         pressure.enter(spec("other", owner="a"), 0)
+
+
+@pytest.mark.parametrize("kind", ["preview", FLOW_PREVIEW, IDENTITY, DEPENDENCIES])
+def test_what_came_with_a_request_counts_for_its_caller_whatever_its_path(kind: str) -> None:
+    pressure = Pressure(QueueLimits(99, script=1))
+    sent = job_spec(kind=kind, path="u/a/x", permissioned_as="u/b")
+    pressure.enter(sent, 0)
+    with pytest.raises(TooManyRequests, match="script"):
+        pressure.enter(sent, 0)
+    pressure.enter(spec(), 0)
+    pressure.enter(job_spec(kind=kind, path="u/a/x", permissioned_as="u/c"), 0)
+    pressure.leave(sent)
+    pressure.enter(sent, 0)
+
+
+def test_finding_the_packages_of_a_version_counts_for_its_script() -> None:
+    pressure = Pressure(QueueLimits(99, script=1))
+    pressure.enter(job_spec(kind=DEPENDENCIES, path="u/a/x", script_hash=1), 0)
+    with pytest.raises(TooManyRequests, match="script"):
+        pressure.check_share("demo", "u/a/x", "t", 0)
 
 
 @given(st.lists(st.sampled_from(["enter", "leave"])), st.integers(1, 5))
