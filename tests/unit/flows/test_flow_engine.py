@@ -116,7 +116,8 @@ class Naive:
         previous: Any = arguments
         for number, module in enumerate(modules):
             is_last = number == len(modules) - 1
-            if module.mock is not None and module.mock.enabled:
+            is_mocked = module.mock is not None and module.mock.enabled
+            if module.mock is not None and is_mocked:
                 ended = Ended(True, module.mock.return_value)
             elif module.skip_if is not None and evaluate(module.skip_if, {"previous": previous}):
                 continue
@@ -133,6 +134,8 @@ class Naive:
             if ended.stopped and module.children and not module.is_loop:
                 return Ended(True, previous, stopped=True)
             condition = module.stop_after_all_iters_if if module.is_loop else module.stop_after_if
+            if is_mocked and module.is_loop:  # there are no iterations that it could come after
+                condition = None
             if condition is not None and evaluate(condition.expr, {"previous": previous, "result": previous}):
                 if condition.error_message is None:
                     return Ended(True, previous, stopped=True)
@@ -522,6 +525,21 @@ _FAIL, _OK = step("fail", _script("fail")), step("ok", _script("ok"))
         "modules": [step("f", {"type": "flow", "path": "f/flows/outer"})],
         "failure_module": {"value": _script("ok")},
         "deployed": {"f/flows/outer": {"modules": [_FAIL], "failure_module": {"value": _script("fail")}}},
+    },
+    0,
+)
+# A loop in whose place a mock stands has no iterations, and nothing comes after them.
+@example(
+    {
+        "modules": [
+            step(
+                "l",
+                forloop([], step("i", IDENTITY)),
+                mock={"enabled": True, "return_value": 7},
+                stop_after_all_iters_if=stop("True"),
+            ),
+            step("b", _script("ok")),
+        ]
     },
     0,
 )
