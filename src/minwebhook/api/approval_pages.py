@@ -22,6 +22,8 @@ from minwebhook.times import rfc3339
 
 _NOT_WAITING: Final = "Nothing to approve"
 _NO_SUSPEND: Final = Suspend(1)
+#: Bytes of a form, whose escapes take their time.
+_MAX_FORM_BYTES: Final = 256 * 1024
 
 
 async def show_signed(context: Context) -> Response:
@@ -129,7 +131,7 @@ def _answer(form: Mapping[str, str], flow: LiveFlow, place: Place) -> tuple[bool
 async def _form(context: Context) -> Mapping[str, str]:
     if not (context.request.headers.get("content-type") or "").startswith(FORM):
         raise UnsupportedMediaType(f"send the form as a browser does: {FORM}")
-    body = await context.body()
+    body = await context.body(most=_MAX_FORM_BYTES)
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS + 10))
     except (UnicodeDecodeError, ValueError):

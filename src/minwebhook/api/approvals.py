@@ -39,6 +39,8 @@ from minwebhook.variables.references import holds_references
 from minwebhook.webhooks.arguments import decode_any_payload
 
 _MAX_APPROVER_CHARACTERS: Final = 255
+#: Bytes of what is sent to a flow that waits.
+MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 
 
 async def job_signature(context: Context) -> Response:
@@ -166,8 +168,8 @@ def can_approve(context: Context, place: Place) -> bool:
 
 
 async def _speak_signed(context: Context, *, is_approved: bool) -> Response:
+    job_id, resume_id, approver = signed(context)  # before the body, which might be anybody's
     payload = await _payload(context)
-    job_id, resume_id, approver = signed(context)
     flow = live_flow(context, flow_record(context, job_of(context, job_id)))
     return await speak(context, flow, job_id, payload, is_approved=is_approved, resume_id=resume_id, approver=approver)
 
@@ -325,7 +327,7 @@ async def _payload(context: Context) -> bytes:
     if context.request.method == "GET":
         sent = context.query.get("payload")
         return b"null" if not sent else decode_any_payload(sent)[0]
-    body = await context.body()
+    body = await context.body(most=MAX_PAYLOAD_BYTES)
     if not body.strip():
         return b"null"
     decode_json(body)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import orjson
@@ -66,6 +66,9 @@ from minwebhook.variables.references import References
 from minwebhook.variables.resources import ResourceStore
 from minwebhook.variables.store import VariableStore
 from minwebhook.webhooks.query import Query, parse_uuid
+
+#: Bytes of a body from someone without a token: reading JSON may take the server's loop 0.2 s for each MB.
+MAX_STRANGERS_BODY_BYTES: Final = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -235,9 +238,12 @@ class Context:
         text = self.query.get(name)
         return default if text is None else parse_number(text, name)
 
-    async def body(self) -> bytes:
-        """The whole body, within ``max_body_bytes``."""
-        return await self.request.body.read(self.services.settings.http.max_body_bytes)
+    async def body(self, *, most: int | None = None) -> bytes:
+        """The whole body, within ``max_body_bytes``, and ``most``: little if there is no caller, who might be anybody."""
+        if most is None and self.caller is None:
+            most = MAX_STRANGERS_BODY_BYTES
+        limit = self.services.settings.http.max_body_bytes
+        return await self.request.body.read(limit if most is None else min(most, limit))
 
     async def json(self, *, exact: bool = False) -> Any:
         """The body as JSON, for endpoints that take nothing else. Raises 415 and 400.

@@ -263,3 +263,31 @@ def test_version_health_and_identity(client: Client) -> None:
     health = stranger.get("/api/health/status")
     assert (health.status, health.json()["status"]) == (200, "healthy")
     assert client.get("/api/users/whoami").json()["super_admin"] is True
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/auth/login",
+        "/api/auth/request_password_reset",
+        "/api/auth/reset_password",
+        "/jobs_u/queue/cancel/00000000-0000-7000-8000-000000000000",
+        "/jobs_u/flow/resume_suspended/00000000-0000-7000-8000-000000000000",
+    ],
+)
+def test_who_has_no_token_sends_small_bodies_only(client: Client, path: str) -> None:
+    stranger = client.with_token("")
+    kind = {"Content-Type": "application/json"}
+    assert stranger.call("POST", path, b"[" + b"[]," * 100_000 + b"[]]", kind).status == 413
+    assert stranger.call("POST", path, b'"%b"' % (b"x" * 200_000), kind).status in (400, 401)
+    assert client.call("POST", path, b'"%b"' % (b"x" * 300_000), kind).status in (400, 413)
+
+
+def test_a_signature_is_checked_before_the_body_is_read(client: Client) -> None:
+    path = "/jobs_u/resume/00000000-0000-7000-8000-000000000000/1/" + "0" * 64
+    head = (
+        f"POST /api/w/demo{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with client.raw(head.encode()) as connection:
+        assert connection.recv(12) == b"HTTP/1.1 403"
