@@ -160,7 +160,7 @@ SAMPLES: Final[tuple[Samples, ...]] = (
             "log": f"#!/bin/sh\necho 'out {UNICODE}'\necho err >&2",
             "exit": "#!/bin/sh\nexit 3",
             "sleep": "#!/bin/sh\necho started\nsleep 60",
-            "broken": "#!/nonexistent/program\n",
+            "broken": "#!/usr/bin/env perl\nsub main {",
             "environment": '#!/bin/sh\necho "$WM_WORKSPACE"',
         },
         program="perl",

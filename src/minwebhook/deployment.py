@@ -10,6 +10,7 @@ from minwebhook.auth.store import ADMIN_USERNAME
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.packages import submit_lock_job
 from minwebhook.parts import Parts
+from minwebhook.runtimes.programs import check_executable
 from minwebhook.scripts.directory import deploy_directory
 from minwebhook.settings import Settings
 from minwebhook.times import now_ms
@@ -45,7 +46,7 @@ class Deployment:
             SCRIPTS_WORKSPACE,
             ADMIN_USERNAME,
             now_ms(),
-            self._parts.engines.check,
+            self._check,
             missing=self._parts.programs.missing_after_check,
             read_schema=self._parts.schemas.read_or_none,
         )
@@ -54,6 +55,11 @@ class Deployment:
                 logger.info("deployed %s", script.path)
                 self._expected.append(script.path)
         self._expect_runs()
+
+    def _check(self, language: str, source: bytes) -> None:
+        """Raises :class:`BadRequest` for code that cannot be run on this machine."""
+        self._parts.engines.check(language, source)
+        check_executable(language, source)
 
     async def find_locks(self) -> None:
         """Versions whose packages nobody looks for: deployed from files, or in the moment of a crash."""

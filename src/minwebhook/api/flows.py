@@ -19,7 +19,8 @@ from minwebhook.flows.store import FlowQuery, FlowVersion, NewFlow
 from minwebhook.http.messages import Response
 from minwebhook.scripts.fields import boolean, text
 from minwebhook.scripts.imports import FIELD
-from minwebhook.scripts.model import parse_script_path
+from minwebhook.scripts.locks import texts_of
+from minwebhook.scripts.model import check_content, parse_script_path
 from minwebhook.times import now_ms
 
 #: Items of one page, at most.
@@ -66,9 +67,12 @@ async def update(context: Context) -> Response:
 async def check_languages(context: Context, flow: FlowValue) -> None:
     """Raises :class:`BadRequest` if code within the flow cannot be run on this machine."""
     for module in flow.all_modules:
-        if isinstance(module.value, RawScript):
+        value = module.value
+        if isinstance(value, RawScript):
             try:
-                await check_language(context, module.value.language, module.value.content)
+                check_content(value.language, value.content)
+                texts_of(value.language.value, value.lock or "")
+                await check_language(context, value.language, value.content)
             except BadRequest as error:
                 raise BadRequest(f"module {module.id}: {error.detail}") from None
 

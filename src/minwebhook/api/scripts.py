@@ -15,6 +15,7 @@ from minwebhook.auth.rights import may_read
 from minwebhook.errors import BadRequest
 from minwebhook.http.messages import Response
 from minwebhook.jobs.packages import submit_lock_job
+from minwebhook.runtimes.programs import check_executable
 from minwebhook.schemas.model import SchemaError
 from minwebhook.schemas.validation import ANNOTATION, asks_for_validation
 from minwebhook.scripts.fields import text
@@ -67,6 +68,7 @@ async def create(context: Context) -> Response:
 async def check_language(context: Context, language: Language, content: str) -> None:
     """Raises :class:`BadRequest` if a script of this language and code cannot be run on this machine."""
     context.services.engines.check(language.value, content.encode())
+    check_executable(language.value, content.encode())
     if reason := await context.services.programs.missing_after_check(language.value):
         raise BadRequest(reason)
 

@@ -186,8 +186,9 @@ class _Session:
                 print(error.code, file=sys.stderr)
         elif error is not None:
             _fill_line_cache()
-            stack = error.__traceback__.tb_next if error.__traceback__ else None
-            traceback.print_exception(type(error), error, stack)
+            shown = traceback.TracebackException.from_exception(error)
+            _leave_own_frames(shown)
+            shown.print(file=sys.stderr)
         _flush()
         os._exit(code & 0xFF)
 
@@ -210,6 +211,34 @@ class _Session:
 
 #: Sources by file name, for tracebacks only.
 _SOURCES: Final[dict[str, bytes]] = {}
+#: Of stacks: what scripts are called by, and by way of.
+_OURS: Final = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - pathlib is dear to import
+_LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
+_INSTALLED: Final = os.path.join(_LIBRARY, "site-packages", "")  # noqa: PTH118
+_IMPORTLIB: Final = "<frozen importlib"
+
+
+def _frames(stack: traceback.StackSummary) -> traceback.StackSummary:
+    """Those of the script and of what it calls: none of ours, nor of what stands between (json, asyncio)."""
+    kept = [each for each in stack if not each.filename.startswith(_OURS)]
+    while kept and _is_of_python(kept[0].filename):
+        del kept[0]
+    return traceback.StackSummary.from_list([each for each in kept if not each.filename.startswith(_IMPORTLIB)])
+
+
+def _is_of_python(filename: str) -> bool:
+    return filename.startswith("<frozen ") or (filename.startswith(_LIBRARY) and not filename.startswith(_INSTALLED))
+
+
+def _leave_own_frames(shown: traceback.TracebackException) -> None:
+    """Leaves the frames of scripts in it, and in what led to it."""
+    pending = [shown]
+    while pending:
+        each = pending.pop()
+        each.stack = _frames(each.stack)
+        pending += [
+            other for other in (each.__cause__, each.__context__, *(each.exceptions or ())) if other is not None
+        ]
 
 
 def _fill_line_cache() -> None:
@@ -324,12 +353,18 @@ class Function:
                     continue
                 value = self._defaults.get(name)
             elif converts and name in self._annotations:
-                value = convert(value, self._annotations[name])
+                value = self._converted(name, value)
             if name in self._positional_only:
                 positional.append(value)
             else:
                 keywords[name] = value
         return positional, keywords
+
+    def _converted(self, name: str, value: Any) -> Any:
+        try:
+            return convert(value, self._annotations[name])
+        except ValueError as error:
+            raise ValueError(f"argument {name}: {error}") from None
 
 
 def convert(value: Any, annotation: Any) -> Any:
@@ -402,11 +437,16 @@ def encode_result(value: Any) -> tuple[bytes, bytes]:
         value = value.rows() if hasattr(value, "rows") else value.values.tolist()
     encoder = _Encoder()
     try:
-        text = encoder.encode(value)
-    except ValueError as error:
-        if "JSON compliant" not in str(error):
-            raise
-        text = encoder.encode(_without_nan(value))
+        try:
+            text = encoder.encode(value)
+        except ValueError as error:
+            if "JSON compliant" not in str(error):
+                raise
+            text = encoder.encode(_without_nan(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        if _frames(traceback.extract_tb(error.__traceback__)):
+            raise  # the script's own, in what makes a text of something
+        raise type(error)(f"the result cannot be written as JSON: {error}") from None
     if "\\u0000" in text:
         text = _NUL_ESCAPE.sub(r"\1", text)
     mask = _dump(values.mask_of(value)).encode() if encoder.met_bytes else b""
@@ -455,8 +495,8 @@ def encode_error(error: BaseException) -> tuple[bytes, bytes]:
     report: dict[str, Any] = {"message": message, "name": type(error).__name__}
     try:
         _fill_line_cache()
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-        report["stack"] = "\n".join(line.rstrip("\n") for line in traceback.format_list(frames))
+        frames = _frames(traceback.extract_tb(error.__traceback__))
+        report["stack"] = "\n".join(line.rstrip("\n") for line in frames.format())
         if extra := {key: member for key, member in vars(error).items() if not key.startswith("__")}:
             encode_result(extra)  # what cannot be shown is found out here
             report["extra"] = extra

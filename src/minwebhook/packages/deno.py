@@ -5,6 +5,7 @@ A set has a directory for deno (``DENO_DIR``) with what its lock names, and the 
 
 from __future__ import annotations
 
+import base64
 import glob
 import hashlib
 import platform
@@ -116,7 +117,7 @@ class Deno:
         packages = _packages_of_npm(found.get("npm", {}))
         for registry in _folders(cache / "npm"):
             for name, version in packages:
-                package = registry / name
+                package = registry / _folder_of(name)
                 for folder in (package / version, *package.glob(f"{glob.escape(version)}_*")):
                     if folder.is_dir() and folder.resolve() == folder:  # no link leads out of the cache
                         kept = place / folder.relative_to(cache)
@@ -186,6 +187,13 @@ def _packages_of_npm(keys: Iterable[str]) -> list[tuple[str, str]]:
         name, version = _parted(key)
         found[name, version.partition("_")[0]] = None
     return list(found)
+
+
+def _folder_of(name: str) -> str:
+    """What deno calls the folder of a package: capitals are told from small letters also where file systems do not."""
+    if name == name.lower():
+        return name
+    return "_" + base64.b32encode(name.encode()).decode().rstrip("=").lower()
 
 
 def _parted(key: str) -> tuple[str, str]:

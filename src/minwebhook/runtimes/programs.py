@@ -14,7 +14,10 @@ from typing import Final
 import trio
 
 from minwebhook.child.programs import PROGRAMS
+from minwebhook.child.programs.executable import EXECUTABLE, program_of
 from minwebhook.child.programs.program import Program
+from minwebhook.child.variables import USUAL
+from minwebhook.errors import BadRequest
 from minwebhook.sandbox.plan import PROGRAM_PATHS
 
 logger = logging.getLogger(__name__)
@@ -67,6 +70,15 @@ class Programs:
         works = await trio.to_thread.run_sync(_works, [path, *program.check])
         self._reasons[language] = "" if works else _advice(program, f"({path}) lacks what is needed, or is too old")
         return self._reasons[language]
+
+
+def check_executable(language: str, source: bytes) -> None:
+    """Raises :class:`BadRequest` if the program that a script of ``exec`` names in its first line is not there."""
+    if language != EXECUTABLE.language:
+        return
+    name = program_of(source.partition(b"\n")[0].decode("utf-8", "replace"))
+    if name and shutil.which(name, path=USUAL["PATH"]) is None:
+        raise BadRequest(f"language exec: {name} is not a program of this server; {EXECUTABLE.install}")
 
 
 def find_programs(path: str | None = None) -> Programs:

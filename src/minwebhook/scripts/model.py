@@ -34,7 +34,7 @@ from minwebhook.scripts.fields import (
     word,
 )
 from minwebhook.scripts.limits import limits
-from minwebhook.scripts.locks import first_lock
+from minwebhook.scripts.locks import first_lock, texts_of
 from minwebhook.scripts.retry import RetryPolicy
 from minwebhook.scripts.signatures import SignatureCheck
 from minwebhook.scripts.typescript import is_native
@@ -48,6 +48,8 @@ ScriptPath = NewType("ScriptPath", str)
 
 _PATH: Final = re.compile(r"[ufg](?:/[A-Za-z0-9_-]+){2,}")
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2}){8,}")
+#: The first line of an executable.
+_RUN_BY: Final = re.compile(r"#![ \t]*/")
 _PYTHON_FUNCTION: Final = re.compile(r"^(?:async[ \t]+)?def[ \t]+(main|preprocessor)[ \t]*\(", re.MULTILINE)
 
 
@@ -244,7 +246,7 @@ class NewScript:
             kind=_kind(obj.get("kind")),
             tag=_optional(obj, "tag", text) or None,
             schema=_optional(obj, "schema", json_object),
-            lock=_lock(obj.get("lock")) or first_lock(language.value, content),
+            lock=_lock(language, obj.get("lock")) or first_lock(language.value, content),
             no_main_func=no_main_func,
             has_preprocessor=has_preprocessor,
             settings=settings,
@@ -325,9 +327,17 @@ def split_extension(name: str) -> tuple[str, Language] | None:
 
 def check_content(language: Language, content: str) -> None:
     """Raises :class:`BadRequest` for what cannot be run, whatever it says."""
-    if language is Language.EXEC and not content.startswith("#!/"):
+    if language is not Language.EXEC:
+        return
+    first = content.partition("\n")[0]
+    if not _RUN_BY.match(first):
         raise BadRequest(
             "content: a script of the language exec begins with #! and the path of the program that runs it"
+        )
+    if first.endswith("\r"):
+        raise BadRequest(
+            "content: the first line ends with a carriage return, which would belong to the name of the program: "
+            "send line ends of Unix (LF), not of Windows (CRLF)"
         )
 
 
@@ -340,11 +350,13 @@ def _kind(value: object) -> ScriptKind:
         raise BadRequest(f"kind must be one of {', '.join(kind.value for kind in ScriptKind)}") from None
 
 
-def _lock(value: object) -> str:
-    """Text, or an array of lines."""
+def _lock(language: Language, value: object) -> str:
+    """Text, or an array of lines, of what may be installed."""
     if isinstance(value, list):
-        return text("lock", "\n".join(array(text)("lock", value)))
-    return "" if value is None else text("lock", value)
+        value = "\n".join(array(text)("lock", value))
+    lock = "" if value is None else text("lock", value)
+    texts_of(language.value, lock)
+    return lock
 
 
 def entry_points(language: Language, content: str) -> set[str] | None:

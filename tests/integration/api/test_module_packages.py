@@ -34,6 +34,10 @@ def served() -> Iterator[Registry]:
             dependencies={"inner": "^1.0.0"},
             scripts={"preinstall": "touch /tmp/ran-outside", "postinstall": "touch /tmp/ran-outside"},
         )
+        for name in ("JSONStream", "@Team/Capital"):
+            made.add_npm(
+                name, "1.0.0", {"index.js": f"export const name = '{name}';\n"}, type="module", main="index.js"
+            )
         made.add_jsr("@team/jay", "1.2.0", "export const jay: string = 'jay';\n")
         made.add("/far.ts", "import { near } from './near.ts';\nexport const far = `far ${near}`;\n")
         made.add("/near.ts", "export const near: string = 'near';\n")
@@ -124,6 +128,18 @@ export const main = () => [old, one, two];
     assert client.run(f"u/admin/again_{engine}").json() == [5, 15, 20]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_names_with_capitals(client: Client, engine: str) -> None:
+    """Which deno keeps in folders of other names."""
+    language, first, npm = ENGINES[engine]
+    code = f"""{first}import {{ name as one }} from "{npm}JSONStream";
+import {{ name as two }} from "{npm}@Team/Capital";
+export const main = () => [one, two];
+"""
+    client.deploy(f"u/admin/capitals_{engine}", code, language)
+    assert client.run(f"u/admin/capitals_{engine}").json() == ["JSONStream", "@Team/Capital"]
+
+
 def test_modules_of_deno_from_elsewhere(client: Client, served: Registry) -> None:
     code = f"""import {{ jay }} from "jsr:@team/jay@1/sub";
 import {{ far }} from "{served.url}/far.ts";
@@ -161,12 +177,24 @@ export function main() {{
         assert (own, sorted(found)) == (f"only of {name}", [f"only of jay {name}", f"only of {name}"])
 
 
+def refused(client: Client, code: str, language: str, lock: str) -> list[str]:
+    """What is answered to code with a lock that may not be installed: as a script, and in a flow."""
+    new = {"path": "u/admin/refused", "summary": "", "description": ""}
+    step = {"type": "rawscript", "content": code, "language": language, "lock": lock, "input_transforms": {}}
+    answers = [
+        client.post("/scripts/create", {**new, "content": code, "language": language, "lock": lock}),
+        client.post("/flows/create", {**new, "value": {"modules": [{"id": "a", "value": step}]}}),
+    ]
+    assert [answer.status for answer in answers] == [400, 400]
+    return [answer.text for answer in answers]
+
+
 def test_a_lock_of_deno_may_not_name_directories(client: Client) -> None:
     code = "import 'npm:inner@1.5.0'; export const main = () => 1;"
     found = {"version": "5", "npm": {"../../../uv/secret@1.0.0": {"integrity": "sha512-x="}}}
     lock = f'{{"imports": ["npm:inner@1.5.0"]}}\n//deno.lock\n{json.dumps(found)}'
-    client.deploy("u/admin/climbing", code, "deno", lock=lock)
-    assert "the lock: '../../../uv/secret@1.0.0' in npm" in client.run("u/admin/climbing").text
+    reason = "the lock: '../../../uv/secret@1.0.0' in npm is no package with its version, and no module"
+    assert refused(client, code, "deno", lock) == [f"Bad request: {reason}", f"Bad request: module a: {reason}"]
 
 
 @pytest.mark.parametrize(
@@ -201,12 +229,13 @@ def test_previews_and_locks_for_clients(client: Client, engine: str) -> None:
 
 def test_a_lock_may_not_name_files_or_addresses(client: Client) -> None:
     code = "import 'inner'; export const main = () => 1;"
-    for number, (wanted, entry) in enumerate(
-        [("file:/etc", '["inner@file:/etc", {}]'), ("1.5.0", '["inner@https://127.0.0.1:1/x.tgz", "", {}, ""]')]
+    for wanted, entry in (
+        ("file:/etc", '["inner@file:/etc", {}]'),
+        ("1.5.0", '["inner@https://127.0.0.1:1/x.tgz", "", {}, ""]'),
     ):
         lock = f'{{"dependencies": {{"inner": "{wanted}"}}}}\n//bun.lock\n{{"packages": {{"inner": {entry}}}}}'
-        client.deploy(f"u/admin/evil{number}", code, "bun", lock=lock)
-        assert "the lock: 'inner'" in client.run(f"u/admin/evil{number}").text
+        for text in refused(client, code, "bun", lock):
+            assert "the lock: 'inner'" in text
 
 
 def test_imported_scripts_bring_their_packages_along(client: Client) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -68,7 +68,64 @@ def test_an_error(client: Client, samples: Samples) -> None:
     assert samples.place in error["stack"]
     assert "inner" in error["stack"]
     # Nothing of what is ours, nor where it was run.
-    assert not [word for word in ("minwebhook", "Minwebhook", "-e:", "/tmp/") if word in error["stack"]]
+    assert not [word for word in (*OURS, "/tmp/") if word in error["stack"]]
+
+
+#: What belongs to the ways in which scripts are run, and is in no error.
+OURS: Final = (
+    *("minwebhook", "Minwebhook", "/runtimes/", "run.mjs", "-e:", " -e ", "Command line code", "/build/main.go"),
+    *("json/", "asyncio/", "importlib"),
+)
+_WAIT: Final = "await new Promise((done) => setTimeout(done, 9000));"
+_UNCAUGHT: Final = f"export async function main() {{\n  Promise.reject(new RangeError('boom'));\n  {_WAIT}\n}}"
+_LATER: Final = (
+    f"export async function main() {{\n  setTimeout(() => {{ throw new RangeError('boom'); }});\n  {_WAIT}\n}}"
+)
+_ITSELF: Final = "export function main() {\n  const a: any = {};\n  a.a = a;\n  return a;\n}"
+#: Errors that come about in what calls the script, or are told by the engine: the language, the code, and what is said.
+AT_OUR_HANDS: Final = [
+    ("python3", "def main():\n    return {(1, 2): 3}", "the result cannot be written as JSON: keys must be str"),
+    (
+        "python3",
+        "class Thing:\n    def __str__(self):\n        raise KeyError('boom')\n\ndef main():\n    return Thing()",
+        "boom",
+    ),
+    ("python3", "async def main():\n    yield 'a'\n    raise KeyError('boom')", "boom"),
+    ("python3", "from datetime import date\n\ndef main(when: date):\n    return 1", "argument when: Invalid isoformat"),
+    ("python3", "raise KeyError('boom')", 'File "main.py", line 1, in <module>'),
+    *[
+        (name, code, said)
+        for name in ("bun", "deno", "nodejs")
+        for code, said in ((_UNCAUGHT, "boom"), (_LATER, "boom"), (_ITSELF, "c"), ("throw new Error('boom')", "boom"))
+    ],
+    ("go", "func main() int {\n\tvar a []int\n\treturn a[1]\n}", "index out of range [1] with length 0"),
+    ("go", 'func inner() {\n\tpanic("boom")\n}\n\nfunc main() {\n\tinner()\n}', "panic: boom"),
+    (
+        "perl",
+        "sub main {\n    my $a = [];\n    push @$a, $a;\n    return $a;\n}",
+        "the result holds itself, or is too deep",
+    ),
+    ("perl", "die 'boom';", "boom at main.pl line 1."),
+    (
+        "php",
+        "function main() {\n    $a = new stdClass;\n    $a->a = $a;\n    return $a;\n}",
+        "the result holds itself, or is too deep",
+    ),
+    ("php", "function main(DateTime $when) {\n    return 1;\n}", "Failed to parse time string (boom)"),
+    ("ruby", "def main\n  a = []\n  a << a\nend", "stack level too deep"),
+    ("bash", "boom_boom", "line 1: boom_boom: command not found"),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "said"), AT_OUR_HANDS)
+def test_no_error_shows_what_is_ours(client: Client, name: str, code: str, said: str) -> None:
+    (samples,) = (each for each in HERE if each.name == name)
+    if samples.program and shutil.which(samples.program) is None:
+        missing(f"the program {samples.program} is not installed")
+    code = f"//nodejs\n{code}" if name == "nodejs" else code
+    error = client.preview(code, {"when": "boom"}, language=samples.language).error
+    assert said in error["message"]
+    assert not [word for word in OURS if word in str(error)]
 
 
 @pytest.mark.parametrize(

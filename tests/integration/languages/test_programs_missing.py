@@ -82,8 +82,21 @@ def test_an_executable_file_is_a_script(make_server: Callable[..., Server], tmp_
     client = server.client()
     assert client.run("u/admin/hook", {"a": 1}).json() == '{"a": 1}'
     assert client.get("/scripts/get/p/u/admin/hook").json()["language"] == "exec"
-    answer = client.preview("echo", language="exec")
-    assert (answer.status, "begins with #!" in answer.text) == (400, True)
+    assert client.preview("#! /bin/sh\necho spaced", language="exec").json() == "spaced"
+    for code, what in (
+        ("echo", "begins with #!"),
+        ("#!/bin/sh\r\necho a\r\n", "the first line ends with a carriage return"),
+        ("#!/nonexistent/program", "language exec: /nonexistent/program is not a program of this server"),
+        ("#!/usr/bin/env -S A=b nonexistent -x", "language exec: nonexistent is not a program of this server"),
+    ):
+        new = {"path": "u/admin/x", "summary": "", "description": "", "content": code, "language": "exec"}
+        for answer in (client.post("/scripts/create", new), client.preview(code, language="exec")):
+            assert (answer.status, what in answer.text) == (400, True), answer.text
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    error = client.preview(f"#!{program}\n", language="exec").error
+    assert "scripts do not see the program that its first line names" in error["message"]
 
 
 def test_a_program_that_waits_for_no_job_is_started_for_each(make_server: Callable[..., Server]) -> None:

@@ -34,6 +34,13 @@ def test_packages_in_the_version_of_the_lock(tmp_path: Path) -> None:
     ]
 
 
+def test_capitals_are_in_the_name_of_the_folder(tmp_path: Path) -> None:
+    """JSONStream is not jsonstream, also where file systems do not tell them apart."""
+    write(tmp_path / "cache/npm/r.test/_jjju6tstorzgkyln/1.3.5/f")
+    write(tmp_path / "cache/npm/r.test/jsonstream/1.3.5/f")
+    assert collected(tmp_path, npm={"JSONStream@1.3.5": {}}) == ["npm/r.test/_jjju6tstorzgkyln/1.3.5/f"]
+
+
 @pytest.mark.parametrize(
     "key",
     [

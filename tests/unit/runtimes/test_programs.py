@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from minwebhook.child.programs import PROGRAMS
+from minwebhook.child.programs.executable import program_of
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.programs import Found, Programs, find_programs
 from minwebhook.scripts.model import EXTENSIONS, Language
@@ -57,6 +58,22 @@ def test_a_program_where_jobs_have_their_own_files_is_none(tmp_path: Path, caplo
 def test_a_program_of_the_system_needs_nothing_more() -> None:
     found = find_programs("/usr/bin:/bin")
     assert not [path for path in found.visible if path.startswith("/usr")]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("#!/bin/sh", "/bin/sh"),
+        ("#! /bin/sh -e x", "/bin/sh"),
+        ("#!/usr/bin/env perl", "perl"),
+        ("#!/usr/bin/env -S -i A=1 perl -w", "perl"),
+        ("#!/usr/bin/env -S", "/usr/bin/env"),
+        ("#!bin/sh", ""),
+        ("echo", ""),
+    ],
+)
+def test_the_program_that_a_first_line_names(line: str, name: str) -> None:
+    assert program_of(line) == name
 
 
 @pytest.mark.parametrize("code", [0, 1])

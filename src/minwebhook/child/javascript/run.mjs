@@ -32,6 +32,7 @@ const streamMark = "WM_STREAM: ";
 
 /** What a job may not keep from us: a script may replace what is global. */
 const { exit } = process;
+const { apply, bind } = Function.prototype;
 
 class Session {
   #channel;
@@ -128,7 +129,7 @@ class Session {
       const given = parameter === "" ? values : Object.hasOwn(values, parameter) ? values[parameter] : undefined;
       passed.push(type && converts ? convert(given, type, () => digitsOf(job.arguments, parameter)) : given);
     }
-    return await value(...passed);
+    return await alone(value, passed);
   }
 
   /** What was used since it was asked last. */
@@ -143,6 +144,18 @@ class Session {
     const value = frame(kind, text, job.number);
     return mask ? joined([frame("M", mask, job.number), value]) : value;
   }
+}
+
+/**
+ * What a function gives, called with nothing of ours below it: not even what an engine prints of an error that nobody catches
+ * then shows more than the script.
+ */
+function alone(value, passed) {
+  const call = bind.call(apply, value, undefined); // of its arguments alone: it may look at how many there are
+  return new Promise((resolve, reject) => {
+    const called = Promise.resolve(passed).then(call);
+    called.then((result) => resolve(result), (error) => reject(error)); // engines would see through resolve itself
+  });
 }
 
 /** Paths of scripts, as imports have them from the top of the workspace, which is the directory of the job. */
@@ -213,7 +226,7 @@ function describe(error) {
   if (!isError(error)) {
     return { message: typeof error === "string" ? error : encodeResult(error)[0], name: "Error" };
   }
-  const report = { message: messageOf(error), name: String(error.name) };
+  const report = { message: asCalled(messageOf(error)), name: String(error.name) };
   report.stack = shortened(String(error.stack ?? ""));
   const extra = {};
   for (const [name, member] of Object.entries(error)) {
@@ -240,12 +253,17 @@ function messageOf(error) {
   return [...(error.message ? [String(error.message)] : []), ...parts].join("\n");
 }
 
-/** A stack up to this program, without the engine's own lines, and with the names of scripts as they are called. */
+/** A stack up to this program, without the engine's own lines. */
 function shortened(stack) {
   const lines = stack.split("\n");
   const end = lines.findIndex((line) => line.includes(ownPlace.slice("file://".length)));
   const kept = (end < 0 ? lines : lines.slice(0, end)).filter((line) => !ENGINE_LINE.test(line));
-  return kept.join("\n").replaceAll(`file://${home}/`, "").replaceAll(`${home}/`, "");
+  return asCalled(kept.join("\n"));
+}
+
+/** A text with the names of scripts as they are called. */
+function asCalled(text) {
+  return text.replaceAll(`file://${home}/`, "").replaceAll(`${home}/`, "");
 }
 
 /**

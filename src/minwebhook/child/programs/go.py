@@ -17,17 +17,41 @@ _NAMED: Final = re.compile(r"(\w+)(?:\s+(.+))?", re.DOTALL)
 #: A type with braces of its own.
 _BRACES: Final = re.compile(r"\b(?:interface|struct)\s*\{")
 
-_PROGRAM: Final = """package main
+_PROGRAM: Final = r"""package main
 
 import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"strings"
 
 	"job/inner"
 )
 
+// A panic is printed as Go prints it, with the frames of the script alone.
+func report() {
+	value := recover()
+	if value == nil {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "panic: %v\n\ngoroutine 1 [running]:\n", value)
+	lines := strings.Split(string(debug.Stack()), "\n")
+	isRaised := false
+	for at := 1; at+1 < len(lines); at += 2 {
+		if strings.HasPrefix(lines[at], "job/inner.MinwebhookMain(") {
+			break
+		}
+		if isRaised && !strings.HasPrefix(lines[at], "runtime.") {
+			fmt.Fprintf(os.Stderr, "%s\n%s\n", lines[at], lines[at+1])
+		}
+		isRaised = isRaised || strings.HasPrefix(lines[at], "panic(")
+	}
+	os.Exit(2)
+}
+
 func main() {
+	defer report()
 	var arguments inner.MinwebhookArguments
 	if err := json.NewDecoder(os.Stdin).Decode(&arguments); err != nil {
 		if wrong, ok := err.(*json.UnmarshalTypeError); ok {

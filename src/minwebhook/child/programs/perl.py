@@ -57,8 +57,12 @@ use Scalar::Util qw(blessed looks_like_number reftype);
 $| = 1;
 binmode($_, ':encoding(UTF-8)') for \*STDOUT, \*STDERR;
 
+our $depth = 0;
 sub plain {
     my ($value) = @_;
+    no warnings 'recursion';
+    local $depth = $depth + 1;
+    die "the result holds itself, or is too deep\n" if $depth > 1024;
     if (!defined $value) { return undef }
     if (blessed $value) {
         return $value if $value->isa('JSON::PP::Boolean') || $value->isa('Math::BigInt') || $value->isa('Math::BigFloat');

@@ -8,16 +8,18 @@ from minwebhook.child.programs.program import Program
 
 _WRAPPER: Final = r"""
 final class MinwebhookJob {
-    static function plain($value) {
-        if (is_array($value)) return array_map([self::class, 'plain'], $value);
+    static function plain($value, $depth = 0) {
+        if ($depth > 1024) throw new OverflowException('the result holds itself, or is too deep');
+        $inner = fn($member) => self::plain($member, $depth + 1);
+        if (is_array($value)) return array_map($inner, $value);
         if (is_float($value)) return is_finite($value) ? $value : null;
         if (is_string($value)) return preg_match('//u', $value) ? $value : base64_encode($value);
         if ($value instanceof DateTimeInterface) return $value->format(DATE_RFC3339_EXTENDED);
         if ($value instanceof BackedEnum) return $value->value;
         if ($value instanceof UnitEnum) return $value->name;
-        if ($value instanceof JsonSerializable) return self::plain($value->jsonSerialize());
-        if ($value instanceof Traversable) return self::plain(iterator_to_array($value));
-        if (is_object($value)) return (object) self::plain(get_object_vars($value));
+        if ($value instanceof JsonSerializable) return $inner($value->jsonSerialize());
+        if ($value instanceof Traversable) return $inner(iterator_to_array($value));
+        if (is_object($value)) return (object) $inner(get_object_vars($value));
         return is_resource($value) ? null : $value;
     }
 

@@ -132,10 +132,17 @@ def _start(argv: list[str], stdin: int, variables: dict[str, str], own_limits: s
             limits.apply(own_limits, stays=False)
             os.execve(argv[0], argv, variables)  # noqa: S606 - no shell is wanted
         except OSError as error:
-            os.write(2, f"{argv[0]} cannot be started: {error.strerror}\n".encode())
+            os.write(2, f"{argv[0]} cannot be started: {_reason(argv[0], error)}\n".encode())
         finally:
             os._exit(_CANNOT_START)
     return pid
+
+
+def _reason(file: str, error: OSError) -> str:
+    """Why; the kernel's word for a first line with a program that is not there is that the script itself is not."""
+    if isinstance(error, FileNotFoundError) and os.path.exists(file):  # noqa: PTH110 - nothing may be raised here
+        return "scripts do not see the program that its first line names"
+    return str(error.strerror)
 
 
 def wait_for(pid: int) -> int:
