@@ -8,21 +8,16 @@ Only tokens that users make are worth a mail. Without a mail server, nothing is 
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import trio
-
 from minwebhook.auth.requests import is_reserved_label
 from minwebhook.db.database import Database
-from minwebhook.errors import ApiError
 from minwebhook.mail.outbox import enqueue
 from minwebhook.mail.smtp import Mail
+from minwebhook.repeating import repeat
 from minwebhook.times import now_ms, rfc3339
-
-logger = logging.getLogger(__name__)
 
 WARN_BEFORE_MS: Final = 7 * 24 * 3600 * 1000
 EVERY_S: Final = 600.0
@@ -49,12 +44,7 @@ class TokenExpiry:
 
     async def run(self) -> None:
         """Looks from time to time, until cancelled."""
-        while True:
-            try:
-                await self.look(now_ms())
-            except (ApiError, sqlite3.Error) as error:
-                logger.warning("expired tokens cannot be looked for now: %s", error)
-            await trio.sleep(EVERY_S)
+        await repeat(lambda: self.look(now_ms()), "expired tokens cannot be looked for now", pause_s=EVERY_S)
 
     async def look(self, at_ms: int) -> tuple[int, int]:
         """How many owners are warned, and how many tokens were deleted. Each mail is written together with its reason."""

@@ -393,11 +393,27 @@ class Database:
         """The rows of a query that may take long, read in a thread of its own pool (``READER_THREADS``).
 
         ``make`` turns each into something else, in the thread. A query over ``READ_TIMEOUT_S`` is broken off with
-        :class:`Unavailable`; a cancelled caller waits for its end.
+        :class:`Unavailable`, and so is one for which the machine has no thread; a cancelled caller waits for its end.
         """
         if self._is_closed:
             raise Unavailable("the database is closed")
-        return await trio.to_thread.run_sync(self._read_with_idle, sql, params, make, limiter=self._reader_limiter)
+
+        has_thread = False
+
+        def read() -> list[Any]:
+            nonlocal has_thread
+            has_thread = True
+            try:
+                return self._read_with_idle(sql, params, make)
+            except sqlite3.Error as error:
+                raise failures.translate(error) from error
+
+        try:
+            return await trio.to_thread.run_sync(read, limiter=self._reader_limiter)
+        except RuntimeError as error:
+            if has_thread:
+                raise
+            raise Unavailable("the server has no room for another thread") from error
 
     def close(self) -> None:
         """Commit what is still queued and close all connections. May be called again."""
@@ -531,8 +547,6 @@ class Database:
         try:
             rows = connection.execute(sql, params).fetchall()
             return rows if make is None else [make(row) for row in rows]
-        except sqlite3.Error as error:
-            raise failures.translate(error) from error
         finally:
             if self._is_closed:
                 connection.close()

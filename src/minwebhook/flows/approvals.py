@@ -7,28 +7,24 @@ same number. They go when their flow has ended.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import trio
-
 from minwebhook.auth.principal import Principal
 from minwebhook.child import values
 from minwebhook.db.database import Database
-from minwebhook.errors import BadRequest, NotAuthorized, PermissionDenied, Unavailable
+from minwebhook.errors import BadRequest, NotAuthorized, PermissionDenied
 from minwebhook.flows.events import Disapproved, Resumed
 from minwebhook.flows.live import LiveFlow
 from minwebhook.flows.model import FlowModule
 from minwebhook.flows.runner import FlowRunner
 from minwebhook.flows.status import ModuleStatus, State
 from minwebhook.jobs.model import Job
+from minwebhook.repeating import repeat
 from minwebhook.times import now_ms
-
-logger = logging.getLogger(__name__)
 
 _SWEEP_EVERY_S: Final = 60.0
 _INSERT: Final = (
@@ -127,12 +123,7 @@ class Approvals:
 
     async def run(self) -> None:
         """Removes messages whose flow has ended, from time to time, until cancelled."""
-        while True:
-            try:
-                await self.sweep()
-            except (Unavailable, sqlite3.Error) as error:
-                logger.warning("messages of ended flows stay for now: %s", error)
-            await trio.sleep(_SWEEP_EVERY_S)
+        await repeat(self.sweep, "messages of ended flows stay for now", pause_s=_SWEEP_EVERY_S)
 
     async def sweep(self) -> None:
         """Removes messages whose flow has ended, or is gone."""

@@ -25,7 +25,7 @@ from uuid import UUID
 import orjson
 import trio
 
-from minwebhook.errors import ApiError, BadRequest, NotFound, Unavailable
+from minwebhook.errors import ApiError, BadRequest, NotFound
 from minwebhook.flows.context import context_of
 from minwebhook.flows.engine import Engine
 from minwebhook.flows.events import (
@@ -55,8 +55,10 @@ from minwebhook.flows.reading import read_value
 from minwebhook.flows.specs import STEP_IMPORTS, StepSpecs, flow_limit, sent_flow_limit
 from minwebhook.flows.status import FlowStatus
 from minwebhook.flows.store import FlowStore
+from minwebhook.flows.writing import DISK_PAUSE_S, Part, write
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.cache import ResultCache, cache_key
+from minwebhook.jobs.flow_step import FlowStep
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import (
     FLOW,
@@ -72,7 +74,7 @@ from minwebhook.jobs.model import (
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.restoring import MAX_ENDED
 from minwebhook.jobs.shared import SharedDirectories
-from minwebhook.jobs.store import FlowStep, JobStore
+from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
 from minwebhook.times import now_ms
 
@@ -84,11 +86,12 @@ _MAX_TOGETHER: Final = 64
 _MAX_EVENTS: Final = 64
 #: How long flows hold the loop before others get their turn.
 _TURN_S: Final = 0.01
-_DISK_PAUSE_S: Final = 1.0
 _LOG_BYTES: Final = 64 * 1024
 
 #: What is left of the request that a preprocessor was given.
 _DISCARDED: Final = b'{"reason":"PREPROCESSOR_ARGS_ARE_DISCARDED"}'
+
+_FLOW_FAILED: Final = Cancellation("minwebhook", "its flow has failed")
 
 #: The messages for a suspended step that came before it was suspended.
 Messages = Callable[[Job, UUID], Sequence[Resumed | Disapproved]]
@@ -237,7 +240,7 @@ class FlowRunner:
             # The ends of jobs that no flow has made anything of: the next start does.
             ended = [job for flow in self._live.values() for job in flow.ended]
             with trio.move_on_after(5, shield=True):
-                await self._save(FlowStep(ended=ended + self._ended))
+                await write(self._store, [Part(FlowStep(ended=ended + self._ended))], on_broken=self._fail)
 
     async def _run(self) -> None:
         while True:
@@ -267,6 +270,9 @@ class FlowRunner:
             self._wake.set()
 
     def _advance(self, flow: LiveFlow) -> None:
+        if flow.job.state.is_final:  # it failed, whatever it waited for
+            flow.events.clear()
+            return
         done = 0
         deadline = time.perf_counter() + _TURN_S
         for told in flow.events:  # there may come more meanwhile
@@ -283,9 +289,7 @@ class FlowRunner:
                     self._do(flow, command)
             except Exception:
                 logger.exception("a flow could not go on", extra={"job_id": str(flow.job.id)})
-                if not flow.job.state.is_final:
-                    text = "internal error; the server's log says more"
-                    self._finish(flow, Finish(False, outcomes.execution_error(text).result))
+                self._fail(flow)
         del flow.events[:done]
         if flow.events and not flow.is_ready:
             flow.is_ready = True
@@ -357,31 +361,50 @@ class FlowRunner:
 
     async def _write(self, flows: Iterable[LiveFlow]) -> None:
         """What the flows have come to, and then what follows from it."""
-        step = FlowStep(ended=self._ended, wiped=self._wiped)
+        parts = [Part(FlowStep(ended=self._ended, wiped=self._wiped))]
         self._ended, self._wiped = [], []
-        written: list[tuple[LiveFlow, list[Job], list[Callable[[], None]]]] = []
         for flow in flows:
             if flow.engine.is_evaluating and not flow.job.state.is_final:
                 continue  # what is on disk is a state in which something is waited for
-            step.ended += flow.take_ended()
-            if flow.job.state.is_final:
-                continue
-            self._put(flow, step)
-            written.append((flow, *flow.take_what_follows()))
-        await self._save(step)
-        self._table.let_go(step.ended)
-        if self._sharing:
-            for job in step.ended:
+            part = Part(FlowStep(ended=flow.take_ended()))
+            parts.append(part)
+            if not flow.job.state.is_final:
+                self._put(flow, part.step)
+                part.flow, (part.new, part.effects) = flow, flow.take_what_follows()
+        await write(self._store, parts, on_broken=self._fail)
+        for part in parts:
+            self._table.let_go(part.step.ended)
+            for job in part.step.ended:
                 if job.id in self._sharing and self._nursery is not None:
                     self._sharing.discard(job.id)
                     self._nursery.start_soon(self._shared.forget, job.id)
-        for flow, new, effects in written:
-            self._table.adopt(new)
-            if flow.job.cancellation is not None:
-                for job in new:
-                    self._table.cancel(job, flow.job.cancellation)
-            for effect in effects:
+        for part in parts:
+            if part.flow is not None:
+                self._follow(part.flow, part.new, part.effects)
+
+    def _follow(self, flow: LiveFlow, new: Sequence[Job], effects: Iterable[Callable[[], None]]) -> None:
+        """What the flow wants is on disk: it happens."""
+        self._table.adopt(new)
+        if flow.job.cancellation is not None:
+            for job in new:
+                self._table.cancel(job, flow.job.cancellation)
+        for effect in effects:
+            try:
                 effect()
+            except Exception as error:  # the database cannot be read now
+                logger.warning("a flow waits for the disk: %s", error, extra={"job_id": str(flow.job.id)})
+                assert self._nursery is not None  # noqa: S101 - this is called by run
+                self._nursery.start_soon(self._repeat, flow, effect)
+
+    async def _repeat(self, flow: LiveFlow, effect: Callable[[], None]) -> None:
+        """Until it succeeds, or there is no need for it any more."""
+        while not flow.job.state.is_final:
+            await trio.sleep(DISK_PAUSE_S)
+            try:
+                effect()
+                return
+            except Exception as error:
+                logger.warning("a flow still waits for the disk: %s", error, extra={"job_id": str(flow.job.id)})
 
     def _put(self, flow: LiveFlow, step: FlowStep) -> None:
         if not flow.job.is_stored:
@@ -396,17 +419,17 @@ class FlowRunner:
             flow.items = flow.engine.items
             step.items.append((flow.job, b"[" + b",".join(flow.items) + b"]"))
 
-    async def _save(self, step: FlowStep) -> None:
-        """Until it is on disk: nothing may start before."""
-        while True:
-            try:
-                await self._store.save_step(step)
-                return
-            except Unavailable as error:
-                logger.warning("flows wait for the disk: %s", error.detail)
-            except Exception:  # whatever it is, the server goes on
-                logger.exception("the state of flows could not be written")
-            await trio.sleep(_DISK_PAUSE_S)
+    def _fail(self, flow: LiveFlow) -> None:
+        """A fault of the server ends the flow, and what it has started."""
+        if flow.job.state.is_final:
+            return
+        started = flow.engine.open_jobs()
+        text = "internal error; the server's log says more"
+        self._finish(flow, Finish(False, outcomes.execution_error(text).result))
+        for job_id in started:
+            job = self._table.get(job_id)
+            if job is not None:
+                self._table.cancel(job, _FLOW_FAILED)
 
     # --- expressions ----------------------------------------------------------------------------------------------------
 
@@ -453,8 +476,12 @@ class FlowRunner:
         until_ms = flow.job.suspend_until_ms
 
         def wait() -> None:
+            waiting = flow.engine.suspended
+            if waiting is None or waiting.job != command.job:
+                return  # this was tried again, and has come too late
+            messages = self._messages(flow.job, command.job)
             self._set_timer(until_ms, flow.job.id, is_flow=False)
-            for message in self._messages(flow.job, command.job):
+            for message in messages:
                 self._tell(flow, message)
 
         flow.effects = [*flow.effects, wait]

@@ -13,7 +13,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -610,7 +609,13 @@ class Executor:
         if spec.script_hash is None or not self._compiled.keep(key, code) or not run.runtime.builds:
             return
         if self._ends is not None:
-            self._ends.start_soon(partial(trio.to_thread.run_sync, self._built.keep, spec, code, limiter=self._builder))
+            self._ends.start_soon(self._keep_built, spec, code)
+
+    async def _keep_built(self, spec: JobSpec, code: bytes) -> None:
+        try:
+            await trio.to_thread.run_sync(self._built.keep, spec, code, limiter=self._builder)
+        except RuntimeError as error:  # the machine has no room for another thread
+            logger.warning("a built program is not kept: %s", error)
 
 
 def _tell(on_end: Callable[[], None], job: Job) -> None:

@@ -10,6 +10,7 @@ A size is looked at every few seconds, and removing begins before it is reached:
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Final
 import trio
 
 from minwebhook.db.database import Database
-from minwebhook.errors import Unavailable
+from minwebhook.repeating import repeat
 from minwebhook.settings import JobSettings
 from minwebhook.times import now_ms
 
@@ -75,19 +76,18 @@ class Expiry:
         self._settings = settings
         self._clock = clock
         self._is_too_big = False
+        #: When there was a look whether something is too old, on the clock of the loop.
+        self._aged_at = -math.inf
 
     async def run(self) -> None:
         """Looks now and then and does what there is to do, until cancelled."""
-        aged_at = -LOOK_S
-        while True:
-            try:
-                if trio.current_time() - aged_at >= LOOK_S:
-                    aged_at = trio.current_time()
-                    await self.remove_old()
-                await self.keep_sizes()
-            except Unavailable as error:
-                logger.warning("old jobs could not be removed: %s", error.detail)
-            await trio.sleep(LOOK_AT_SIZES_S)
+        await repeat(self._look, "old jobs could not be removed", pause_s=LOOK_AT_SIZES_S)
+
+    async def _look(self) -> None:
+        if trio.current_time() - self._aged_at >= LOOK_S:
+            self._aged_at = trio.current_time()
+            await self.remove_old()
+        await self.keep_sizes()
 
     async def remove_old(self) -> None:
         """What is older than the settings keep it."""

@@ -11,8 +11,8 @@ from typing import Final
 
 import trio
 
-from minwebhook.errors import Unavailable
 from minwebhook.jobs.store import JobStore
+from minwebhook.repeating import repeat
 from minwebhook.times import now_ms
 
 #: Jobs of one transaction: some milliseconds.
@@ -38,11 +38,7 @@ class Retention:
 
     async def run(self) -> None:
         """Wipes jobs when they are due, until cancelled."""
-        while True:
-            try:
-                await self._wipe_due()
-            except Unavailable:
-                await trio.sleep(_RETRY_S)
+        await repeat(self._wipe_due, "jobs could not be wiped", pause_s=0, after_error_s=_RETRY_S)
 
     async def _wipe_due(self) -> None:
         """Sleeps until a job is due, or one was planned that is due earlier; wipes some."""

@@ -11,6 +11,7 @@ their concurrency key, so that none writes over what another one keeps. What is 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Collection
@@ -25,6 +26,8 @@ from minwebhook.errors import SandboxError
 from minwebhook.jobs.model import Concurrency, Job
 from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.zygote import Zygote
+
+logger = logging.getLogger(__name__)
 
 #: For handing over the files of one job; more than the largest directory takes.
 _TIMEOUT_S: Final = 60.0
@@ -85,7 +88,10 @@ class SharedDirectories:
 
     async def forget(self, flow_id: UUID) -> None:
         """The flow has ended."""
-        await trio.to_thread.run_sync(shutil.rmtree, self._directory / str(flow_id), True)
+        try:
+            await trio.to_thread.run_sync(shutil.rmtree, self._directory / str(flow_id), True)
+        except RuntimeError as error:  # the machine has no room for another thread
+            logger.warning("the shared files of a flow stay until the next start: %s", error)
 
     def sweep(self, flows: Collection[UUID]) -> None:
         """At a start: only flows that go on have files."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
@@ -14,14 +14,18 @@ import orjson
 from minwebhook.audit.log import AuditLog
 from minwebhook.audit.record import EXECUTED, Event
 from minwebhook.db.database import Database
-from minwebhook.errors import BadRequest, NotFound
+from minwebhook.errors import BadRequest, NotFound, Unavailable
+from minwebhook.jobs import outcomes
 from minwebhook.jobs.conditions import Condition
 from minwebhook.jobs.filters import JobFilter
+from minwebhook.jobs.flow_step import FlowStep
 from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
 from minwebhook.jobs.output import StoredOutput
 from minwebhook.jobs.record import MAX_SHOWN_BYTES, TOO_BIG_ARGUMENTS, JobOptions, JobRecord
 from minwebhook.storage.keys import mentioned_uploads
+
+logger = logging.getLogger(__name__)
 
 #: Columns of the job table, in the order of :func:`_row`. The second half is what changes when a job ends.
 _FIXED: Final = (
@@ -117,27 +121,12 @@ _LISTED_FOR_RUNS: Final = ", ".join("NULL AS result" if name == "result" else na
 _AT_ONCE: Final = 200
 #: Ids that one query asks for.
 _MAX_IDS: Final = 500
+_FAIL: Final = (
+    "UPDATE job SET status = 'failure', result = ?, completed_at = ?, dead = 1 WHERE id = ? AND status = 'queued'"
+)
 _DISCARD_DEAD: Final = "UPDATE job SET dead = 0 WHERE id = ? AND dead = 1"
 #: A time that every SQLite integer is after.
 _NEVER_MS: Final = 1 << 62
-
-
-@dataclass(slots=True)
-class FlowStep:
-    """What is written together when flows go on."""
-
-    #: Jobs that start then.
-    new: list[Job] = field(default_factory=list)
-    #: Jobs that have ended.
-    ended: list[Job] = field(default_factory=list)
-    #: Flow jobs whose status has changed.
-    moved: list[Job] = field(default_factory=list)
-    #: Flow jobs whose arguments have changed, too.
-    changed: list[Job] = field(default_factory=list)
-    #: What their loops go through.
-    items: list[tuple[Job, bytes]] = field(default_factory=list)
-    #: Flows, and of which of their steps nothing is left of arguments and results.
-    wiped: list[tuple[UUID, frozenset[str]]] = field(default_factory=list)
 
 
 class JobStore:
@@ -179,10 +168,31 @@ class JobStore:
     async def save(self, jobs: Sequence[Job], *, is_durable: bool = True) -> None:
         """Stores ended jobs with their results, logs and streams.
 
-        They are on disk when this returns, or, without ``is_durable``, after the next :meth:`sync`.
+        They are on disk when this returns, or, without ``is_durable``, after the next :meth:`sync`. The caller is shielded.
         """
-        await self._db.transact(self._saving(jobs), is_durable=is_durable)
+        await self._db.transact(self._saving(jobs), is_durable=is_durable, is_shielded=True)
         self._plan_wipes(jobs)
+
+    async def save_alone(self, job: Job) -> None:
+        """Stores one of several ended jobs that could not be stored together; if it is the one that cannot be, that it failed.
+
+        On disk when this returns. Raises :class:`Unavailable` and nothing else.
+        """
+        try:
+            await self.save([job])
+            return
+        except Unavailable:
+            raise
+        except Exception:
+            logger.exception("the record of a job could not be written", extra={"job_id": str(job.id)})
+        # One without a row has none then: its caller has had the answer.
+        lost = outcomes.execution_error("the record of the job could not be written; the server's log says more")
+        try:
+            await self._db.write(_FAIL, (lost.result, job.completed_at_ms, job.id.bytes), is_shielded=True)
+        except Unavailable:
+            raise
+        except Exception:
+            logger.exception("not even that it failed could be written of a job", extra={"job_id": str(job.id)})
 
     async def sync(self) -> None:
         """Returns when all that was stored is on disk."""
@@ -201,7 +211,6 @@ class JobStore:
             (_SAVE, [_row(job) for job in step.changed]),
             (_SAVE_STATUS, status),
             (_SAVE_ITEMS, [(job.id.bytes, text) for job, text in step.items]),
-            (_FORGET_ITEMS, [(job.id.bytes,) for job in step.ended if job.flow is not None and job.flow.has_items]),
         ]
         statements = [(sql, rows) for sql, rows in each if rows]
 
@@ -231,6 +240,7 @@ class JobStore:
             if (log := job.output) is not None and log.chunks.ends
         ]
 
+        loops = [(job.id.bytes,) for job in jobs if job.flow is not None and job.flow.has_items]
         events = [_event(job) for job in jobs] if self._audits else []
 
         def work(connection: sqlite3.Connection) -> None:
@@ -242,6 +252,8 @@ class JobStore:
                 connection.executemany(_SAVE_LOG, logs)
             if streams:
                 connection.executemany(_SAVE_STREAM, streams)
+            if loops:
+                connection.executemany(_FORGET_ITEMS, loops)
             if events:
                 AuditLog.append(connection, events)
 
@@ -306,8 +318,7 @@ class JobStore:
 
     def fail(self, job_id: UUID, result: bytes, now_ms: int) -> None:
         """Ends a queued row that cannot run any more, as a dead letter."""
-        query = "UPDATE job SET status = 'failure', result = ?, completed_at = ?, dead = 1 WHERE id = ? AND status = 'queued'"
-        self._db.post(query, (result, now_ms, job_id.bytes))
+        self._db.post(_FAIL, (result, now_ms, job_id.bytes))
 
     async def list_dead(
         self, workspace: str, path: str | None, conditions: Sequence[Condition] = (), *, offset: int, limit: int

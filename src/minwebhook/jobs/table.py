@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sqlite3
 import sys
 import time
 from collections import deque
@@ -554,37 +553,33 @@ class JobTable:
                     await self._save_ended()
 
     async def _save_ended(self, *, is_durable: bool = True) -> None:
-        jobs, self._ended = self._ended[:_SAVE_AT_ONCE], self._ended[_SAVE_AT_ONCE:]
-        self._saver = trio.Event()
-        if self._ended:
-            self._saver.set()
+        """Writes those that have waited for longest."""
+        jobs = self._ended[:_SAVE_AT_ONCE]
+        saved = len(jobs)
         try:
             await self._store.save(jobs, is_durable=is_durable)
         except Unavailable:
             saved = 0
-        except sqlite3.Error:
+        except Exception:  # whatever it is, the others are written, and the server goes on
             saved = await self._save_one_by_one(jobs)
-        else:
-            saved = len(jobs)
+        del self._ended[:saved]
         for job in jobs[:saved]:
             self._remove(job)
             # The queue may hold a cancelled job until its turn would have come; not what it was called with.
             folding.let_go(job.spec)
+        if not self._ended:
+            self._saver = trio.Event()
         if saved < len(jobs):
             # The disk is full or the database locked: the results stay in memory and are tried again.
-            self._ended = jobs[saved:] + self._ended
             await trio.sleep(_SAVE_RETRY_S)
-            self._saver.set()
 
     async def _save_one_by_one(self, jobs: list[Job]) -> int:
         """One of them cannot be written: it must not take the others along. How many are dealt with."""
         for number, job in enumerate(jobs):
             try:
-                await self._store.save([job])
+                await self._store.save_alone(job)
             except Unavailable:
                 return number
-            except sqlite3.Error:
-                logger.exception("the record of a job could not be written", extra={"job_id": str(job.id)})
         return len(jobs)
 
     # --- cancelling and looking ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import trio
 from minwebhook.errors import ApiError
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
+from minwebhook.repeating import repeat
 from minwebhook.settings import StorageSettings
 from minwebhook.storage.journal import UploadJournal
 from minwebhook.storage.keys import UPLOAD_PREFIX, ObjectKey, mentioned_uploads, uploaded_at_ms
@@ -108,12 +109,8 @@ class UploadExpiry:
 
     async def run(self) -> None:
         """Looks now and then and does what there is to do, until cancelled; ends at once if all is kept."""
-        while self._settings.keep_uploads_s or self._settings.max_uploads_bytes:
-            try:
-                await self.work()
-            except ApiError as error:
-                logger.warning("old uploads could not be removed: %s", error.detail)
-            await trio.sleep(LOOK_S)
+        if self._settings.keep_uploads_s or self._settings.max_uploads_bytes:
+            await repeat(self.work, "old uploads could not be removed", pause_s=LOOK_S)
 
     async def work(self) -> None:
         """Everything that there is to do now."""

@@ -14,8 +14,8 @@ from typing import Final
 import trio
 
 from minwebhook.db.database import Database
-from minwebhook.errors import ApiError
 from minwebhook.mail.smtp import Delivery, Mail, MailError
+from minwebhook.repeating import repeat
 from minwebhook.times import now_ms
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ class Outbox:
         self._delivery = delivery
         self._fill = fill
         self._wake = trio.Event()
+        #: Those whose rows could not be removed yet.
+        self._sent: set[int] = set()
 
     def wake(self) -> None:
         """There is something new."""
@@ -57,15 +59,14 @@ class Outbox:
 
     async def run(self) -> None:
         """Sends mails until cancelled."""
-        while True:
-            self._wake = trio.Event()
-            try:
-                pause_s = await self._send_due()
-            except (ApiError, sqlite3.Error) as error:
-                logger.warning("mails cannot be read: %s", error)
-                pause_s = _PAUSE_AFTER_ERROR_S
-            with trio.move_on_after(pause_s):
-                await self._wake.wait()
+        await repeat(self._send_and_wait, "mails cannot be sent now", pause_s=0, after_error_s=_PAUSE_AFTER_ERROR_S)
+
+    async def _send_and_wait(self) -> None:
+        """Until something is due again, or new."""
+        self._wake = trio.Event()
+        pause_s = await self._send_due()
+        with trio.move_on_after(pause_s):
+            await self._wake.wait()
 
     async def _send_due(self) -> float:
         """Sends what is due; the seconds until something is again."""
@@ -78,7 +79,9 @@ class Outbox:
 
     async def _send(self, row: sqlite3.Row) -> None:
         try:
-            await self._delivery.send(await self._fill(Mail(row["recipient"], row["subject"], row["body"])))
+            if row["id"] not in self._sent:
+                await self._delivery.send(await self._fill(Mail(row["recipient"], row["subject"], row["body"])))
+                self._sent.add(row["id"])
         except MailError as error:
             at_ms = now_ms()
             if error.is_final or at_ms - row["created_at"] > MAX_AGE_MS:
@@ -92,3 +95,4 @@ class Outbox:
                 )
                 return
         await self._db.write("DELETE FROM mail WHERE id = ?", (row["id"],))
+        self._sent.discard(row["id"])

@@ -71,6 +71,23 @@ async def test_without_room_for_a_thread_the_loop_waits_for_the_disk(
     assert pairs(db) == {1: "one"}
 
 
+async def test_without_room_for_a_thread_lists_are_unavailable(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trio.to_thread, "run_sync", refuse)
+        with pytest.raises(Unavailable, match="no room for another thread"):
+            await db.read_in_thread("SELECT 1")
+    assert (await db.read_in_thread("SELECT 1"))[0][0] == 1
+    with pytest.raises(RecursionError):  # a fault of ours is none of the machine
+        await db.read_in_thread("SELECT 1", (), _recurse)
+
+
+def _recurse(row: object) -> None:
+    raise RecursionError
+
+
 async def test_concurrent_writes_share_one_transaction(db: Database) -> None:
     commits: list[str] = []
     await db.transact(lambda connection: connection.set_trace_callback(commits.append))

@@ -72,6 +72,9 @@ class MemoryStore:
         for job in jobs:
             self.rows[job.id] = job.state.value
 
+    async def save_alone(self, job: Job) -> None:
+        await self.save([job])
+
     async def sync(self) -> None:
         await trio.lowlevel.checkpoint()
 
