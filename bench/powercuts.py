@@ -29,8 +29,8 @@ class Recording:
     data: Path
 
 
-def record(folder: Path, *, seed: int, seconds: float = 0.0, answers: int = 0) -> Recording:
-    """Serves senders for so long, and until there are so many answers, and dies."""
+def record(folder: Path, *, seed: int, seconds: float = 0.0, answers: int = 0, failures: int = 0) -> Recording:
+    """Serves senders for so long, and until there are so many answers, and dies. Meanwhile syncs fail for a while, so often."""
     target = folder / "record"
     server = Server(folder / "data", ("--workers", "2"))
     server.environment = powercut.environment(folder, server.data / "minwebhook.db", target)
@@ -40,6 +40,12 @@ def record(folder: Path, *, seed: int, seconds: float = 0.0, answers: int = 0) -
         begin = target.stat().st_size
         load = kills.Load(server, seed, most_pause_s=0, moment=lambda: target.stat().st_size)
         try:
+            for _ in range(failures):
+                answered = len(load.ledger.told)
+                eventually(lambda: len(load.ledger.told) > answered + 20, "some answers", 60)  # noqa: B023
+                (folder / "fail").touch()
+                time.sleep(0.1)
+                (folder / "fail").unlink()
             time.sleep(seconds)
             eventually(lambda: len(load.ledger.told) >= answers, "so many answers", 60)
         finally:

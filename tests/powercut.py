@@ -2,7 +2,8 @@
 
 The record (tests/preload/recorder.c) has every write, truncation and sync, in order. At a cut the content of a file is what it
 was at its last sync, and of what came later anything may have reached the disk: nothing, all, some writes and not others, a
-piece of one. That is more than most disks do, and as much as they may.
+piece of one. That is more than most disks do, and as much as they may. A sync that fails is told of once: the kernel takes for
+written then what may never have come to the disk, and the next sync succeeds without it.
 """
 
 from __future__ import annotations
@@ -36,9 +37,15 @@ class Operation(NamedTuple):
 
 
 def environment(folder: Path, database: Path, record: Path) -> dict[str, str]:
-    """What a server is started with to be recorded."""
+    """What a server is started with to be recorded. While there is a file ``folder/fail``, its syncs fail."""
     library = compiled("recorder", folder)
-    return {"LD_PRELOAD": str(library), "RECORD_FILES": str(database), "RECORD_TO": str(record)}
+    fail = folder / "fail"
+    return {
+        "LD_PRELOAD": str(library),
+        "RECORD_FILES": str(database),
+        "RECORD_TO": str(record),
+        "FAIL_SYNCS": str(fail),
+    }
 
 
 def operations(record: bytes) -> Iterator[Operation]:
@@ -66,6 +73,15 @@ class _File:
         for operation in self.pending:
             content = _applied(content, operation)
         self.synced, self.pending = (bytearray() if content is None else content), []
+
+    def fail(self, chance: random.Random) -> None:
+        """A sync that fails. What it was about is on the disk or not, and no later sync changes that."""
+        share = chance.choice([0.0, 0.5])
+        content = self.synced
+        for operation in self.pending:
+            if operation.kind != "W" or chance.random() < share:
+                content = _applied(content, operation)
+        self.synced, self.pending = content, []
 
     def sync_name(self) -> None:
         """Its directory is synced: what was unlinked does not come back."""
@@ -128,7 +144,9 @@ def cuts(record: Path, number: int, seed: int, *, after: int = 0, obeys_syncs: b
     for last in wanted:
         for operation in done[index : last + 1]:
             file = files.setdefault(operation.name, _File())
-            if operation.kind != "S":
+            if operation.kind == "F":
+                file.fail(chance)
+            elif operation.kind != "S":
                 file.pending.append(operation)
             elif obeys_syncs and operation.name == _DIRECTORY:
                 for each in files.values():

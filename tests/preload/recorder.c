@@ -5,14 +5,17 @@
  *
  *   u8 kind, u8 length of the name, u16 0, u32 length of the data, u64 offset; the name (the rest of the path); the data
  *
- * kinds: W write, T truncate (offset is the new size), S the file is synced, U unlinked. The name "/" is the directory of the
- * files, "." the file whose path is the beginning itself.
+ * kinds: W write, T truncate (offset is the new size), S the file is synced, F it was to be synced and that failed, U unlinked.
+ * The name "/" is the directory of the files, "." the file whose path is the beginning itself.
+ *
+ * While there is a file with the path FAIL_SYNCS, syncs fail (EIO), as on a disk that refuses writes.
  *
  * A record is appended before the call is made: a call that fails later is no promise. The syncs are the other way round: they
  * promise something, so their record comes when they have returned.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -27,11 +30,13 @@
 static char names[FILES][64];
 static int record_fd = -1;
 static const char *prefix;
+static const char *fail_syncs;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 __attribute__((constructor)) static void begin(void) {
     const char *target = getenv("RECORD_TO");
     prefix = getenv("RECORD_FILES");
+    fail_syncs = getenv("FAIL_SYNCS");
     if (target && prefix)
         record_fd = open(target, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     unsetenv("LD_PRELOAD"); /* not for processes that it starts */
@@ -113,8 +118,13 @@ TRUNCATE(ftruncate64)
 
 #define SYNC(NAME)                                                                   \
     int NAME(int fd) {                                                               \
-        int result = ((int (*)(int))next(#NAME))(fd);                                \
         const char *name = name_of(fd);                                              \
+        if (name && fail_syncs && !access(fail_syncs, F_OK)) {                       \
+            record('F', name, 0, "", 0);                                             \
+            errno = EIO;                                                             \
+            return -1;                                                               \
+        }                                                                            \
+        int result = ((int (*)(int))next(#NAME))(fd);                                \
         if (name && !result)                                                         \
             record('S', name, 0, "", 0);                                             \
         return result;                                                               \

@@ -12,6 +12,8 @@ from minwebhook.errors import SettingsError
 
 #: How long a lock of another program is waited for. Short, because whoever commits outside of the flusher makes the loop wait.
 BUSY_TIMEOUT_S: Final = 0.25
+#: From so many pages in the log on they go to the database file.
+_CHECKPOINT_PAGES: Final = 1000
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -43,6 +45,29 @@ def sync(path: Path) -> None:
         os.fdatasync(fd)
     finally:
         os.close(fd)
+
+
+def set_syncing(writer: sqlite3.Connection, *, syncs: bool) -> None:
+    """Whether its commits return when they are on disk. Not to be changed within a transaction.
+
+    Only a commit that did may be followed by a checkpoint: that begins by syncing the log, and SQLite tells nobody if it
+    fails there.
+    """
+    writer.execute(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
+    writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES if syncs else 0}").fetchone()
+
+
+def rewrite(writer: sqlite3.Connection) -> None:
+    """Has all that was ever committed in the database file itself, synced there, and its log empty. Raises sqlite3.Error.
+
+    After a sync that failed: the kernel tells of it once, and takes for written what may never have come to the disk. A later
+    sync would succeed, and what is committed behind a hole in the log is lost with the power. What is written anew is not
+    affected by that.
+    """
+    if writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        busy = sqlite3.OperationalError("the log cannot be emptied while somebody reads from it")
+        busy.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise busy
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

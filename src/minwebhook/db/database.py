@@ -7,7 +7,8 @@ Rules of this file:
 2. Writes happen in the order they were queued. A statement that fails undoes only itself; the others commit.
 3. ``await write()`` returns after COMMIT with ``synchronous=FULL``: the row survives a crash of the machine. Only
    a transaction of nothing but writes that say ``is_durable=False`` is not synced: the next one, or ``sync()`` in a
-   thread, syncs it, too. What comes later is never on disk without what came before.
+   thread, syncs it, too. What comes later is never on disk without what came before. After a sync that failed nothing is
+   committed before all that was committed is in the database file, written anew and synced (:func:`connections.rewrite`).
 4. A waiter that is cancelled stops waiting, unless it asked for a shield; its write **still happens**.
 5. When the world fails (disk full, I/O error, locked by another program), everyone in that transaction gets
    :class:`~minwebhook.errors.Unavailable`, nothing of it is stored, and the next transaction is tried afresh. A lock of
@@ -49,6 +50,9 @@ MAX_PENDING: Final = 32 * MAX_BATCH
 
 #: The pause between two tries of the flusher while another program has locked the database.
 _BUSY_PAUSE_S: Final = 0.01
+
+#: Transactions behind each other that are not synced; the next one is, and may be followed by a checkpoint.
+_MAX_UNSYNCED: Final = 16
 
 #: How long the flusher goes on committing after it was cancelled; what is left then fails with ``Unavailable``.
 DRAIN_S: Final = 5.0
@@ -160,6 +164,9 @@ class Database:
         self._wake = trio.Event()
         #: Whether a commit returns when it is on disk: ``synchronous``.
         self._syncs = True
+        self._unsynced = 0
+        #: Whether what was committed may never come to the disk, although later syncs succeed.
+        self._is_in_doubt = False
         self.figures = CommitFigures()
         self._is_committing = False
         self._has_ended = False
@@ -189,6 +196,8 @@ class Database:
                 os.close(fd)
             writer = connections.open_writer(path)
             migrate(writer, migrations, keep_copy=lambda version: _keep_copy(writer, path, version))
+            # The process before may have died of a disk that did not sync. A reader of another program may keep a part of it.
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             return cls(path, writer, lock_fd, on_error)
         except BaseException as error:
             if writer is not None:
@@ -308,7 +317,10 @@ class Database:
         return result
 
     async def sync(self) -> None:
-        """Return when everything committed is on disk. In a thread: the loop goes on. A failure is told to ``on_error``."""
+        """Return when everything committed is on disk. In a thread: the loop goes on.
+
+        Raises :class:`Unavailable` while that cannot be had; to be tried again then, what was committed stays so.
+        """
         try:
             try:
                 await trio.to_thread.run_sync(connections.sync, self._path)
@@ -316,6 +328,9 @@ class Database:
                 connections.sync(self._path)
         except OSError as error:
             self._on_error("sync", error)
+            self._is_in_doubt = True
+        if self._is_in_doubt:
+            await self.transact(lambda connection: None)  # what has to come before it
 
     async def flush(self) -> None:
         """Return when everything queued so far is on disk; raises :class:`Unavailable` if a transaction failed."""
@@ -475,19 +490,25 @@ class Database:
             lost = error
         finally:
             if lost is None:
+                self._unsynced = 0 if self._syncs else self._unsynced + 1
                 self.figures.commits.add(time.perf_counter() - started)
                 self.figures.writes += len(batch.writes)
             else:
                 self.figures.failures += 1
+                self._is_in_doubt |= failures.is_of_disk(lost)
                 self._roll_back()
             self._is_committing = False
             self._finish(batch, lost)
 
     def _begin(self, batch: _Batch) -> None:
         """Begin its transaction. Whether a commit syncs cannot be changed within one."""
-        syncs = any(write.is_durable for write in batch.writes)
+        if self._is_in_doubt:
+            connections.rewrite(self._writer)
+            self._is_in_doubt = False
+            logger.warning("the disk had failed to sync; all that was committed is written anew, and on it")
+        syncs = self._unsynced >= _MAX_UNSYNCED or any(write.is_durable for write in batch.writes)
         if syncs is not self._syncs:
-            self._writer.execute(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
+            connections.set_syncing(self._writer, syncs=syncs)
             self._syncs = syncs
         self._writer.execute("BEGIN IMMEDIATE")
 

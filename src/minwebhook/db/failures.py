@@ -48,6 +48,11 @@ def is_lock(error: sqlite3.Error) -> bool:
     return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
+def is_of_disk(error: Exception) -> bool:
+    """Whether reading, writing or syncing has failed."""
+    return _primary_code(error) == sqlite3.SQLITE_IOERR
+
+
 def _primary_code(error: Exception) -> int | None:
     """SQLite's code without its details; None if it is not SQLite's."""
     code = getattr(error, "sqlite_errorcode", None)

@@ -195,7 +195,7 @@ class JobStore:
             logger.exception("not even that it failed could be written of a job", extra={"job_id": str(job.id)})
 
     async def sync(self) -> None:
-        """Returns when all that was stored is on disk."""
+        """Returns when all that was stored is on disk. Raises :class:`Unavailable` while that cannot be had."""
         await self._db.sync()
 
     async def save_step(self, step: FlowStep) -> None:

@@ -546,11 +546,21 @@ class JobTable:
                     await trio.sleep(_SAVE_DELAY_S)
                 for _ in range(0, len(self._ended), _SAVE_AT_ONCE):  # all that has ended until now
                     await self._save_ended(is_durable=False)
-                await self._store.sync()  # one for all, and not in the loop: nobody waits for it
+                await self._sync()  # one for all, and not in the loop: nobody waits for it
         finally:
             with trio.move_on_after(5, shield=True):
                 while self._ended:
                     await self._save_ended()
+
+    async def _sync(self) -> None:
+        """Until the disk does it. Meanwhile what ends waits in memory."""
+        while True:
+            try:
+                await self._store.sync()
+                return
+            except Unavailable as error:
+                logger.warning("ended jobs wait for the disk: %s", error.detail)
+            await trio.sleep(_SAVE_RETRY_S)
 
     async def _save_ended(self, *, is_durable: bool = True) -> None:
         """Writes those that have waited for longest."""

@@ -30,6 +30,14 @@ def test_what_was_left_is_run_when_there_is_power_again(recording: Recording, tm
     assert verdict.jobs >= sum(told <= cut.moment for _, told in recording.told) / 2
 
 
+def test_nothing_is_answered_behind_a_sync_that_failed(tmp_path: Path) -> None:
+    recorded = powercuts.record(tmp_path, answers=300, failures=10, seed=7)
+    kinds = [operation.kind for operation in powercut.operations(recorded.record.read_bytes())]
+    assert kinds.count("F") > 10
+    for cut in powercut.cuts(recorded.record, 100, seed=8, after=recorded.begin):
+        assert powercuts.missing(cut, recorded, tmp_path) == []
+
+
 def test_a_disk_that_does_not_obey_would_lose_something(recording: Recording, tmp_path: Path) -> None:
     """That the cuts do cut."""
     broken = [

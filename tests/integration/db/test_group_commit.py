@@ -58,6 +58,18 @@ async def test_only_what_may_come_later_to_the_disk_is_not_synced(db: Database) 
     assert levels == [normal, full, normal, full]
 
 
+async def test_of_many_commits_that_are_not_synced_one_is_and_only_behind_that_is_a_checkpoint(db: Database) -> None:
+    levels: list[tuple[int, int]] = []
+
+    def note(connection: sqlite3.Connection) -> None:
+        level = connection.execute("PRAGMA synchronous").fetchone()[0]
+        levels.append((level, connection.execute("PRAGMA wal_autocheckpoint").fetchone()[0]))
+
+    for _ in range(20):
+        await db.transact(note, is_durable=False)
+    assert levels == [*[(1, 0)] * 16, (2, 1000), *[(1, 0)] * 3]
+
+
 async def test_without_room_for_a_thread_the_loop_waits_for_the_disk(
     db: Database, errors: list[tuple[str, Exception]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
