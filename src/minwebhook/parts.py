@@ -152,6 +152,7 @@ class Parts:
             look_up=LookUps(self.references, self.auth, self.audit, self.jobs).of,
             messages=self.approvals.messages,
             shared=self.shared,
+            max_result_bytes=max(self._settings.jobs.max_result_bytes, self._settings.sandbox.job_max_result_bytes),
         )
         self.jobs.driver = runner
         return runner

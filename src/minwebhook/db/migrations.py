@@ -461,6 +461,20 @@ CREATE TABLE password_reset (
 CREATE INDEX password_reset_of ON password_reset (email);
 """
 
+#: Iterations and branches of flows that have not ended; of those that have ended, ``flow_status`` has them.
+_ITERATIONS: Final = """
+CREATE TABLE flow_iteration (
+    job_id BLOB NOT NULL,
+    module TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    iteration BLOB NOT NULL,
+    success INTEGER,
+    started_at INTEGER,
+    duration_ms INTEGER,
+    PRIMARY KEY (job_id, module, place)
+) STRICT, WITHOUT ROWID;
+"""
+
 #: Every step, in order.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(1, "first schema", _FIRST),
@@ -485,6 +499,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(20, "owners of jobs", _OWNERS),
     Migration(21, "where jobs came from", _ORIGINS),
     Migration(22, "forgotten passwords", _RESETS),
+    Migration(23, "iterations of flows", _ITERATIONS),
 )
 
 

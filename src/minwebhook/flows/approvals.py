@@ -101,10 +101,12 @@ class Approvals:
                 _event(message.is_approved, message.resume_id, message.payload, message.approver),
             )
 
-    def messages(self, flow: Job, job_id: UUID) -> list[Resumed | Disapproved]:
-        """What has come for a job after which its flow begins to wait, as it came."""
+    def messages(self, flow: Job, job_id: UUID, *, is_over: bool = False) -> list[Resumed | Disapproved]:
+        """What has come for a job after which its flow begins to wait, as it came; what came, if that ``is_over``."""
         rows = self._db.read(_FOR_JOB, (flow.id.bytes, job_id.bytes))
-        if any(row["job_id"] == flow.id.bytes for row in rows):
+        if is_over:  # what has come for the flow since then is for a later step
+            rows = [row for row in rows if row["job_id"] == job_id.bytes or row["used_by"] is not None]
+        elif any(row["job_id"] == flow.id.bytes for row in rows):
             self._db.post(_USE, (flow.id.bytes, job_id.bytes))
         return [_event(row["approved"], row["resume_id"], row["payload"], row["approver"]) for row in rows]
 

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 from uuid import UUID
 
-import orjson
-
 from minwebhook.flows.engine import Engine
 from minwebhook.flows.events import Evaluate
 from minwebhook.flows.expressions import error_of, mentioned_names, mentioned_steps
+from minwebhook.flows.parsed import Parsed
 from minwebhook.times import rfc3339
 
 
@@ -39,7 +38,7 @@ class Scope(Protocol):
         """The id of its job."""
 
 
-def context_of(scope: Scope, command: Evaluate) -> dict[str, Any]:
+def context_of(scope: Scope, command: Evaluate, parsed: Parsed) -> dict[str, Any]:
     """The values that the expressions of ``command`` may use, by name."""
     text = "\n".join(command.expressions.values())
     mentioned = mentioned_names(text)
@@ -49,15 +48,15 @@ def context_of(scope: Scope, command: Evaluate) -> dict[str, Any]:
         if mentioned is not None and name not in mentioned:
             continue
         if name in command.values:
-            context[name] = orjson.loads(command.values[name])
+            context[name] = parsed.of(command.values[name])
         elif name == "flow_input":
-            context[name] = orjson.loads(engine.arguments)
+            context[name] = parsed.of(engine.arguments)
         elif name == "flow_env":
             context[name] = engine.level.flow_env
         elif name == "results":
-            context[name] = _results(scope, mentioned_steps(text))
+            context[name] = _results(scope, mentioned_steps(text), parsed)
         elif name == "error":
-            context[name] = error_of(orjson.loads(command.values.get("previous_result", b"null")))
+            context[name] = error_of(parsed.of(command.values.get("previous_result", b"null")))
         elif name == "resume":
             context[name] = engine.approvals[-1][0] if engine.approvals else None
         elif name == "resumes":
@@ -74,14 +73,14 @@ def context_of(scope: Scope, command: Evaluate) -> dict[str, Any]:
     return context
 
 
-def _results(scope: Scope, steps: frozenset[str] | None) -> dict[str, Any]:
+def _results(scope: Scope, steps: frozenset[str] | None, parsed: Parsed) -> dict[str, Any]:
     """Results of steps by id: those of the same level first, then of the levels around it. None: of all steps."""
     found: dict[str, bytes] = {}
     for engine in _around(scope):
         wanted = engine.outputs.keys() if steps is None else steps & engine.outputs.keys()
         for step in wanted - found.keys():
             found[step] = engine.outputs[step]
-    return {step: orjson.loads(result) for step, result in found.items()}
+    return {step: parsed.of(result) for step, result in found.items()}
 
 
 def _around(scope: Scope) -> Iterator[Engine]:

@@ -82,7 +82,7 @@ class Engine(Waiting):
             case Resumed() | Disapproved():
                 self._message(event)
             case TimedOut() if self.suspended is not None:
-                self._refused("SuspendedTimedOut", "Timed out waiting to be resumed")
+                self._timed_out()
             case Canceled():
                 self._cancel(event.result)
             case _:
@@ -292,7 +292,7 @@ class Engine(Waiting):
             self._delay_s = 0
             self._start_iteration(module, status)
             return
-        if None in status.flow_jobs_success:
+        if self.has_open_jobs:
             return
         value = module.value
         if isinstance(value, BranchAll):
@@ -380,10 +380,12 @@ class Engine(Waiting):
             if place is None or status.flow_jobs_success[place] is not None:
                 return
             status.flow_jobs_success[place] = ended.is_success
+            self._open_count -= 1
+            self._note(status, place)
             status.started_at_ms[place] = timing.started_at_ms
             status.durations_ms[place] = round(timing.run_ms)
             status.handled |= status.parallel and ended.handled and not ended.is_success
-            self.results[ended.job] = self._result_of(module, ended.result, ended.is_success)
+            self._collect(status, ended.job, self._result_of(module, ended.result, ended.is_success))
         elif ended.job not in self.open_jobs():
             return
         else:
@@ -393,6 +395,9 @@ class Engine(Waiting):
             self._end_if_canceled()
         elif status.flow_jobs is None:
             self._single_ended(module, status, ended)
+        elif status.oversized:
+            if not self.has_open_jobs:
+                self._failed_module(module, status, self._oversized(module))
         elif status.parallel:
             self._parallel_ended(module, status)
         elif isinstance(module.value, BranchAll):
@@ -513,7 +518,7 @@ class Engine(Waiting):
             self._return_early(module, result, is_success=False)
         if module.continue_on_error:
             self.status.step += 1
-            if self.status.step >= len(level.modules):
+            if level.is_behind_last(self.status.step):
                 self._finish(False, result)
             else:
                 self.status.handled = False
@@ -543,7 +548,7 @@ class Engine(Waiting):
             self._end_if_canceled()
 
     def _end_if_canceled(self) -> None:
-        if self._canceled is not None and not self.open_jobs():
+        if self._canceled is not None and not self.has_open_jobs:
             current = self._current()
             if current is not None and not current[1].state.is_final:
                 current[1].state = State.FAILURE

@@ -58,6 +58,13 @@ class Level:
             is_deployed=self.is_deployed,
         )
 
+    def is_behind_last(self, step: int) -> bool:
+        """Whether nothing that the author wrote comes at this place any more: what follows a wait at the end does nothing."""
+        modules = self.modules
+        if step != len(modules) - 1 or step == 0:
+            return step >= len(modules)
+        return _wants_waiting(modules[-2]) and modules[-1] == FlowModule(f"{modules[-2].id}-v", Identity())
+
     def only_script(self, module: FlowModule) -> FlowModule | None:
         """The step of a loop whose iterations are the jobs of that step, without levels of their own: upstream does so where
         there is one script in it, its iterations follow each other, and no error handler would run in them."""
@@ -126,10 +133,11 @@ def _keep_first(status: ModuleStatus, module: FlowModule, before: ModuleStatus |
 
 def _with_end(modules: tuple[FlowModule, ...]) -> tuple[FlowModule, ...]:
     """Waiting comes before the next step: where the last one wants it, a step that does nothing follows."""
-    if not modules:
+    if not modules or not _wants_waiting(modules[-1]):
         return modules
-    last = modules[-1]
-    is_suspending = last.suspend is not None and last.suspend.required_events > 0
-    if last.sleep is None and not is_suspending:
-        return modules
-    return (*modules, FlowModule(f"{last.id}-v", Identity()))
+    return (*modules, FlowModule(f"{modules[-1].id}-v", Identity()))
+
+
+def _wants_waiting(module: FlowModule) -> bool:
+    is_suspending = module.suspend is not None and module.suspend.required_events > 0
+    return module.sleep is not None or is_suspending

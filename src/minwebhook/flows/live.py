@@ -33,6 +33,7 @@ class LiveFlow:
         "is_restored",
         "items",
         "job",
+        "leaves_rows",
         "new",
         "parent",
         "wiped_steps",
@@ -66,6 +67,8 @@ class LiveFlow:
         self.cache_key = b""
         #: The items of its loop, as they are on disk.
         self.items: list[bytes] = engine.items
+        #: See :class:`~minwebhook.jobs.model.Flow`.
+        self.leaves_rows = False
         #: Its arguments are not those on disk.
         self.is_restored = False
 
@@ -132,12 +135,7 @@ class LiveFlow:
 
     def status_text(self) -> bytes:
         """See :class:`~minwebhook.jobs.model.Flow`."""
-        return self.engine.status.to_json()
-
-    @property
-    def has_items(self) -> bool:
-        """See :class:`~minwebhook.jobs.model.Flow`."""
-        return bool(self.items)
+        return self.engine.status.to_json(beside=not self.job.state.is_final)
 
     @property
     def stream_job(self) -> UUID | None:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,6 +28,7 @@ from minwebhook.flows.model import (
 from minwebhook.flows.results import IterationArguments, error_result, joined, with_step_id
 from minwebhook.flows.status import NO_JOB, NO_LIST, FlowStatus, ModuleStatus, State
 from minwebhook.http.codecs import json_text
+from minwebhook.jobs.flow_step import Iteration
 
 #: Is given the values of expressions by their keys, or the one value of a transform.
 Values = Callable[[Mapping[str, Any]], None]
@@ -49,13 +51,17 @@ class Machine:
         "_is_entering",
         "_is_restarted",
         "_iterations",
+        "_max_result_bytes",
         "_messages",
         "_new_id",
+        "_open_count",
         "_places",
         "_random",
+        "_result_bytes",
         "_then",
         "approvals",
         "arguments",
+        "changed",
         "id",
         "items",
         "level",
@@ -74,16 +80,22 @@ class Machine:
         *,
         new_id: Callable[[], UUID],
         random: Callable[[], float],
+        max_result_bytes: int = sys.maxsize,
     ) -> None:
-        """``id`` is that of the flow job, ``arguments`` JSON text of an object."""
+        """``id`` is that of the flow job, ``arguments`` JSON text of an object; ``max_result_bytes``: of one result, so
+        also of all iterations of a loop together."""
         self.id = id
         self.level = level
         self.status = status
         self.arguments = arguments
         #: Results of modules that have ended, by id; of the error handler's step, too.
         self.outputs: dict[str, bytes] = {}
-        #: Results of iterations and branches of the module that runs.
+        #: Results of iterations and branches of the module that runs, and their length.
         self.results: dict[UUID, bytes] = {}
+        self._result_bytes = 0
+        self._max_result_bytes = max_result_bytes
+        #: Iterations and branches that have begun or ended since :meth:`take_changed`: module and place.
+        self.changed: list[tuple[ModuleStatus, int]] = NO_LIST
         #: What the loop that runs goes through, as JSON texts.
         self.items: list[bytes] = []
         #: The arguments that the module runs with: a retry has the same.
@@ -106,6 +118,9 @@ class Machine:
         #: The next module is to be entered.
         self._is_entering = False
         self._is_restarted = False
+        current = self._current()
+        #: Jobs of the loop, or the branches, that runs that have not ended: not to be counted each time, there may be thousands.
+        self._open_count = 0 if current is None else sum(ok is None for ok in current[1].flow_jobs_success)
 
     @property
     def is_evaluating(self) -> bool:
@@ -141,6 +156,49 @@ class Machine:
         is_open = status.state is State.QUEUED or status.state is State.RUNNING
         return [status.job] if is_open and status.job is not None else []
 
+    @property
+    def has_open_jobs(self) -> bool:
+        """Whether the end of a job is waited for."""
+        current = self._current()
+        if current is not None and current[1].flow_jobs is not None:
+            return self._open_count > 0
+        return bool(self.open_jobs())
+
+    def keep(self, stored: Container[str] = ()) -> None:
+        """All iterations count as changed, but not those of modules whose iterations are ``stored``."""
+        for status in (*self.status.modules, self.status.failure_module):
+            if status.flow_jobs and status.id not in stored:
+                self.changed = [*self.changed, *((status, place) for place in range(len(status.flow_jobs)))]
+
+    def take_changed(self) -> list[tuple[str, Iteration]]:
+        """Iterations and branches that are to be stored, by module, each once and as it is now."""
+        if not self.changed:
+            return NO_LIST
+        changed, self.changed = {(status.id, place): status for status, place in self.changed}, NO_LIST
+        return [
+            (module, status.iteration(place))
+            for (module, place), status in changed.items()
+            if place < len(status.flow_jobs or ())  # else the module is repeated
+        ]
+
+    def _collect(self, status: ModuleStatus, job: UUID, result: bytes) -> None:
+        """The result of an iteration or a branch; all of them are let go when they are more than a result may be."""
+        self._result_bytes += len(result) + 1
+        if self._result_bytes > self._max_result_bytes:
+            status.oversized = True
+            self.results.clear()
+        if not status.oversized:
+            self.results[job] = result
+
+    def _oversized(self, module: FlowModule) -> bytes:
+        """What a module gives whose results are."""
+        text = f"the results of all iterations or branches are larger than {self._max_result_bytes} bytes (max_result_bytes)"
+        return with_step_id(error_result("ExecutionErr", f"execution error:\n{text}"), module.id)
+
+    def _note(self, status: ModuleStatus, place: int) -> None:
+        self.changed = self.changed or []
+        self.changed.append((status, place))
+
     def _place(self, jobs: list[UUID], job: UUID) -> int | None:
         """Where a job is among those of a loop; None if it is none of them. There may be thousands."""
         if self._places is None or self._places[0] is not jobs:
@@ -164,11 +222,12 @@ class Machine:
             pairs.append(current)
         found = list[UUID]()
         for _, status in pairs:
-            if status.flow_jobs is not None:
+            if status.flow_jobs is not None and not status.oversized:
                 found += [
                     job for job, ok in zip(status.flow_jobs, status.flow_jobs_success, strict=True) if ok is not None
                 ]
-            elif status.state.is_final and status.job is not None and status.job != NO_JOB:
+            elif status.flow_jobs is None and status.state.is_final and status.job not in (None, NO_JOB):
+                assert status.job is not None  # noqa: S101 - as asked
                 found.append(status.job)
         return found
 
@@ -176,7 +235,9 @@ class Machine:
         """After a restart: what the status does not hold. A result that is not known any more is null."""
         self.items, self.step_arguments = items, step_arguments
         for module, status in self._pairs():
-            if status.flow_jobs is not None:
+            if status.flow_jobs is not None and status.oversized:
+                output = self._oversized(module)
+            elif status.flow_jobs is not None:
                 known = {
                     job: self._result_of(module, results.get(job, b"null"), ok)
                     for job, ok in zip(status.flow_jobs, status.flow_jobs_success, strict=True)
@@ -195,11 +256,9 @@ class Machine:
             self._failed = self.outputs.get(failed, b"null")
         current = self._current()
         if current is not None and current[1].flow_jobs is not None and not current[1].state.is_final:
-            self.results = {
-                job: self._result_of(current[0], results[job], ok)
-                for job, ok in zip(current[1].flow_jobs, current[1].flow_jobs_success, strict=True)
-                if job in results
-            }
+            for job, ok in zip(current[1].flow_jobs, current[1].flow_jobs_success, strict=True):
+                if job in results:
+                    self._collect(current[1], job, self._result_of(current[0], results[job], ok))
 
     def _pairs(self) -> Iterator[tuple[FlowModule, ModuleStatus]]:
         """Modules that have ended."""
@@ -290,6 +349,8 @@ class Machine:
             status.flow_jobs_success.append(None)
             status.started_at_ms.append(None)
             status.durations_ms.append(None)
+            self._open_count += 1
+            self._note(status, len(status.flow_jobs) - 1)
         status.job = self.id if status.parallel else job
         status.state = State.RUNNING
         return job
@@ -300,6 +361,8 @@ class Machine:
             status.flow_jobs, status.flow_jobs_success = [], []
             status.started_at_ms, status.durations_ms = [], []
             self.results.clear()
+            self._open_count = self._result_bytes = 0
+            status.oversized = False
         status.length, status.parallel, status.job, status.handled = length, parallel, self.id, False
         status.state = State.RUNNING
         self._iterations = None

@@ -19,7 +19,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import orjson
@@ -51,6 +51,7 @@ from minwebhook.flows.javascript import Evaluator, LookUp
 from minwebhook.flows.level import Level, restarted
 from minwebhook.flows.live import MAX_LEVELS, LiveFlow, ended_before, ended_now, last_words
 from minwebhook.flows.model import FlowValue
+from minwebhook.flows.parsed import Parsed
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.specs import STEP_IMPORTS, StepSpecs, flow_limit, sent_flow_limit
 from minwebhook.flows.status import FlowStatus
@@ -93,8 +94,16 @@ _DISCARDED: Final = b'{"reason":"PREPROCESSOR_ARGS_ARE_DISCARDED"}'
 
 _FLOW_FAILED: Final = Cancellation("minwebhook", "its flow has failed")
 
-#: The messages for a suspended step that came before it was suspended.
-Messages = Callable[[Job, UUID], Sequence[Resumed | Disapproved]]
+
+class Messages(Protocol):
+    """The messages for a job of a flow, as they came."""
+
+    def __call__(self, flow: Job, job_id: UUID, *, is_over: bool = False) -> Sequence[Resumed | Disapproved]:
+        """Those that came before it waits; ``is_over``: those that came until it did not wait any more."""
+
+
+def _no_messages(flow: Job, job_id: UUID, *, is_over: bool = False) -> Sequence[Resumed | Disapproved]:
+    return ()
 
 
 class FlowRunner:
@@ -110,8 +119,9 @@ class FlowRunner:
         cache: ResultCache,
         *,
         look_up: Callable[[Job], LookUp],
-        messages: Messages = lambda flow, job_id: (),
+        messages: Messages = _no_messages,
         shared: SharedDirectories,
+        max_result_bytes: int,
     ) -> None:
         """``look_up`` gives what ``variable`` and the like find for the expressions of a flow."""
         self._table = table
@@ -123,6 +133,8 @@ class FlowRunner:
         self._look_up = look_up
         self._messages = messages
         self._shared = shared
+        self._max_result_bytes = max_result_bytes
+        self._parsed = Parsed()
         self._live: dict[UUID, LiveFlow] = {}
         self._stored: dict[UUID, JobRecord] = {}
         #: Flows that have ended, and whose steps have shared a directory, until that is on disk.
@@ -348,6 +360,7 @@ class FlowRunner:
             labels = outcomes.labels_of(command.result) if command.is_success else ()
             state = JobState.SUCCESS if command.is_success else JobState.FAILURE
             outcome = Outcome(state, command.result, labels)
+        self._parsed.forget(flow.engine.arguments)
         job.log = JobLog("", _LOG_BYTES)
         job.log.write(last_words(flow, outcome).encode())
         job.stop = None
@@ -417,7 +430,11 @@ class FlowRunner:
         step.new += flow.new
         if flow.engine.items is not flow.items:
             flow.items = flow.engine.items
+            flow.leaves_rows = True
             step.items.append((flow.job, b"[" + b",".join(flow.items) + b"]"))
+        if changed := flow.engine.take_changed():
+            flow.leaves_rows = True
+            step.iterations.append((flow.job, changed))
 
     def _fail(self, flow: LiveFlow) -> None:
         """A fault of the server ends the flow, and what it has started."""
@@ -435,7 +452,7 @@ class FlowRunner:
 
     def _evaluate(self, flow: LiveFlow, command: Evaluate) -> None:
         """Plain expressions at once, others in a task of their own."""
-        context = context_of(flow, command)
+        context = context_of(flow, command, self._parsed)
         values: dict[str, Any] = {}
         for key, expression in command.expressions.items():
             value = resolve(expression, context)
@@ -521,10 +538,16 @@ class FlowRunner:
         parent, level, value = self._level(job)
         record = self._stored.pop(job.id, None)
         is_new = record is None or record.flow_status is None
-        status = (
-            self._new_status(job, level) if is_new or record is None else FlowStatus.parse(record.flow_status or b"")
-        )
-        engine = Engine(job.id, level, status, job.spec.arguments, new_id=self._table.new_id, random=random.random)
+        iterations = {} if is_new else self._store.iterations(job.id)
+        if is_new or record is None:
+            status = self._new_status(job, level)
+        else:
+            status = FlowStatus.parse(record.flow_status or b"", iterations)
+        engine = Engine(
+            job.id, level, status, job.spec.arguments,
+            new_id=self._table.new_id, random=random.random, max_result_bytes=self._max_result_bytes,
+        )  # fmt: skip
+        engine.keep(iterations)
         flow = LiveFlow(job, engine, parent, self._table, self._tell)
         if value is not None:
             flow.wiped_steps = value.wiped_steps
@@ -595,9 +618,12 @@ class FlowRunner:
             arguments = next(iter(ended.values())).arguments
         engine.restore(self._store.results(engine.ended_jobs()), items, arguments)
         flow.items = engine.items
+        flow.leaves_rows = True  # there may be some
         flow.job.suspend_until_ms = record.suspend_until_ms
         flow.job.is_preprocessed = record.options.is_preprocessed
         flow.job.started_at_ms = record.started_at_ms or flow.job.started_at_ms
+        if (waited_for := engine.waited_for) is not None:
+            engine.hear_again(self._messages(flow.job, waited_for, is_over=True))
         self._complete(flow, open_jobs)
         for command in engine.resume():
             self._do(flow, command)

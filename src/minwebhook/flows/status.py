@@ -1,23 +1,30 @@
 """Where a flow is: the ``flow_status`` that jobs show, which is also what is stored and gone on from. Pure.
 
 The shape is upstream's, with more where it says more: ``timing_ms`` (where the time of each step went), ``stopped``.
+
+Of a flow that has not ended, the jobs of iterations and branches are stored beside it, one row each (:data:`Iteration`): a loop
+of thousands would write all of them with every step otherwise.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeAlias, cast
 from uuid import UUID
 
 import orjson
 
+from minwebhook.jobs.flow_step import Iteration
 from minwebhook.jobs.model import RestartPoint
 
 _NONE: Final[Mapping[UUID, int | None]] = {}
 #: What most modules, and flows that wait, never have. Nothing can be added to it: whoever has something makes a list.
 NO_LIST: Final = cast("list[Any]", ())
+#: The iterations that are stored beside a status, by module.
+Iterations: TypeAlias = Mapping[str, Iterable[Iteration]]
+_NO_ITERATIONS: Final[Iterations] = {}
 #: The job of a chosen branch that has no modules.
 NO_JOB = UUID(int=0)
 
@@ -69,15 +76,23 @@ class ModuleStatus:
     skipped: bool = False
     #: Of jobs beside each other: the error handler has run in one of them that failed.
     handled: bool = False
+    #: Of several jobs: their results are larger together than one result may be.
+    oversized: bool = False
     #: In milliseconds: waited for its turn, for a process, and ran.
     timing: tuple[float, float, float] | None = None
     #: Of the failure module: the step that failed.
     parent_module: str | None = None
 
-    def to_json(self, *, is_running: bool = False, percent: int | None = None) -> dict[str, Any]:
+    def iteration(self, place: int) -> Iteration:
+        """One of its jobs."""
+        jobs = self.flow_jobs or []
+        return place, jobs[place], self.flow_jobs_success[place], self.started_at_ms[place], self.durations_ms[place]
+
+    def to_json(self, *, is_running: bool = False, percent: int | None = None, beside: bool = False) -> dict[str, Any]:
         """The object in ``flow_status.modules``, with ids as they are, which orjson writes.
 
-        ``is_running``: its job has been started; ``percent``: what that says of its progress.
+        ``is_running``: its job has been started; ``percent``: what that says of its progress; ``beside``: its iterations are
+        stored beside it, and only counted here.
         """
         state = State.RUNNING if is_running and self.state is State.QUEUED else self.state
         shown: dict[str, Any] = {"type": state.value, "id": self.id}
@@ -97,7 +112,9 @@ class ModuleStatus:
             shown["parallel"] = True
         if self.while_loop and not state.is_final:
             shown["while_loop"] = True
-        if self.flow_jobs is not None:
+        if self.flow_jobs is not None and beside:
+            shown["flow_jobs_beside"] = len(self.flow_jobs)
+        elif self.flow_jobs is not None:
             shown["flow_jobs"] = self.flow_jobs
             shown["flow_jobs_success"] = self.flow_jobs_success
             shown["flow_jobs_duration"] = {"started_at": self.started_at_ms, "duration_ms": self.durations_ms}
@@ -112,6 +129,8 @@ class ModuleStatus:
             shown["skipped"] = self.skipped
         if self.handled:
             shown["handled"] = True
+        if self.oversized:
+            shown["oversized"] = True
         if self.timing is not None:
             shown["timing_ms"] = dict(zip(("queue", "start", "run"), self.timing, strict=True))
         if self.parent_module is not None:
@@ -119,13 +138,13 @@ class ModuleStatus:
         return shown
 
     @classmethod
-    def parse(cls, stored: dict[str, Any]) -> Self:
+    def parse(cls, stored: dict[str, Any], iterations: Iterations = _NO_ITERATIONS) -> Self:
         """What :meth:`to_json` made."""
         jobs = stored.get("flow_jobs")
         durations = stored.get("flow_jobs_duration") or {}
         chosen, timing = stored.get("branch_chosen"), stored.get("timing_ms")
         iterator, branchall = stored.get("iterator"), stored.get("branchall")
-        return cls(
+        found = cls(
             id=stored["id"],
             state=State(stored["type"]),
             job=UUID(stored["job"]) if stored.get("job") else None,
@@ -144,9 +163,18 @@ class ModuleStatus:
             failed_retries=[UUID(job) for job in stored.get("failed_retries", ())],
             skipped=stored.get("skipped", False),
             handled=stored.get("handled", False),
+            oversized=stored.get("oversized", False),
             timing=(timing["queue"], timing["start"], timing["run"]) if timing else None,
             parent_module=stored.get("parent_module"),
         )
+        if (count := stored.get("flow_jobs_beside")) is not None:
+            # There may be more, of a run of the module that was repeated.
+            rows = sorted(row for row in iterations.get(found.id, ()) if row[0] < count)
+            found.flow_jobs = [row[1] for row in rows]
+            found.flow_jobs_success = [row[2] for row in rows]
+            found.started_at_ms = [row[3] for row in rows]
+            found.durations_ms = [row[4] for row in rows]
+        return found
 
 
 def jobs_of(status: FlowStatus) -> list[UUID]:
@@ -196,13 +224,13 @@ class FlowStatus:
             return None
         return modules[-1].job if modules[-1].job != NO_JOB else None
 
-    def to_json(self, running: Mapping[UUID, int | None] = _NONE) -> bytes:
+    def to_json(self, running: Mapping[UUID, int | None] = _NONE, *, beside: bool = False) -> bytes:
         """JSON text of ``flow_status``. ``running``: which of its jobs have been started, and what they say of their own
-        progress."""
+        progress. ``beside``: iterations are stored beside it."""
 
         def module(status: ModuleStatus) -> dict[str, Any]:
             if status.job is None or status.job not in running:
-                return status.to_json()
+                return status.to_json(beside=beside)
             return status.to_json(is_running=True, percent=running[status.job])
 
         shown: dict[str, Any] = {
@@ -231,15 +259,15 @@ class FlowStatus:
         return orjson.dumps(shown)
 
     @classmethod
-    def parse(cls, text: bytes) -> Self:
-        """What :meth:`to_json` made."""
+    def parse(cls, text: bytes, iterations: Iterations = _NO_ITERATIONS) -> Self:
+        """What :meth:`to_json` made; ``iterations``: what is stored beside it."""
         stored = orjson.loads(text)
         preprocessor = stored.get("preprocessor_module")
         restarted = stored.get("restarted_from")
         return cls(
             step=stored["step"],
-            modules=[ModuleStatus.parse(each) for each in stored["modules"]],
-            failure_module=ModuleStatus.parse(stored["failure_module"]),
+            modules=[ModuleStatus.parse(each, iterations) for each in stored["modules"]],
+            failure_module=ModuleStatus.parse(stored["failure_module"], iterations),
             preprocessor_module=ModuleStatus.parse(preprocessor) if preprocessor else None,
             failed_jobs=[UUID(job) for job in stored.get("retry", {}).get("failed_jobs", ())],
             user_states=stored.get("user_states", {}),

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -16,6 +18,8 @@ from minwebhook.flows.model import FlowModule, Static
 from minwebhook.flows.results import error_result
 from minwebhook.flows.status import State
 
+_TIMED_OUT: Final = error_result("SuspendedTimedOut", "Timed out waiting to be resumed")
+
 
 class Waiting(Machine):
     """A level that may wait between two of its modules."""
@@ -25,6 +29,46 @@ class Waiting(Machine):
     def _after_waiting(self) -> None:
         """The next module is to be entered."""
         raise NotImplementedError
+
+    @property
+    def waited_for(self) -> UUID | None:
+        """After a restart: the job after which the flow has waited, for what the step that runs may ask of its approvals."""
+        found = self._waited()
+        return None if found is None else self.status.modules[found].job
+
+    def hear_again(self, messages: Iterable[Resumed | Disapproved]) -> None:
+        """What was said then: all that came for the job, in its order."""
+        found = self._waited()
+        suspend = None if found is None else self.level.modules[found].suspend
+        if suspend is None:
+            return
+        known = dict[int, Resumed | Disapproved]()
+        for message in messages:
+            known.setdefault(message.resume_id, message)
+        approvals: list[tuple[Any, str]] = []
+        for message in known.values():
+            if isinstance(message, Disapproved):
+                approvals.append(_without(_disapproved(message)))
+                break
+            approvals.append((message.payload, message.approver or "anonymous"))
+            if len(approvals) == suspend.required_events:
+                break
+        else:
+            approvals.append(_without(_TIMED_OUT))
+        self.approvals = approvals
+
+    def _waited(self) -> int | None:
+        """The place of the module after which the one that runs has waited."""
+        status, ids = self.status, [module.id for module in self.level.modules]
+        failed = status.failure_module.parent_module
+        step = ids.index(failed) if status.handled and failed in ids else status.step
+        if not 0 < step < len(ids) or self.suspended is not None:
+            return None
+        if status.restarted_from is not None and status.restarted_from.step_id == ids[step]:
+            return None
+        suspend, before = self.level.modules[step - 1].suspend, status.modules[step - 1]
+        has_waited = suspend is not None and suspend.required_events > 0
+        return step - 1 if has_waited and before.state is State.SUCCESS and not before.skipped else None
 
     def _suspend(self, before: FlowModule) -> None:
         suspend = before.suspend
@@ -63,7 +107,7 @@ class Waiting(Machine):
             return
         self._messages.add(message.resume_id)
         if isinstance(message, Disapproved):
-            self._refused("SuspendedDisapproved", f"Disapproved by {message.approver or 'unknown'}")
+            self._refused(_disapproved(message))
             return
         step = self.status.step
         name = message.approver or "anonymous"
@@ -75,11 +119,13 @@ class Waiting(Machine):
         if waiting.count <= 0:
             self._resumed()
 
-    def _refused(self, name: str, text: str) -> None:
+    def _timed_out(self) -> None:
+        self._refused(_TIMED_OUT)
+
+    def _refused(self, error: bytes) -> None:
         before = self.level.modules[self.status.step - 1]
-        error = error_result(name, text)
         if before.suspend is not None and before.suspend.continue_on_disapprove_timeout:
-            self.approvals = [*self.approvals, (orjson.loads(error), "anonymous")]
+            self.approvals = [*self.approvals, _without(error)]
             self._resumed()
             return
         self.status.approval_conditions = None
@@ -90,3 +136,12 @@ class Waiting(Machine):
         self.status.approval_conditions = None
         self.status.modules[self.status.step].state = State.WAITING
         self._after_waiting()
+
+
+def _disapproved(message: Disapproved) -> bytes:
+    return error_result("SuspendedDisapproved", f"Disapproved by {message.approver or 'unknown'}")
+
+
+def _without(error: bytes) -> tuple[Any, str]:
+    """What stands among the approvals where the flow goes on without enough of them."""
+    return orjson.loads(error), "anonymous"

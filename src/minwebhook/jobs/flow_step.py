@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 from uuid import UUID
 
 from minwebhook.jobs.model import Job
+
+#: A job among those of a loop or of branches: its place, its id, whether it succeeded, when it started (Unix milliseconds), how
+#: long it took (milliseconds).
+Iteration: TypeAlias = tuple[int, UUID, bool | None, int | None, int | None]
 
 
 @dataclass(slots=True)
@@ -23,6 +28,8 @@ class FlowStep:
     changed: list[Job] = field(default_factory=list)
     #: What their loops go through.
     items: list[tuple[Job, bytes]] = field(default_factory=list)
+    #: What has become of iterations and branches, by module.
+    iterations: list[tuple[Job, Sequence[tuple[str, Iteration]]]] = field(default_factory=list)
     #: Flows, and of which of their steps nothing is left of arguments and results.
     wiped: list[tuple[UUID, frozenset[str]]] = field(default_factory=list)
 
@@ -36,6 +43,7 @@ class FlowStep:
             whole.moved += step.moved
             whole.changed += step.changed
             whole.items += step.items
+            whole.iterations += step.iterations
             whole.wiped += step.wiped
         return whole
 

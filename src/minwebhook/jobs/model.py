@@ -277,8 +277,8 @@ class Flow(Protocol):
         """``flow_status`` as JSON text, as it is to be stored."""
 
     @property
-    def has_items(self) -> bool:
-        """Whether it has gone through a loop whose items are stored."""
+    def leaves_rows(self) -> bool:
+        """Whether more than the row of the job is stored of it until it ends: items of loops, iterations."""
 
     def shown_status(self) -> bytes:
         """The same, with which of its jobs run in this moment."""

@@ -18,7 +18,7 @@ from minwebhook.errors import BadRequest, NotFound, Unavailable
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.conditions import Condition
 from minwebhook.jobs.filters import JobFilter
-from minwebhook.jobs.flow_step import FlowStep
+from minwebhook.jobs.flow_step import FlowStep, Iteration
 from minwebhook.jobs.idempotency import IdempotencyKey
 from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
 from minwebhook.jobs.output import StoredOutput
@@ -96,12 +96,19 @@ _WIPE: Final = (
 _SAVE_STATUS: Final = (
     "UPDATE job SET flow_status = ?, suspend_until = ?, started_at = ? WHERE id = ? AND status = 'queued'"
 )
+#: To a multiple of these ``flow_status`` is filled up with spaces.
+_STATUS_BYTES: Final = 512
 _STEPS_OF_FLOW: Final = (
     "WITH RECURSIVE level (id) AS (VALUES (?) UNION ALL SELECT job.id FROM job JOIN level ON job.parent_job = level.id"
     " WHERE job.kind = 'flowpreview')"
     " SELECT job.id, job.flow_step_id FROM job JOIN level ON job.parent_job = level.id WHERE job.flow_step_id IS NOT NULL"
 )
 _FORGET_ITEMS: Final = "DELETE FROM flow_items WHERE job_id = ?"
+_FORGET_ITERATIONS: Final = "DELETE FROM flow_iteration WHERE job_id = ?"
+_SAVE_ITERATION: Final = (
+    "INSERT OR REPLACE INTO flow_iteration (job_id, module, place, iteration, success, started_at, duration_ms)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _SAVE_ITEMS: Final = "INSERT OR REPLACE INTO flow_items (job_id, items) VALUES (?, ?)"
 #: What lists read of a row instead of its large columns.
 _NOT_LISTED: Final = {
@@ -202,7 +209,7 @@ class JobStore:
         """What flows do next, all or nothing: on disk when this returns."""
         saving = self._saving(step.ended) if step.ended else None
         status = [
-            (job.flow.status_text(), job.suspend_until_ms, job.started_at_ms, job.id.bytes)
+            (_status_text(job), job.suspend_until_ms, job.started_at_ms, job.id.bytes)
             for job in step.moved
             if job.flow is not None
         ]
@@ -211,6 +218,7 @@ class JobStore:
             (_SAVE, [_row(job) for job in step.changed]),
             (_SAVE_STATUS, status),
             (_SAVE_ITEMS, [(job.id.bytes, text) for job, text in step.items]),
+            (_SAVE_ITERATION, list(_iteration_rows(step))),
         ]
         statements = [(sql, rows) for sql, rows in each if rows]
 
@@ -240,7 +248,7 @@ class JobStore:
             if (log := job.output) is not None and log.chunks.ends
         ]
 
-        loops = [(job.id.bytes,) for job in jobs if job.flow is not None and job.flow.has_items]
+        loops = [(job.id.bytes,) for job in jobs if job.flow is not None and job.flow.leaves_rows]
         events = [_event(job) for job in jobs] if self._audits else []
 
         def work(connection: sqlite3.Connection) -> None:
@@ -254,6 +262,7 @@ class JobStore:
                 connection.executemany(_SAVE_STREAM, streams)
             if loops:
                 connection.executemany(_FORGET_ITEMS, loops)
+                connection.executemany(_FORGET_ITERATIONS, loops)
             if events:
                 AuditLog.append(connection, events)
 
@@ -296,6 +305,18 @@ class JobStore:
         """What the loop of a flow goes through, as JSON text."""
         rows = self._db.read("SELECT items FROM flow_items WHERE job_id = ?", (job_id.bytes,))
         return bytes(rows[0][0]) if rows else b"[]"
+
+    def iterations(self, job_id: UUID) -> dict[str, list[Iteration]]:
+        """The iterations and branches of a flow that has not ended, by module."""
+        rows = self._db.read(
+            "SELECT module, place, iteration, success, started_at, duration_ms FROM flow_iteration WHERE job_id = ?",
+            (job_id.bytes,),
+        )
+        found: dict[str, list[Iteration]] = {}
+        for module, place, key, success, started_ms, duration_ms in rows:
+            is_success = None if success is None else bool(success)
+            found.setdefault(module, []).append((place, UUID(bytes=key), is_success, started_ms, duration_ms))
+        return found
 
     async def wipe(self, job_ids: Iterable[UUID], *, deleted: bool = False) -> None:
         """Leaves nothing of the arguments, results and logs of ended jobs; ``deleted`` also notes that an admin wanted it."""
@@ -459,6 +480,21 @@ def _jobs_of_steps(connection: sqlite3.Connection, flow_id: UUID, steps: frozens
     return [row["id"] for row in rows if row["flow_step_id"] in steps]
 
 
+def _status_text(job: Job) -> bytes | None:
+    """``flow_status``; of a flow that goes on in a length that the next one often has, too: a row that stays as long is changed
+    in its place, and SQLite writes none of its other pages anew, of which the arguments may fill many."""
+    if job.flow is None:
+        return None
+    text = job.flow.status_text()
+    return text if job.state.is_final else text.ljust(-(-len(text) // _STATUS_BYTES) * _STATUS_BYTES)
+
+
+def _iteration_rows(step: FlowStep) -> Iterator[tuple[Any, ...]]:
+    for flow, iterations in step.iterations:
+        for module, (place, job_id, *ended) in iterations:
+            yield (flow.id.bytes, module, place, job_id.bytes, *ended)
+
+
 def _attempt_row(job: Job) -> tuple[Any, ...]:
     return (job.attempts, job.failures, job.scheduled_for_ms, job.started_at_ms, job.id.bytes)
 
@@ -527,7 +563,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.attempts,
         job.failures,
         int(job.is_dead),
-        job.flow.status_text() if job.flow is not None else None,
+        _status_text(job),
         job.suspend_until_ms,
     )
 

@@ -13,11 +13,13 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minwebhook.flows.engine import Engine
 from minwebhook.flows.events import (
+    Canceled,
     ChildEnded,
     Command,
     Disapproved,
@@ -33,9 +35,10 @@ from minwebhook.flows.events import (
     WaitForEvents,
 )
 from minwebhook.flows.level import Level, restarted
-from minwebhook.flows.model import FlowModule, FlowStep, FlowValue, ForloopFlow, RawScript, ScriptStep, Static
+from minwebhook.flows.model import FlowModule, FlowStep, FlowValue, ForloopFlow, RawScript, ScriptStep, Static, Suspend
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.status import FlowStatus, State
+from minwebhook.jobs.flow_step import Iteration
 from minwebhook.jobs.model import RestartPoint
 from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, js, static, step, stop, whileloop
 
@@ -43,11 +46,33 @@ from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, js, stati
 #
 # A script's content is "ok" (its result is its id), "fail" (it fails), "count" (how often it was run, over all), "flaky" (it
 # fails when run for an odd time) or "iter" (the index of the iteration around it). A deployed script does what the last part
-# of its path says, or what its hash does; deployed flows come with the definition. Expressions are Python over ``previous``
-# and ``result``.
+# of its path says, or what its hash does; deployed flows come with the definition. Expressions are Python over ``previous``,
+# ``result`` and ``resumes``. What becomes of a wait for approvals is its timeout: :data:`_FATES`.
 
 _CONTENTS = ("ok", "count", "iter", "fail", "flaky")
 _DEPLOYED = dict(enumerate(_CONTENTS, start=1))
+
+
+#: By the seconds of its timeout: everybody agrees, somebody refuses, nobody says enough, the flow is cancelled.
+_AGREED, _REFUSED, _IGNORED, _CANCELED = range(1, 5)
+_FATES = {
+    _REFUSED: {"error": {"name": "SuspendedDisapproved", "message": "Disapproved by ruben"}},
+    _IGNORED: {"error": {"name": "SuspendedTimedOut", "message": "Timed out waiting to be resumed"}},
+}
+_CANCELED_RESULT = {"error": {"name": "Canceled", "message": "enough"}}
+
+
+class FlowCanceled(Exception):
+    """The whole flow ends."""
+
+
+def said(suspend: Suspend) -> list[Resumed | Disapproved]:
+    """What comes for a wait; some of it twice, which counts once."""
+    enough = suspend.required_events if suspend.timeout_s == _AGREED else suspend.required_events - 1
+    messages: list[Resumed | Disapproved] = []
+    for number in range(enough):
+        messages += [Resumed(number, number, "ada")] * (1 if number == enough - 1 else 2)
+    return [*messages, Disapproved(99, None, "ruben")] if suspend.timeout_s == _REFUSED else messages
 
 
 @dataclass
@@ -104,6 +129,7 @@ class Naive:
     def __init__(self, flow: FlowValue, world: World) -> None:
         self._flow = flow
         self._world = world
+        self._resumes: list[Any] = []
 
     def run(self, arguments: JSON) -> Ended:
         """All of it."""
@@ -114,12 +140,17 @@ class Naive:
     def level(self, modules: tuple[FlowModule, ...], arguments: JSON) -> Ended:
         """One list of modules."""
         previous: Any = arguments
+        before: FlowModule | None = None  # the last one, if it succeeded and was not skipped
         for number, module in enumerate(modules):
             is_last = number == len(modules) - 1
             is_mocked = module.mock is not None and module.mock.enabled
+            self._resumes, refused = self._wait(before)
+            before = None
+            if refused is not None:
+                return refused
             if module.mock is not None and is_mocked:
                 ended = Ended(True, module.mock.return_value)
-            elif module.skip_if is not None and evaluate(module.skip_if, {"previous": previous}):
+            elif module.skip_if is not None and evaluate(module.skip_if, self._names(previous)):
                 continue
             else:
                 ended = self._tries(module, arguments, previous)
@@ -130,7 +161,7 @@ class Naive:
                     previous = ended.result
                     continue
                 return self._failed(ended, arguments)
-            previous = ended.result
+            previous, before = ended.result, module
             if ended.stopped and module.children and not module.is_loop:
                 return Ended(True, previous, stopped=True)
             condition = module.stop_after_all_iters_if if module.is_loop else module.stop_after_if
@@ -143,7 +174,26 @@ class Naive:
                 return Ended(
                     condition.skip_if_stopped, {"error": {"name": "EarlyStopError", "message": text}}, stopped=True
                 )
-        return Ended(True, previous)
+        _, refused = self._wait(before)
+        return refused or Ended(True, previous)
+
+    def _wait(self, before: FlowModule | None) -> tuple[list[Any], Ended | None]:
+        """For approvals after a step: their payloads, and how the level ends if it does not go on."""
+        suspend = before.suspend if before is not None else None
+        if suspend is None or not suspend.required_events:
+            return [], None
+        if suspend.timeout_s == _CANCELED:
+            raise FlowCanceled
+        payloads = [each.payload for each in dict.fromkeys(said(suspend)) if isinstance(each, Resumed)]
+        if suspend.timeout_s == _AGREED:
+            return payloads, None
+        error = _FATES[int(suspend.timeout_s)]
+        if suspend.continue_on_disapprove_timeout:
+            return [*payloads, error], None
+        return [], Ended(False, error)
+
+    def _names(self, previous: Any) -> JSON:
+        return {"previous": previous, "resumes": self._resumes}
 
     def _failed(self, ended: Ended, arguments: JSON) -> Ended:
         handler = self._flow.failure_module
@@ -184,7 +234,7 @@ class Naive:
     def _branchone(self, module: FlowModule, arguments: JSON, previous: Any) -> Ended:
         value: Any = module.value
         for branch in value.branches:
-            if evaluate(branch.expr, {"previous": previous}):
+            if evaluate(branch.expr, self._names(previous)):
                 chosen = branch.modules
                 break
         else:
@@ -255,8 +305,12 @@ class Driver:
         self._parents: dict[UUID, UUID] = {}
         #: Jobs that have not ended, in the order in which they were started.
         self._jobs: dict[UUID, tuple[UUID, StartJob]] = {}
-        #: Results of jobs that have ended, as rows would have them.
+        #: Results of jobs that have ended, as rows would have them, and what is stored of iterations beside the status.
         self._rows: dict[UUID, bytes] = {}
+        self._iterations: dict[UUID, dict[str, dict[int, Iteration]]] = {}
+        #: What is still to be said to levels that wait, and what has been said.
+        self._unsaid: dict[UUID, list[Event]] = {}
+        self._said: dict[UUID, list[Event]] = {}
         self._finished: dict[UUID, Finish] = {}
         self.root = next(self._ids)
         self._restart_odds = self._random.choice((0.1, 1.0))
@@ -278,10 +332,14 @@ class Driver:
                     waiting.append(self._evaluated(id, command))
                 else:
                     self._do(id, command)
+        stored = self._iterations.setdefault(id, {})
+        for module, iteration in self._levels[id].take_changed():
+            stored.setdefault(module, {})[iteration[0]] = iteration
 
     def _evaluated(self, id: UUID, command: Evaluate) -> Evaluated:
         names = {name: orjson.loads(value) for name, value in command.values.items()}
         names["previous"] = names.get("previous_result")
+        names["resumes"] = [payload for payload, _ in self._levels[id].approvals]
         names.setdefault("flow_input", orjson.loads(self._levels[id].arguments))
         found = {key: evaluate(expr, names) for key, expr in command.expressions.items()}
         return Evaluated({key: bool(value) for key, value in found.items()} if command.is_predicate else found)
@@ -293,17 +351,42 @@ class Driver:
             self._finished[id] = command
             self._rows[id] = command.result
         else:
-            raise AssertionError(command)
+            assert isinstance(command, WaitForEvents)
+            suspend = command.module.suspend
+            assert suspend is not None
+            self._said[id], self._unsaid[id] = [], [*said(suspend)]
+            if suspend.timeout_s == _IGNORED:
+                self._unsaid[id].append(TimedOut())
+            elif suspend.timeout_s == _CANCELED:
+                self._unsaid[id].append(Canceled(orjson.dumps(_CANCELED_RESULT)))
 
     def run(self) -> Finish:
         """Until the flow has ended."""
         while self.root not in self._finished:
             ready = [job for job in self._jobs if job not in self._levels or job in self._finished]
-            job = self._random.choice(ready)
-            owner, command = self._jobs[job]
-            self._step(job, owner, command)
+            job = self._random.choice([*ready, *(id for id, unsaid in self._unsaid.items() if unsaid)])
+            if self._unsaid.get(job):
+                event = self._unsaid[job].pop(0)
+                if isinstance(event, Canceled):
+                    return self._cancel(event)
+                self._said[job].append(event)
+                self._tell(job, event)
+            else:
+                owner, command = self._jobs[job]
+                self._step(job, owner, command)
             if self._random.random() < self._restart_odds:
                 self._restart()
+        return self._finished[self.root]
+
+    def _cancel(self, event: Canceled) -> Finish:
+        """All of it: levels are told, jobs that run nothing but a script end, as the table does it."""
+        for id in [id for id in self._levels if id not in self._finished]:
+            self._tell(id, event)
+        while self.root not in self._finished:
+            ready = [job for job in self._jobs if job not in self._levels or job in self._finished]
+            job = self._random.choice(ready)
+            owner, _ = self._jobs.pop(job)
+            self._tell(owner, ChildEnded(job, False, self._rows.setdefault(job, event.result)))
         return self._finished[self.root]
 
     def _step(self, job: UUID, owner: UUID, command: StartJob) -> None:
@@ -336,7 +419,8 @@ class Driver:
         for id, engine in list(self._levels.items()):
             if id in self._finished:
                 continue
-            status = FlowStatus.parse(engine.status.to_json())
+            stored = {module: rows.values() for module, rows in self._iterations[id].items()}
+            status = FlowStatus.parse(engine.status.to_json(beside=True), stored)
             assert status.to_json() == engine.status.to_json()
             again = Engine(
                 id, engine.level, status, engine.arguments, new_id=lambda: next(self._ids), random=self._random.random
@@ -346,8 +430,14 @@ class Driver:
             again.restore({job: self._rows[job] for job in again.ended_jobs()}, list(engine.items), arguments)
             assert again.open_jobs() == open_jobs
             assert again.outputs == engine.outputs
-            assert again.resume() == []
             self._levels[id] = again
+            if again.waited_for is not None:
+                again.hear_again([each for each in self._said[id] if isinstance(each, Resumed | Disapproved)])
+            waits = [isinstance(command, WaitForEvents) for command in again.resume()]
+            assert waits == ([True] if again.suspended is not None else [])
+            for event in self._said[id] if waits else ():
+                assert again.advance(event) == []
+            assert again.approvals == engine.approvals
 
 
 # --- definitions -----------------------------------------------------------------------------------------------------------
@@ -359,6 +449,7 @@ def _script(content: str) -> JSON:
 
 
 _CONDITIONS = st.sampled_from(["True", "False", "isinstance(previous, int)", "isinstance(previous, list)"])
+_PREDICATES = _CONDITIONS | st.sampled_from(["len(resumes) == 1", "resumes"])
 _LEAVES = st.sampled_from(["ok", "ok", "count", "iter", "fail", "flaky"]).map(_script) | st.just(IDENTITY)
 #: Deployed flows: the steps of the outermost run both, those of the first the second.
 _PATHS = ("f/flows/outer", "f/flows/inner")
@@ -416,18 +507,24 @@ def _module(draw: st.DrawFn, depth: int, paths: tuple[str, ...]) -> JSON:
         value = whileloop(*draw(inner), step("last", _script("iter")), skip_failures=draw(st.booleans()))
         more["stop_after_if"] = stop("not isinstance(result, int) or result >= 2")
     elif kind == "one":
-        value = branchone((draw(_CONDITIONS), draw(inner)), (draw(_CONDITIONS), draw(inner)), default=draw(inner))
+        value = branchone((draw(_PREDICATES), draw(inner)), (draw(_PREDICATES), draw(inner)), default=draw(inner))
     else:
         branches = [draw(inner) for _ in range(draw(st.integers(0, 2)))]
         value = branchall(*branches, parallel=draw(st.booleans()), skip_failure=draw(st.booleans()))
-    extras = st.sampled_from(["stop", "all", "skip", "mock", "retry", "continue"])
+    extras = st.sampled_from(["stop", "all", "skip", "mock", "retry", "continue", "suspend"])
     for extra in draw(st.lists(extras, max_size=2, unique=True)):
         if extra == "stop" and kind not in ("for", "while"):
             more["stop_after_if"] = _draw_stop(draw)
         elif extra == "all" and kind == "for":
             more["stop_after_all_iters_if"] = _draw_stop(draw)
         elif extra == "skip":
-            more["skip_if"] = {"expr": draw(_CONDITIONS)}
+            more["skip_if"] = {"expr": draw(_PREDICATES)}
+        elif extra == "suspend":
+            more["suspend"] = {
+                "required_events": draw(st.integers(0, 2)),
+                "timeout": draw(st.sampled_from([_AGREED, _AGREED, _AGREED, _REFUSED, _IGNORED, _CANCELED])),
+                "continue_on_disapprove_timeout": draw(st.booleans()),
+            }
         elif extra == "mock":
             more["mock"] = {"enabled": draw(st.booleans()), "return_value": 7}
         elif extra == "retry":
@@ -550,12 +647,18 @@ def test_the_engine_does_what_a_naive_interpreter_does(definition: JSON, seed: i
     arguments = {"x": 1}
     deployed = {path: read_value(value) for path, value in definition.get("deployed", {}).items()}
     naive, real = World(deployed), World(deployed)
-    expected = Naive(flow, naive).run(arguments)
+    try:
+        expected = Naive(flow, naive).run(arguments)
+    except FlowCanceled:
+        expected = Ended(False, _CANCELED_RESULT)
     driver = Driver(flow, arguments, real, seed)
     finish = driver.run()
     if not is_ordered and any(word in str(definition) for word in ("count", "flaky")):
         return  # which of the jobs beside each other is the first is nobody's promise
     assert (finish.is_success, orjson.loads(finish.result)) == (expected.ok, expected.result)
+    assert finish.is_canceled == (expected.result == _CANCELED_RESULT)
+    if finish.is_canceled and not is_ordered:
+        return  # nor how far the others are
     assert sorted(real.ran) == sorted(naive.ran)
     if is_ordered:
         assert real.ran == naive.ran
@@ -677,3 +780,59 @@ def test_events_about_what_is_over_change_nothing() -> None:
     (finish,) = _ended(engine, job)
     assert finish == Finish(True, b"1")
     assert _ended(engine, job) == []
+
+
+def _loop_of(count: int, *, max_result_bytes: int, **members: Any) -> tuple[Engine, list[Command]]:
+    level = Level.of(read_value({"modules": [step("l", forloop([0] * count, step("i", IDENTITY), **members))]}))
+    ids = (UUID(int=number) for number in itertools.count(1))
+    engine = Engine(
+        UUID(int=999), level, level.new_status(), b"{}",
+        new_id=lambda: next(ids), random=lambda: 0.5, max_result_bytes=max_result_bytes,
+    )  # fmt: skip
+    return engine, engine.advance(Started())
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_the_results_of_a_loop_are_no_larger_together_than_one(parallel: bool) -> None:
+    members = {"parallel": parallel, "parallelism": 2} if parallel else {"skip_failures": True}
+    engine, commands = _loop_of(9, max_result_bytes=20, **members)
+    ended = 0
+    while not isinstance(commands[0], Finish):
+        commands = [*commands[1:], *_ended(engine, commands[0], b'"123456"')]
+        ended += 1
+    assert ended == (4 if parallel else 3)  # the one beside it is waited for, no other begins
+    assert not commands[0].is_success
+    error = orjson.loads(commands[0].result)["error"]
+    assert "larger than 20 bytes (max_result_bytes)" in error["message"]
+    assert error["step_id"] == "l"
+    assert engine.results == {}
+
+
+def test_results_that_are_too_large_together_stay_so_after_a_restart() -> None:
+    engine, commands = _loop_of(3, max_result_bytes=20, parallel=True)
+    for command in commands[:2]:
+        assert _ended(engine, command, b'"1234567890"') == []
+    rows = {"l": [row for _, row in engine.take_changed()]}
+    status = FlowStatus.parse(engine.status.to_json(beside=True), rows)
+    again = Engine(
+        engine.id, engine.level, status, b"{}", new_id=lambda: UUID(int=77), random=lambda: 0.5, max_result_bytes=20
+    )
+    assert again.ended_jobs() == []
+    again.restore({}, engine.items, None)
+    assert _ended(again, commands[2]) == _ended(engine, commands[2])
+    assert again.outputs == engine.outputs
+
+
+def test_what_is_to_be_stored_of_iterations_is_said_once() -> None:
+    engine, commands = _loop_of(3, max_result_bytes=100)
+    assert [(module, place) for module, (place, *_) in engine.take_changed()] == [("l", 0)]
+    assert not engine.take_changed()
+    _ended(engine, commands[0])
+    assert [(module, place, ok) for module, (place, _, ok, *_) in engine.take_changed()] == [
+        ("l", 0, True),
+        ("l", 1, None),
+    ]
+    engine.keep()
+    assert len(engine.take_changed()) == 2
+    engine.keep({"l"})
+    assert not engine.take_changed()

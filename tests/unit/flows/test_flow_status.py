@@ -49,6 +49,22 @@ def test_a_loop_that_runs_is_read_back() -> None:
     assert (again.length, again.is_iterator, again.parallel) == (7, True, True)
 
 
+@given(st.lists(st.tuples(_IDS, st.none() | st.booleans(), st.none() | st.integers(0, 9)), max_size=5), st.data())
+def test_iterations_beside_it_are_read_back(
+    iterations: list[tuple[UUID, bool | None, int | None]], data: st.DataObject
+) -> None:
+    loop = ModuleStatus("l", State.RUNNING, UUID(int=3), flow_jobs=[job for job, _, _ in iterations])
+    loop.flow_jobs_success = [ok for _, ok, _ in iterations]
+    loop.started_at_ms = loop.durations_ms = [number for _, _, number in iterations]
+    status = FlowStatus(0, [loop], ModuleStatus("failure"))
+    text = status.to_json(beside=True)
+    assert b'"flow_jobs"' not in text
+    rows = [loop.iteration(place) for place in range(len(iterations))]
+    left = (len(rows), UUID(int=1), True, 1, 1)  # of an earlier run of the loop
+    again = FlowStatus.parse(text, {"l": data.draw(st.permutations([*rows, left])), "other": [left]})
+    assert again.to_json() == status.to_json()
+
+
 def test_a_step_whose_job_runs_is_in_progress() -> None:
     step = ModuleStatus("a", State.QUEUED, UUID(int=3))
     assert step.to_json()["type"] == "WaitingForExecutor"

@@ -25,6 +25,7 @@ from minwebhook.flows.events import (
     WaitForEvents,
 )
 from minwebhook.flows.level import Level
+from minwebhook.flows.parsed import Parsed
 from minwebhook.flows.reading import read_value
 from tests.flows import IDENTITY, JSON, branchall, branchone, forloop, js, py, static, step, stop, whileloop
 
@@ -328,7 +329,7 @@ class _Scope:
 
 
 def _context(scope: _Scope, *names: str, **values: bytes) -> dict[str, Any]:
-    return context_of(scope, Evaluate({"x": ", ".join(names)}, frozenset(names), values))
+    return context_of(scope, Evaluate({"x": ", ".join(names)}, frozenset(names), values), Parsed())
 
 
 def test_the_values_of_names() -> None:
@@ -363,7 +364,7 @@ def test_results_are_those_of_the_own_level_and_then_of_those_around_it() -> Non
     _ended(inner, _job(inner.advance(Started())), "inner i")
     scope = _Scope(inner, _Scope(outer))
     expression = Evaluate({"x": "[results.a, results.i, results.nobody]"}, frozenset({"results"}))
-    assert context_of(scope, expression) == {"results": {"a": "outer a", "i": "inner i"}}
+    assert context_of(scope, expression, Parsed()) == {"results": {"a": "outer a", "i": "inner i"}}
 
 
 def test_what_the_error_handler_knows_besides() -> None:
