@@ -211,7 +211,7 @@ def test_the_released_schema_is_as_documented(tmp_path: Path) -> None:
     names = "workspace usr member token script job job_log job_stream result_cache workspace_storage upload idempotency"
     more = {"variable", "resource", "resource_type", "audit", "mail", "folder", "usr_group", "usr_group_member"}
     more.add("output_total")
-    more |= {"flow", "flow_version", "flow_items", "approval"}
+    more |= {"flow", "flow_version", "flow_items", "flow_iteration", "approval"}
     more |= {"audit_start", "password_reset"}
     assert tables.keys() == {*names.split(), *more}
     assert all(sql.removesuffix(", WITHOUT ROWID").endswith("STRICT") for sql in tables.values())
