@@ -55,7 +55,7 @@ class Family:
             name: ChildPool(
                 zygote,
                 name,
-                idle_target=runtime.idle if keeps_idle and not runtime.heavy else 0,
+                idle_target=min(runtime.idle, target) if keeps_idle and not runtime.heavy else 0,
                 target=1 if runtime.heavy else target,
                 idle_s=heavy_idle_s if runtime.heavy else math.inf,
                 room=room,

@@ -69,7 +69,12 @@ RUNTIMES: Final = {
     runtime.name: runtime
     for runtime in (
         Runtime(
-            "python3", "python run", "--- PYTHON ({version}) CODE EXECUTION ---\n", reusable=True, imports_scripts=True
+            "python3",
+            "python run",
+            "--- PYTHON ({version}) CODE EXECUTION ---\n",
+            reusable=True,
+            imports_scripts=True,
+            idle=2,  # the second call finds one, too
         ),
         Runtime("bash", "bash run", "--- BASH CODE EXECUTION ---\n", reusable=False),
         _engine("bun", "bun"),

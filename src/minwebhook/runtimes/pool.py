@@ -2,8 +2,9 @@
 
 A :class:`ChildPool` keeps some children ready; a job takes one and the pool asks for the next only when told to
 (:meth:`ChildPool.refill`): forking competes with the job for the processor, so the caller does it after the answer is out.
-How many wait follows from how many jobs come (demand.py). Of a heavy runtime none waits before the first is needed, and
-none for long when none is.
+How many wait follows from how many jobs come (demand.py). A pool becomes larger only when it is looked at
+(:meth:`ChildPool.tend`), not behind an answer, when the next call may come at once and would share the processor with
+several forks. Of a heavy runtime none waits before the first is needed, and none for long when none is.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class ChildPool:
         self._on_taken = on_taken
         self._clock = clock
         self._demand = Demand()
+        #: As many are replaced; :meth:`tend` makes it as many as are wanted.
+        self._kept = idle_target
         #: When those were taken that have no successor yet, oldest first; as many as may be missing.
         self._taken: deque[float] = deque(maxlen=_MAX_TAKEN)
         self._used = False
@@ -84,14 +87,15 @@ class ChildPool:
         return len(self._waiting)
 
     def refill(self) -> None:
-        """Asks for as many children as are missing."""
-        for _ in range(self._wanted() + len(self._waiting) - len(self._ready) - self._starting):
+        """Asks for the successors of those that were taken, and for one for each job that waits."""
+        for _ in range(min(self._kept, self._wanted()) + len(self._waiting) - len(self._ready) - self._starting):
             self._starting += 1
             self._zygote.spawn(self._runtime, self._deliver)
 
     def expect(self) -> None:
         """A job will come: has as many children started as wait for one."""
         self._use()
+        self._kept = self._wanted()
         self.refill()
         self._on_taken()
 
@@ -112,8 +116,8 @@ class ChildPool:
         is_idle = self._used and self._clock() > self._used_s + self._idle_s
         if is_idle:
             self._used = False
+        wanted = self._kept = self._wanted()
         self.refill()
-        wanted = self._wanted()
         # A few too many stay: the rate goes up and down.
         if is_idle or len(self._ready) + self._starting > wanted + 1 + wanted // 4:
             while len(self._ready) > wanted:

@@ -61,12 +61,42 @@ def test_one_waits_until_the_language_is_used_then_as_many_as_wanted() -> None:
     assert len(zygote.asked) == 1
     child = zygote.deliver()
     assert cast(FakeChild, pool.take_ready()) is child
-    pool.refill()
+    pool.tend()
     assert len(zygote.asked) == 3
     for _ in range(3):
         zygote.deliver()
     pool.refill()
     assert (zygote.asked, pool.ready_count) == ([], 3)
+
+
+def test_behind_an_answer_only_what_was_taken_is_replaced() -> None:
+    """The next call may come at once, and would share the processor with all that is being started."""
+    zygote = FakeZygote()
+    pool = make_pool(zygote, idle=2, target=4)
+    pool.refill()
+    for _ in range(2):
+        zygote.deliver()
+    assert pool.take_ready() is not None
+    pool.refill()
+    assert len(zygote.asked) == 1
+    assert pool.take_ready() is not None  # and the next call waits for nothing
+    pool.refill()
+    assert len(zygote.asked) == 2
+    pool.tend()
+    assert len(zygote.asked) == 4
+
+
+async def test_each_job_that_waits_has_one_started(autojump_clock: trio.testing.MockClock) -> None:
+    zygote = FakeZygote()
+    pool = make_pool(zygote, idle=0, target=1)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(pool.take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(zygote.asked) == 5
+        for _ in range(5):
+            zygote.deliver()
+    assert (zygote.asked, pool.ready_count) == ([], 0)
 
 
 async def test_those_who_wait_are_served_in_their_order(autojump_clock: trio.testing.MockClock) -> None:
@@ -161,11 +191,11 @@ def under_load(pool: ChildPool, zygote: FakeZygote, clock: Clock, *, jobs: int, 
     for number in range(jobs):
         deliver_until(1000 + number * every_s)
         while pool.take_ready() is None:
-            pool.refill()
+            pool.tend()
             while len(due) < len(zygote.asked):
                 due.append(clock.now + takes_s)
             deliver_until(due[0])
-        pool.refill()
+        pool.tend()
         while len(due) < len(zygote.asked):
             due.append(clock.now + takes_s)
     while due:
