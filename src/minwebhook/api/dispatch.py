@@ -51,6 +51,7 @@ class Api:
         started = time.perf_counter()
         context: Context | None = None
         endpoint: Endpoint | None = None
+        is_nowhere = False
         try:
             if request.method == "OPTIONS":
                 response = self._options(request)
@@ -65,6 +66,7 @@ class Api:
                     response = await call_audited(context, endpoint)
         except ApiError as error:
             response = _error_response(error, request)
+            is_nowhere = endpoint is None and isinstance(error, NotFound)
         except Exception as error:
             status = _CLIENT_LEFT if isinstance(error, Disconnected) else _SERVER_ERROR
             self._requests.add((endpoint, status), time.perf_counter() - started)
@@ -72,7 +74,7 @@ class Api:
         finally:
             if context is not None and context.uploads is not None:
                 await context.uploads.discard()  # noqa: ASYNC102 - it bounds itself
-        if endpoint.cors if endpoint is not None else self._has_cors(request.path):
+        if endpoint.cors if endpoint is not None else not is_nowhere and self._has_cors(request.path):
             _allow_any_origin(response)
         secure(
             response,

@@ -137,7 +137,9 @@ class Connection:
         protocol = self._protocol
         while True:
             try:
-                head = protocol.next_head() or await self._receive_head()
+                head = protocol.next_head() if protocol.has_bytes else None
+                if head is None:
+                    head = await self._receive_head()
             except Refusal as refusal:
                 await self._refuse(refusal)
                 return True
