@@ -26,7 +26,6 @@ from minwebhook.api.streams import getupdate_sse
 from minwebhook.api.waiting import CONNECTION_BROKE
 from minwebhook.audit.record import DELETED
 from minwebhook.errors import ApiError, BadRequest, NotAuthorized, NotFound, PermissionDenied, Unavailable, WaitTimeout
-from minwebhook.http.codecs import json_text
 from minwebhook.http.handshake import accept_websocket
 from minwebhook.http.messages import Response
 from minwebhook.http.origin import may_use_cookie
@@ -38,7 +37,7 @@ from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.submission import script_spec
 from minwebhook.jobs.subscription import Position, Subscription, Wants
 from minwebhook.webhooks import messages
-from minwebhook.webhooks.messages import BadMessage, Cancel, Id, Run, Subscribe
+from minwebhook.webhooks.messages import NO_ID, BadMessage, Cancel, Id, Run, Subscribe
 from minwebhook.webhooks.query import NO_RUN_OPTIONS
 from minwebhook.webhooks.responses import Result
 
@@ -102,7 +101,7 @@ class _Conversation:
         self._runs: set[_Waiting] = set()
         #: What is under way: how many requests, and their ids as JSON text, of those that have one.
         self._count = 0
-        self._ids: set[bytes] = set()
+        self._ids: set[str] = set()
         #: Runs without a task, and who waits for their end.
         self._started: set[_Waiting] = set()
         self._is_quiet = trio.Event()
@@ -155,7 +154,7 @@ class _Conversation:
             except NotAuthorized as error:  # the token has ended since the last message
                 await self._socket.close(POLICY_VIOLATION, error.text)
                 return
-            if asked.id is not None and json_text(asked.id) in self._ids:
+            if asked.id is not NO_ID and asked.id.text in self._ids:
                 raise BadRequest("id: it is in use; send another one for each request under way")
             match asked:
                 case Run():
@@ -165,7 +164,7 @@ class _Conversation:
                     if not (is_busy and self._start(asked, waiting, runs)):
                         runs.start_soon(self._complete, asked, waiting)
                     # Messages go out in the order of the calls, so this is the first one of the job.
-                    self._outbox.post(self._event("started", asked.id, waiting.job.id))
+                    self._outbox.post(self._event("started", asked.id, waiting.job.id_text))
                 case Subscribe(job_id=job_id):
                     if find_readable(context, job_id) is None:
                         raise NotFound(f"Job {job_id} not found")
@@ -279,9 +278,9 @@ class _Conversation:
             if waiting.is_late:
                 raise WaitTimeout(f"timeout after {self._services.settings.wait_result_s:g}s")
         except ApiError as error:
-            return self._event("error", asked.id, job.id, message=error.text)
+            return self._event("error", asked.id, job.id_text, message=error.text)
         result = Result(outcome.result, outcome.is_success, outcome.mask)
-        return messages.result(self._socket.subprotocol, asked.id, job.id, result)
+        return messages.result(self._socket.subprotocol, asked.id, job.id_text, result)
 
     async def _tell_end(self, asked: Run, waiting: _Waiting) -> None:
         try:
@@ -307,10 +306,10 @@ class _Conversation:
         try:
             record = await self._tell_output(message_id, job_id, wants_log=with_output, wants_stream=with_output)
         except ApiError as error:
-            await self._refuse(message_id, job_id, error)
+            await self._refuse(message_id, str(job_id), error)
         else:
             result = Result(record.result or b"null", record.state is JobState.SUCCESS, record.options.result_mask)
-            await self._tell_result(message_id, job_id, result)
+            await self._outbox.put(messages.result(self._socket.subprotocol, message_id, str(job_id), result))
         finally:
             self._leave(message_id)
 
@@ -327,32 +326,29 @@ class _Conversation:
             if progress.ended is not None:
                 return progress.ended
             if progress.log:
-                await self._tell("log", message_id, job_id, text=progress.log)
+                await self._tell("log", message_id, str(job_id), text=progress.log)
             if wants_stream and progress.stream:
-                await self._tell("stream", message_id, job_id, text=progress.stream)
+                await self._tell("stream", message_id, str(job_id), text=progress.stream)
 
     # --- what is told -------------------------------------------------------------------------------------------------
 
-    async def _tell(self, kind: str, message_id: Id, job_id: UUID | None, **members: Any) -> None:
+    async def _tell(self, kind: str, message_id: Id, job_id: str | None, **members: Any) -> None:
         await self._outbox.put(self._event(kind, message_id, job_id, **members))
 
-    async def _tell_result(self, message_id: Id, job_id: UUID, result: Result) -> None:
-        await self._outbox.put(messages.result(self._socket.subprotocol, message_id, job_id, result))
-
-    async def _refuse(self, message_id: Id, job_id: UUID | None, error: ApiError) -> None:
+    async def _refuse(self, message_id: Id, job_id: str | None, error: ApiError) -> None:
         await self._tell("error", message_id, job_id, message=error.text)
 
-    def _event(self, kind: str, message_id: Id, job_id: UUID | None, **members: Any) -> str | bytes:
+    def _event(self, kind: str, message_id: Id, job_id: str | None, **members: Any) -> str | bytes:
         return messages.event(self._socket.subprotocol, kind, message_id, job_id, **members)
 
     # --- what is under way --------------------------------------------------------------------------------------------
 
     def _enter(self, message_id: Id) -> None:
         self._count += 1
-        if message_id is not None:
-            self._ids.add(json_text(message_id))
+        if message_id is not NO_ID:
+            self._ids.add(message_id.text)
 
     def _leave(self, message_id: Id) -> None:
         self._count -= 1
-        if message_id is not None:
-            self._ids.discard(json_text(message_id))
+        if message_id is not NO_ID:
+            self._ids.discard(message_id.text)

@@ -220,9 +220,13 @@ def packed(messages: Iterable[str | bytes]) -> Iterator[list[Piece]]:
     a long one, are sent at once. Raises UnicodeEncodeError, before the first piece, for text that UTF-8 cannot say (lone
     surrogates).
     """
+    length = 0
     for message in messages:
+        length += len(message)
         if isinstance(message, str) and not message.isascii():
             message.encode()
+    if length <= FRAGMENT_LENGTH:
+        return iter([[(message, True) for message in messages]])
     return _packed(messages)
 
 

@@ -69,7 +69,7 @@ def lasting_variables(spec: JobSpec, *, base_url: str, internal_url: str) -> dic
 def changing_variables(job: Job, *, token: str) -> dict[str, str]:
     """What each run has of its own. ``token`` acts for the job's user."""
     spec = job.spec
-    job_id = str(job.id)
+    job_id = job.id_text
     root_job = spec.root_job or spec.parent_job
     place, step = (spec.flow_path, f"{spec.step_id}/") if spec.step_id else (spec.path, "")
     state = f"{spec.step_id}_user" if step else "user"

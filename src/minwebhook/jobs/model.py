@@ -378,6 +378,14 @@ class Job:
     #: What readers at the same place have read of it (jobs/subscription.py).
     readings: dict[Any, Any] | None = None
     last_reading: Any = None
+    _id_text: str = field(default="", init=False, repr=False)
+
+    @property
+    def id_text(self) -> str:
+        """Its id as text: each run has several uses for it."""
+        if not self._id_text:
+            self._id_text = str(self.id)
+        return self._id_text
 
     @property
     def answer(self) -> Outcome | None:

@@ -571,7 +571,7 @@ def _row(job: Job) -> tuple[Any, ...]:
 def _event(job: Job) -> Event:
     """Who started the job, and when; noted when it has ended."""
     spec = job.spec
-    known = {"job_id": str(job.id), "created_by": spec.created_by, **(orjson.loads(spec.origin) if spec.origin else {})}
+    known = {"job_id": job.id_text, "created_by": spec.created_by, **(orjson.loads(spec.origin) if spec.origin else {})}
     return Event(
         f"jobs.run.{spec.kind}", EXECUTED, spec.username, spec.workspace, spec.path or None, job.created_at_ms, known
     )

@@ -41,12 +41,12 @@ class Watchers:
 
     def tell(self, job_id: UUID) -> None:
         """There is something new of this job."""
-        if (changed := self._changed.pop(job_id, None)) is not None:
+        if self._changed and (changed := self._changed.pop(job_id, None)) is not None:
             changed.set()
         if self._followed_for and (others := self._followed_for.pop(job_id, None)) is not None:
             for other in others:
                 self.tell(other)
-        if job_id in self._followers:
+        if self._followers and job_id in self._followers:
             self._due[job_id] = None
             self._is_due.set()
 
