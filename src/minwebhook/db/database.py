@@ -198,6 +198,9 @@ class Database:
             migrate(writer, migrations, keep_copy=lambda version: _keep_copy(writer, path, version))
             # The process before may have died of a disk that did not sync. A reader of another program may keep a part of it.
             writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            # What a savepoint would bring back: more than 64 KiB of it would be a new file, outside of the directory of the
+            # data, in nearly every transaction. Not before, because indexes are made of what is sorted there.
+            writer.execute("PRAGMA temp_store = MEMORY")
             return cls(path, writer, lock_fd, on_error)
         except BaseException as error:
             if writer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -361,3 +362,19 @@ async def test_the_queue_behaves_like_a_dict(rounds: list[list[tuple[str, int, s
                 assert rejected + len(errors) - before == invalid
             nursery.cancel_scope.cancel()
         db.close()
+
+
+async def test_nothing_of_a_transaction_is_in_a_file_outside_of_the_directory(db: Database) -> None:
+    """SQLite keeps what a savepoint would bring back; more than 64 KiB of it would go into a temporary file."""
+    open_files: set[str] = set()
+
+    def change(connection: sqlite3.Connection) -> None:
+        connection.executemany(UPSERT, ((key, "y" * 1000) for key in range(200)))
+        for link in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # the one of the directory
+                open_files.add(str(link.readlink()))
+
+    await db.transact(lambda connection: connection.executemany(UPSERT, ((key, "x" * 1000) for key in range(200))))
+    await db.transact(change)
+    assert pairs(db)[199] == "y" * 1000
+    assert not [name for name in open_files if "etilqs" in name]
