@@ -145,6 +145,7 @@ class _Program:
         async with trio.open_nursery() as services:
             await services.start(self._database.run)
             await services.start(self._parts.schemas.run)
+            await services.start(self._parts.large.run)
             services.start_soon(self._listen_for_signals, services.cancel_scope)
             await self._greet()
             await self._parts.storages.seal_plain()

@@ -43,6 +43,7 @@ from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.health import Health
 from minwebhook.jobs.idempotency import IdempotencyKeys
 from minwebhook.jobs.imported import ImportedScripts
+from minwebhook.jobs.large_values import LargeValues
 from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.packages import JobPackages
 from minwebhook.jobs.pressure import QueueLimits
@@ -131,6 +132,7 @@ class Parts:
         self.engines = find_engines(settings.sandbox)
         self.programs = find_programs()
         self.schemas = SchemaReader(timeout_s=settings.schemas.schema_timeout_s, insecure=settings.sandbox.insecure)
+        self.large = LargeValues(insecure=settings.sandbox.insecure)
         self.hook_secrets = load_hook_secrets(settings.server.hook_secrets)
         self.users = UserStore(database, self.auth)
         self.resets = PasswordResets(database, self.users, self.base_url)
@@ -222,6 +224,7 @@ class Parts:
             built=BuiltPrograms(self._data / "built"),
             references=ArgumentReferences(self.references, self.auth, self.audit),
             internal_url=self.internal_url,
+            large=self.large,
         )
 
     def services(
@@ -281,6 +284,7 @@ class Parts:
             engines=self.engines,
             programs=self.programs,
             schemas=self.schemas,
+            large=self.large,
         )
 
     def _find_resource(self, workspace: str, path: str) -> object:

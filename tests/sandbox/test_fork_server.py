@@ -12,8 +12,9 @@ import pytest
 import trio
 
 from minwebhook.child import wire
-from minwebhook.runtimes.child import Child, Exchange, Report
+from minwebhook.runtimes.child import Child, Exchange
 from minwebhook.runtimes.ladder import Reached, start_best
+from minwebhook.runtimes.reports import Report
 from minwebhook.sandbox.plan import FIRST_UID, NAMESPACED, UIDS_PER_ZYGOTE, USER_NAMESPACE
 from minwebhook.settings import SandboxSettings
 from tests.conftest import missing

@@ -49,6 +49,7 @@ from minwebhook.http.routing import Route
 from minwebhook.jobs.executor import Executor
 from minwebhook.jobs.health import Health
 from minwebhook.jobs.idempotency import IdempotencyKeys
+from minwebhook.jobs.large_values import LargeValues
 from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
@@ -131,6 +132,7 @@ class Services:
     #: Of this machine, those that run scripts.
     programs: Programs
     schemas: SchemaReader
+    large: LargeValues
     is_draining: bool = False
 
 

@@ -14,6 +14,7 @@ import orjson
 from minwebhook.api.context import Context
 from minwebhook.api.job_access import readable_ended
 from minwebhook.api.permissions import check_run, check_script_client, check_tag, job_conditions
+from minwebhook.api.receiving import check_arguments
 from minwebhook.api.waiting import is_wiped
 from minwebhook.auth.principal import Principal
 from minwebhook.errors import ApiError, BadRequest, Gone, NotFound, Unavailable
@@ -100,7 +101,7 @@ async def run_again(
         spec = flow_spec_again(context, record, use_latest_version=use_latest_version)
     else:
         check_run(context.principal, record.path if record.kind == "script" else None)
-        spec = _spec(context, record, use_latest_version=use_latest_version, arguments=arguments)
+        spec = await _spec(context, record, use_latest_version=use_latest_version, arguments=arguments)
     if arguments is not None:
         spec = replace(spec, arguments=arguments, mask=b"")
     check_tag(context.principal, spec.tag)
@@ -109,7 +110,7 @@ async def run_again(
     return job
 
 
-def _spec(context: Context, record: JobRecord, *, use_latest_version: bool, arguments: bytes | None) -> JobSpec:
+async def _spec(context: Context, record: JobRecord, *, use_latest_version: bool, arguments: bytes | None) -> JobSpec:
     services, principal = context.services, context.principal
     script = None
     if record.path is not None and use_latest_version:
@@ -125,7 +126,7 @@ def _spec(context: Context, record: JobRecord, *, use_latest_version: bool, argu
     else:
         check_script_client(script, context.request.client)
         if arguments is not None:
-            script.check_arguments(arguments)
+            await check_arguments(context, script, arguments)
     spec = restored_spec(record if arguments is None else replace(record, arguments=arguments), script)
     if spec is None:
         raise Gone(

@@ -14,13 +14,11 @@ from minwebhook.api.flows import check_languages
 from minwebhook.api.imports import find_step_imports
 from minwebhook.api.job_access import check_family, readable
 from minwebhook.api.job_access import find as find_job
-from minwebhook.api.jobs import part_of
 from minwebhook.api.keys import begin_run, finish_key, submit_once
 from minwebhook.api.permissions import check_run, check_tag
 from minwebhook.api.receiving import receive_arguments
 from minwebhook.api.runs import accepted, check_queue, queue
 from minwebhook.api.waiting import answer_with_result
-from minwebhook.child import values
 from minwebhook.errors import BadRequest, NotFound
 from minwebhook.flows.reading import read_value
 from minwebhook.flows.results import joined
@@ -148,7 +146,7 @@ async def result_by_id(context: Context) -> Response:
     if result is None:
         raise NotFound(f"no result of step {node} in job {record.id}")
     path = context.query.get("json_path")
-    return Response.json(result if not path else json_text(part_of(values.loads(result), path)))
+    return Response.json(result) if not path else await context.services.large.part(result, b"", path, as_cbor=False)
 
 
 async def flow_env(context: Context) -> Response:

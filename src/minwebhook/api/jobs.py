@@ -11,9 +11,7 @@ from minwebhook.api.context import Context
 from minwebhook.api.flow_views import add_flow
 from minwebhook.api.job_access import find_readable, parse_ids, readable, readable_ended
 from minwebhook.auth.view_tokens import view_token
-from minwebhook.child import values
 from minwebhook.errors import BadRequest, NotFound, PermissionDenied
-from minwebhook.http.codecs import CBOR, encode_cbor, json_text
 from minwebhook.http.messages import TEXT, Response, SendChunk
 from minwebhook.jobs.model import JobState
 from minwebhook.jobs.record import MAX_SHOWN_LOG_CHARACTERS, JobRecord
@@ -23,7 +21,6 @@ from minwebhook.times import now_ms, rfc3339
 _ANSI_HINT = "to remove ansi colors, use: | sed 's/\\x1B\\[[0-9;]\\{1,\\}[A-Za-z]//g'\n"
 #: Ids that ``get_started_at_by_ids`` looks up; more are not answered.
 _MAX_STARTED_IDS = 100
-_MAX_INDEX_DIGITS = 10
 
 
 async def get(context: Context) -> Response:
@@ -43,29 +40,7 @@ async def get_result(context: Context) -> Response:
     path = context.query.get("json_path")
     if not path and not context.wants_cbor:
         return Response.json(text)
-    value, mask = values.loads(text), values.loads(record.options.result_mask or b"null")
-    if path:
-        value, mask = part_of(value, path), part_of(mask, path)
-    if context.wants_cbor:
-        return Response(200, encode_cbor(value, mask), CBOR)
-    return Response.json(json_text(value))
-
-
-def part_of(value: Any, path: str) -> Any:
-    """What is at a path such as ``a.0.b`` in a JSON value; None if there is nothing."""
-    for name in path.split("."):
-        value = _part(value, name)
-    return value
-
-
-def _part(value: Any, name: str) -> Any:
-    """A member of an object, or an item of an array; None if there is none."""
-    if isinstance(value, dict):
-        return value.get(name)
-    is_index = name.isascii() and name.isdigit() and len(name) < _MAX_INDEX_DIGITS
-    if isinstance(value, list) and is_index and int(name) < len(value):
-        return value[int(name)]
-    return None
+    return await context.services.large.part(text, record.options.result_mask, path, as_cbor=context.wants_cbor)
 
 
 async def get_result_maybe(context: Context) -> Response:

@@ -17,7 +17,7 @@ from minwebhook.http.messages import Response
 from minwebhook.jobs.model import JobSpec
 from minwebhook.jobs.submission import preview_spec
 from minwebhook.schemas.model import SchemaError
-from minwebhook.schemas.validation import ANNOTATION, asks_for_validation, check_arguments
+from minwebhook.schemas.validation import ANNOTATION, asks_for_validation
 from minwebhook.scripts.model import Language, check_content, marked_language, parse_language
 from minwebhook.webhooks.query import RunOptions
 
@@ -62,7 +62,7 @@ async def _spec(context: Context, options: RunOptions) -> JobSpec:
             schema = await context.services.schemas.read(language.value, content)
         except SchemaError as error:
             raise BadRequest(f"{ANNOTATION}: the signature of main cannot be read: {error}") from None
-        check_arguments(schema, arguments or {})
+        await context.services.large.check(schema, json_text(arguments or {}))
     imports = find_imports(context, language, content, spec.path)
     spec.imports = tuple(imports.items())
     spec.lock = context.services.scripts.lock_with(context.workspace, spec.lock, imports)

@@ -11,6 +11,8 @@ import trio
 from minwebhook.api.context import Context, Digest
 from minwebhook.http.codecs import CBOR, FORM
 from minwebhook.http.multipart import MultipartLimits
+from minwebhook.jobs.large_values import LARGE_BYTES
+from minwebhook.schemas.validation import TooMuch
 from minwebhook.scripts.script import Script
 from minwebhook.scripts.signatures import Verification
 from minwebhook.storage.uploads import Uploads, receive_form
@@ -23,6 +25,8 @@ _SLOW_TYPES: Final = (CBOR, FORM)
 MAX_SLOW_IN_LOOP: Final = 8 * 1024
 #: Larger bodies are hashed in a thread: above half a millisecond.
 MAX_HASH_IN_LOOP: Final = 256 * 1024
+#: Larger arguments are not compared with a schema in the loop.
+MAX_CHECKED_IN_LOOP: Final = 64 * 1024
 _MULTIPART: Final = "multipart/form-data"
 
 
@@ -47,12 +51,32 @@ async def receive_arguments(context: Context, script: Script | None, layout: Lay
         await trio.to_thread.run_sync(digest.update, body) if len(body) > MAX_HASH_IN_LOOP else digest.update(body)
     _finish(verification, body)
 
+    # Forms hold up nobody in a thread, and their escapes take more memory than a large value may.
+    if len(body) > LARGE_BYTES and not content_type.startswith(FORM):
+        return await context.services.large.arguments(
+            request.headers, body, request.query, layout=layout, include_headers=names
+        )
+
     def work() -> Arguments:
         return post_arguments(request.headers, body, query, layout=layout, include_headers=names)
 
     if len(body) > MAX_SLOW_IN_LOOP and content_type.startswith(_SLOW_TYPES):
         return await trio.to_thread.run_sync(work)
     return work()
+
+
+async def check_arguments(context: Context, script: Script, arguments: bytes) -> None:
+    """Raises :class:`BadRequest` if the script wants its arguments, JSON text, checked and they do not fit."""
+    if not script.validates or script.schema is None:
+        return
+    if len(arguments) <= MAX_CHECKED_IN_LOOP:
+        try:
+            script.check_arguments(arguments)
+        except TooMuch:
+            pass
+        else:
+            return
+    await context.services.large.check(script.schema, arguments)
 
 
 async def _receive_form(context: Context, content_type: str, verification: Verification | None) -> dict[str, object]:

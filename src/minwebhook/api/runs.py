@@ -10,7 +10,7 @@ from minwebhook.api.context import Context
 from minwebhook.api.job_access import check_family
 from minwebhook.api.keys import begin_run, finish_key, submit_once
 from minwebhook.api.permissions import check_run, check_script_client, check_tag
-from minwebhook.api.receiving import receive_arguments
+from minwebhook.api.receiving import check_arguments, receive_arguments
 from minwebhook.api.waiting import answer_with_result
 from minwebhook.errors import Internal, NotFound
 from minwebhook.http.messages import Response
@@ -130,6 +130,8 @@ async def _spec(context: Context, script: Script, options: RunOptions) -> JobSpe
     check_family(context, options)
     layout = Layout.PLAIN if options.skip_preprocessor else Layout.of(script.preprocessor_parameters)
     arguments = await receive_arguments(context, script, layout)
+    if layout is Layout.PLAIN:  # those that a preprocessor makes are not checked
+        await check_arguments(context, script, arguments.text)
     spec = script_spec(script, context.principal, arguments, options, preprocess=layout is not Layout.PLAIN)
     check_tag(context.principal, spec.tag)
     return spec

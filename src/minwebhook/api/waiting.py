@@ -22,7 +22,7 @@ from minwebhook.jobs.model import Cancellation, Job, JobSpec, Outcome
 from minwebhook.jobs.record import JobRecord
 from minwebhook.times import now_ms
 from minwebhook.webhooks.preferences import Preference
-from minwebhook.webhooks.responses import Result, sync_response
+from minwebhook.webhooks.responses import Result
 
 #: Why a job was cancelled whose caller went away or waited too long (upstream's word).
 CONNECTION_BROKE = "http connection broke"
@@ -59,7 +59,7 @@ async def answer_with_result(
                     pass  # it has begun: the files are in its hands
 
         outcome = await services.executor.run_sync(spec, job_id=job_id, on_start=on_start)
-    return _answer(context, caller, outcome)
+    return await _answer(context, caller, outcome)
 
 
 async def _answer_within(
@@ -82,7 +82,7 @@ async def _answer_within(
             caller.job = job.delete_after_s = None  # it goes on without its caller
     if job.answer is None:
         return _later(context, job.id, preference, _server_timing(job))
-    response = _answer(context, caller, job.answer)
+    response = await _answer(context, caller, job.answer)
     response.headers += (("Preference-Applied", preference.applied),)
     return response
 
@@ -110,7 +110,7 @@ async def _answer_keyed(
             finally:
                 forget()
         if (answer := job.answer) is not None:
-            return _rendered(context, Result(answer.result, answer.is_success, answer.mask))
+            return await _rendered(context, Result(answer.result, answer.is_success, answer.mask))
         if preference is not None:
             return _later(context, the_id, preference, ())
         if not scope.cancelled_caught:
@@ -121,7 +121,7 @@ async def _answer_keyed(
         raise Gone(f"the job {the_id} of this idempotency key has ended, and its result was deleted")
     if not record.state.is_final:
         raise Unavailable("the server stops; send the request again with its key")
-    return _rendered(context, Result(record.result or b"null", record.is_success, record.options.result_mask))
+    return await _rendered(context, Result(record.result or b"null", record.is_success, record.options.result_mask))
 
 
 def is_wiped(record: JobRecord, delete_after_s: int | None, at_ms: int) -> bool:
@@ -136,7 +136,7 @@ def _later(context: Context, job_id: UUID, preference: Preference, timing: tuple
     return Response.text(str(job_id), 202, (("Location", location), applied, *timing))
 
 
-def _answer(context: Context, caller: _Caller, outcome: Outcome) -> Response:
+async def _answer(context: Context, caller: _Caller, outcome: Outcome) -> Response:
     job = caller.job
     assert job is not None  # noqa: S101 - it has run
     timing = _server_timing(job)
@@ -144,7 +144,7 @@ def _answer(context: Context, caller: _Caller, outcome: Outcome) -> Response:
         seconds = context.services.settings.wait_result_s
         raise WaitTimeout(f"timeout after {seconds:g}s", headers=timing)
     try:
-        response = _rendered(context, Result(outcome.result, outcome.is_success, outcome.mask))
+        response = await _rendered(context, Result(outcome.result, outcome.is_success, outcome.mask))
     except ApiError as error:
         error.headers += timing
         raise
@@ -152,8 +152,8 @@ def _answer(context: Context, caller: _Caller, outcome: Outcome) -> Response:
     return response
 
 
-def _rendered(context: Context, result: Result) -> Response:
-    return sync_response(
+async def _rendered(context: Context, result: Result) -> Response:
+    return await context.services.large.response(
         result,
         failure_status=context.services.settings.jobs.sync_failure_status,
         as_cbor=context.wants_cbor,

@@ -20,7 +20,7 @@ from minwebhook.api.job_access import find_cancellable, find_readable
 from minwebhook.api.job_cancel import cancel, make_cancellation
 from minwebhook.api.outbox import Outbox
 from minwebhook.api.permissions import check_run, check_tag
-from minwebhook.api.receiving import MAX_SLOW_IN_LOOP
+from minwebhook.api.receiving import MAX_SLOW_IN_LOOP, check_arguments
 from minwebhook.api.runs import check_queue, find_deployed, find_version, run_wait_by_path
 from minwebhook.api.streams import getupdate_sse
 from minwebhook.api.waiting import CONNECTION_BROKE
@@ -32,10 +32,12 @@ from minwebhook.http.origin import may_use_cookie
 from minwebhook.http.websocket import WebSocket
 from minwebhook.http.websocket_protocol import POLICY_VIOLATION, TRY_AGAIN_LATER
 from minwebhook.jobs.executor import outcome_of
+from minwebhook.jobs.large_values import LARGE_BYTES
 from minwebhook.jobs.model import Cancellation, Job, JobState
 from minwebhook.jobs.record import JobRecord
 from minwebhook.jobs.submission import script_spec
 from minwebhook.jobs.subscription import Position, Subscription, Wants
+from minwebhook.scripts.script import Script
 from minwebhook.webhooks import messages
 from minwebhook.webhooks.messages import NO_ID, BadMessage, Cancel, Id, Run, Subscribe
 from minwebhook.webhooks.query import NO_RUN_OPTIONS
@@ -159,7 +161,9 @@ class _Conversation:
             match asked:
                 case Run():
                     is_busy = self._count > 0 or self._socket.has_more
-                    waiting = self._submit(asked)
+                    script = self._find(asked)
+                    await check_arguments(context, script, asked.arguments.text)
+                    waiting = self._submit(asked, script)
                     # Nothing may come between a job and the executor: its turn may be now.
                     if not (is_busy and self._start(asked, waiting, runs)):
                         runs.start_soon(self._complete, asked, waiting)
@@ -178,15 +182,17 @@ class _Conversation:
             await self._refuse(asked.id, None, error)
 
     async def _parse(self, message: str | bytes) -> Run | Subscribe | Cancel:
-        """Large CBOR is read in a thread, as bodies are: its values are looked at one by one."""
+        """Large messages are read beside the loop, as bodies are; CBOR, whose values are looked at one by one, in a thread."""
+        if len(message) > LARGE_BYTES:
+            return await self._services.large.message(message, self._socket.subprotocol)
         if isinstance(message, bytes) and len(message) > MAX_SLOW_IN_LOOP:
             return await trio.to_thread.run_sync(messages.parse, message, self._socket.subprotocol)
         return messages.parse(message, self._socket.subprotocol)
 
     # --- what is asked for --------------------------------------------------------------------------------------------
 
-    def _submit(self, asked: Run) -> _Waiting:
-        context, services = self._context, self._services
+    def _find(self, asked: Run) -> Script:
+        context = self._context
         if asked.path is not None:
             check_run(context.principal, asked.path)
             script = find_deployed(context, asked.path)
@@ -194,6 +200,10 @@ class _Conversation:
             script = find_version(context, asked.hash or "")
         if script.signature is not None:  # of a request, which this is not
             raise PermissionDenied("this script takes signed requests only; send one by HTTP")
+        return script
+
+    def _submit(self, asked: Run, script: Script) -> _Waiting:
+        context, services = self._context, self._services
         limit = services.settings.jobs.queue_limit_wait_result
         check_queue(context, None if limit < 0 else limit)
         spec = script_spec(script, context.principal, asked.arguments, NO_RUN_OPTIONS, preprocess=False)

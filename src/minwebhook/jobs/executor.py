@@ -31,6 +31,7 @@ from minwebhook.jobs.cpu_watch import CpuWatch
 from minwebhook.jobs.deadlines import RunDeadlines
 from minwebhook.jobs.environment import JobHeaders, changing_variables
 from minwebhook.jobs.imported import ImportedScripts
+from minwebhook.jobs.large_values import LARGE_BYTES, LargeValues
 from minwebhook.jobs.limits import JobLimits, LimitRules
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import DEPENDENCIES, Job, JobSpec, JobState, Outcome, Timing
@@ -39,12 +40,13 @@ from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.run import Run
 from minwebhook.jobs.shared import SharedDirectories
 from minwebhook.jobs.table import SERVER_STOPS, JobTable
-from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
+from minwebhook.runtimes.child import Child, Exchange
 from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.fleet import Fleet
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.pool import ChildPool
 from minwebhook.runtimes.readiness import Readiness
+from minwebhook.runtimes.reports import Broken, Report, Vanished
 from minwebhook.runtimes.reuse import ReusePool
 from minwebhook.settings import JobSettings
 from minwebhook.times import now_ms
@@ -89,6 +91,7 @@ class Executor:
         built: BuiltPrograms,
         references: ArgumentReferences,
         shared: SharedDirectories,
+        large: LargeValues,
         internal_url: str = "",
     ) -> None:
         """``base_url`` is the server's public address, ``internal_url`` the one where scripts reach it; "" for the same."""
@@ -103,6 +106,7 @@ class Executor:
         self._imported = imported
         self._references = references
         self._shared = shared
+        self._large = large
         self._tokens = tokens
         self._cache = cache
         self._banners = {
@@ -307,7 +311,8 @@ class Executor:
                     packed, exchange = self._conversation(run, child, arguments, is_reused=is_reused)
                     # A new process competes with the fork of its successor for the processor that spinning would hold.
                     spin_s = self._spin_s if is_reused and self._table.is_only_one_running else 0
-                    self._judge(run, await child.run(packed, exchange, spin_s=spin_s))
+                    end = await child.run(packed, exchange, spin_s=spin_s)
+                    self._judge(run, end, await self._judge_large(run, end))
                     if spec.shared is not None and isinstance(run.end, Report) and not job.is_stopped:
                         await self._shared.keep(spec.shared, job, family.zygote, child)
         except SandboxError as error:
@@ -395,6 +400,10 @@ class Executor:
             if end is None:
                 self._wait_for_report(run, exchange)
                 return
+            if _is_large(end):
+                assert self._ends is not None  # noqa: S101 - it calls this
+                self._ends.start_soon(self._end_large, run, end)
+                return
             self._judge(run, end)
         except Exception:
             self._note_fault(run)
@@ -403,6 +412,10 @@ class Executor:
     async def _await_end(self, run: Run, exchange: Exchange) -> None:
         assert run.child is not None  # noqa: S101 - it was started
         self._judge(run, await run.child.finish(exchange))
+        self._end_started(run)
+
+    async def _end_large(self, run: Run, end: Report | Vanished | Broken) -> None:
+        self._judge(run, end, await self._judge_large(run, end))
         self._end_started(run)
 
     def _end_started(self, run: Run) -> None:
@@ -451,11 +464,19 @@ class Executor:
         pool = family.pools[runtime.name]
         return Run(job, runtime, limits, log, key, limit_s, is_own, token, family, pool, started, started)
 
-    def _judge(self, run: Run, end: Report | Vanished | Broken) -> None:
+    async def _judge_large(self, run: Run, end: Report | Vanished | Broken) -> Outcome | None:
+        """The outcome by a report that is too large to be read in the loop; None for all others."""
+        if not (isinstance(end, Report) and _is_large(end)):
+            return None
+        self._deadlines.discard(run.job)  # it has run
+        return await self._large.judge(end, run.log, run.runtime.program)
+
+    def _judge(self, run: Run, end: Report | Vanished | Broken, known: Outcome | None = None) -> None:
         """What the process said is the outcome, unless somebody or a limit has ended it from outside."""
         assert run.child is not None  # noqa: S101 - it has said something
         run.end, child = end, run.child
-        outcome = outcomes.judge(end, run.log, run.runtime.program, log_limit=self._name_of_log_limit(run.job.spec))
+        log_limit = self._name_of_log_limit(run.job.spec)
+        outcome = known or outcomes.judge(end, run.log, run.runtime.program, log_limit=log_limit)
         if isinstance(end, Report) and end.kind == wire.ERROR:
             outcome.result = run.log.hidden_in(outcome.result)
         if (used := child.used()) is not None:
@@ -616,6 +637,10 @@ class Executor:
             await trio.to_thread.run_sync(self._built.keep, spec, code, limiter=self._builder)
         except RuntimeError as error:  # the machine has no room for another thread
             logger.warning("a built program is not kept: %s", error)
+
+
+def _is_large(end: Report | Vanished | Broken) -> bool:
+    return isinstance(end, Report) and len(end.payload) > LARGE_BYTES
 
 
 def _tell(on_end: Callable[[], None], job: Job) -> None:

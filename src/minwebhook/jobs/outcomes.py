@@ -5,20 +5,54 @@ Error objects follow Windmill: a failed job's result is ``{"error": {...}}`` wit
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
 from minwebhook.child import wire
 from minwebhook.http.codecs import json_text, with_members
-from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Cancellation, JobState, Outcome
-from minwebhook.runtimes.child import Broken, Report, Vanished
+from minwebhook.runtimes.reports import Broken, Report, Vanished
 
 #: How programs say that a limit stopped them, in their last words.
 _LAST_WORDS: Final = {"fork: Resource temporarily unavailable": "pids", "Cannot allocate memory": "oom"}
+
+#: Labels of one job; of more, the first in their order count.
+MAX_LABELS: Final = 1000
+
+
+class Chunks(Protocol):
+    """A streamed result."""
+
+    def text(self) -> str | None:
+        """All of it; None if there was none."""
+
+    @property
+    def ends(self) -> Sequence[int]:
+        """Where each chunk ends."""
+
+
+class Output(Protocol):
+    """What a job wrote, as far as that says how it ended."""
+
+    def close(self) -> None:
+        """Nothing more counts."""
+
+    def tail(self) -> str:
+        """The end of it, for error messages."""
+
+    def last_line(self) -> str:
+        """The last line of it."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was written to the log."""
+
+    @property
+    def chunks(self) -> Chunks:
+        """The streamed result."""
 
 
 def failure(error: Any, cancellation: Cancellation | None = None, *, ended_by: str = "") -> Outcome:
@@ -41,7 +75,7 @@ def execution_error(text: str, cancellation: Cancellation | None = None, *, ende
     return failure(error, cancellation, ended_by=ended_by)
 
 
-def exit_error(program: str, code: int, log: JobLog) -> Outcome:
+def exit_error(program: str, code: int, log: Output) -> Outcome:
     """A program that ended without a result."""
     tail = log.tail()
     message = f'exit code for "{program}": {code}, last log lines:\n{tail}'
@@ -49,7 +83,7 @@ def exit_error(program: str, code: int, log: JobLog) -> Outcome:
     return failure(error, ended_by=next((limit for words, limit in _LAST_WORDS.items() if words in tail), ""))
 
 
-def signal_error(program: str, number: int, log: JobLog) -> Outcome:
+def signal_error(program: str, number: int, log: Output) -> Outcome:
     """A program that a signal ended."""
     message = f'"{program}" was ended by signal {number}, last log lines:\n{log.tail()}'
     error = {"message": message, "name": "ExecutionErr", "exit_code": 128 + number, "signal": number}
@@ -82,7 +116,7 @@ def out_of_cpu(limit_s: float) -> Outcome:
     return execution_error(f"job process terminated due to more than {limit_s:g} s of processor time", ended_by="cpu")
 
 
-def judge(end: Report | Vanished | Broken, log: JobLog, program: str, *, log_limit: str = "max_log_bytes") -> Outcome:
+def judge(end: Report | Vanished | Broken, log: Output, program: str, *, log_limit: str = "max_log_bytes") -> Outcome:
     """The outcome of a run that nobody ended from outside. Closes the log. ``log_limit`` names its limit."""
     log.close()
     if isinstance(end, Broken):
@@ -134,7 +168,7 @@ def _mask(text: bytes) -> bytes:
         return b""
 
 
-def _result(payload: bytes, log: JobLog, mask: bytes = b"") -> Outcome:
+def _result(payload: bytes, log: Output, mask: bytes = b"") -> Outcome:
     """The script returned. Its JSON is checked, because a hostile process may write anything, and kept as it is."""
     try:
         value = orjson.loads(payload)
@@ -159,7 +193,7 @@ def _result(payload: bytes, log: JobLog, mask: bytes = b"") -> Outcome:
 def _labels(value: dict[str, Any]) -> tuple[str, ...]:
     labels = value.get("wm_labels")
     if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
-        return tuple(sorted(set(labels)))
+        return tuple(sorted(set(labels))[:MAX_LABELS])
     return ()
 
 
@@ -198,7 +232,7 @@ def _limit_behind(error: dict[str, Any]) -> str:
     return ""
 
 
-def _exit(payload: bytes, log: JobLog, program: str) -> Outcome:
+def _exit(payload: bytes, log: Output, program: str) -> Outcome:
     """A program ended: the rules for ``result.json``, ``result.out`` and the last line."""
     try:
         report = orjson.loads(payload)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from minwebhook.jobs.limits import JobLimits
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Job, Outcome
-from minwebhook.runtimes.child import Broken, Child, Report, Vanished
+from minwebhook.runtimes.child import Child
 from minwebhook.runtimes.fleet import Family
 from minwebhook.runtimes.language import Runtime
 from minwebhook.runtimes.pool import ChildPool
+from minwebhook.runtimes.reports import Broken, Report, Vanished
 
 
 @dataclass(slots=True, eq=False)

@@ -79,11 +79,8 @@ def script_spec(
 ) -> JobSpec:
     """The spec of a run of a deployed script.
 
-    Raises :class:`BadRequest` for a ``retry`` that is none, and for arguments that do not fit if the script wants them
-    checked; those that a preprocessor makes are not.
+    Raises :class:`BadRequest` for a ``retry`` that is none. Whether the arguments fit is looked at before.
     """
-    if not preprocess:
-        script.check_arguments(arguments.text)
     if options.is_kept:
         key = (id(script), id(principal), id(options), preprocess)
         known = _MAKERS.get(key)

@@ -20,6 +20,7 @@ import trio
 
 from minwebhook.child import wire
 from minwebhook.runtimes import accounting
+from minwebhook.runtimes.reports import Broken, Report, Vanished
 from minwebhook.sandbox.cgroups import Group
 
 #: What a pipe holds: so much takes all that was written before.
@@ -32,25 +33,6 @@ _FROM_CHILD: Final = wire.CODE + wire.MASK + wire.ARGUMENTS + wire.RESULT + wire
 _EXIT_WAIT_S: Final = 10.0
 
 
-@dataclass(slots=True)  # a frozen one takes three times as long to make, for every job
-class Report:
-    """What a child said at the end of a job: a frame kind of ``child/wire.py``, its payload, and the mask of byte strings."""
-
-    kind: bytes
-    payload: bytes
-    mask: bytes = b""
-    usage: wire.Usage | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Vanished:
-    """The child closed its socket without a report. One of ``code`` and ``signal`` is known, unless the zygote died."""
-
-    code: int | None = None
-    signal: int | None = None
-    usage: wire.Usage | None = None
-
-
 @dataclass(slots=True)
 class Served:
     """What a process that stays for further jobs has behind it. Times as ``reuse.py`` measures them."""
@@ -59,15 +41,6 @@ class Served:
     #: When its memory is looked at next.
     look_s: float
     jobs: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The child broke a limit or the wire format, and was killed. ``reason`` is for the job's error text."""
-
-    reason: str
-    #: ``log`` or ``result`` if it was this limit.
-    limit: str = ""
 
 
 class Exchange:

@@ -15,10 +15,11 @@ import trio
 from minwebhook.child import wire
 from minwebhook.errors import SandboxError
 from minwebhook.runtimes.bait import processes_named
-from minwebhook.runtimes.child import Broken, Child, Exchange, Report, Vanished
+from minwebhook.runtimes.child import Child, Exchange
 from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.programs import Programs
+from minwebhook.runtimes.reports import Broken, Report, Vanished
 from minwebhook.runtimes.zygote import Zygote
 from minwebhook.sandbox.probes.corpus import NEIGHBOR, Finding, Probe, Seen, finding, job, judge
 from minwebhook.sandbox.probes.inside import NOT_APPLICABLE, Facts

@@ -27,7 +27,8 @@ from minwebhook.child.sharing import FAILED
 from minwebhook.child.wire import Usage
 from minwebhook.errors import SandboxError
 from minwebhook.http.listeners import Listener
-from minwebhook.runtimes.child import Child, Vanished
+from minwebhook.runtimes.child import Child
+from minwebhook.runtimes.reports import Vanished
 from minwebhook.sandbox.cgroups import Branch, Group, Groups, close_all
 from minwebhook.sandbox.plan import API_PORT, NAMESPACED, SandboxPlan
 

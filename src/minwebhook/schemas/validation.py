@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import binascii
 import datetime
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -66,32 +67,55 @@ def asks_for_validation(language: str, source: str) -> bool:
     return False
 
 
-def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Raises :class:`BadRequest` naming the first argument that does not fit."""
-    if (problem := misfit(schema, arguments)) is not None:
+class TooMuch(BadRequest):
+    """To tell whether arguments fit would take more steps than were given."""
+
+
+class _Steps:
+    """How many more looks at a value may be taken."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, most: float) -> None:
+        self._left = most
+
+    def take(self, count: int) -> None:
+        """Raises :class:`TooMuch`."""
+        self._left -= count
+        if self._left < 0:
+            raise TooMuch("the arguments are too many, or their schema too large, for a look at all of them")
+
+
+def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any], *, steps: float = math.inf) -> None:
+    """Raises :class:`BadRequest` naming the first argument that does not fit, and :class:`TooMuch` after so many steps,
+    each of which is a microsecond or two."""
+    if (problem := misfit(schema, arguments, steps=steps)) is not None:
         where, what = problem
         raise BadRequest(f"argument {where}: {what}" if where else f"the arguments: {what}")
 
 
-def misfit(schema: Mapping[str, Any], value: Any) -> tuple[str, str] | None:
-    """Where ``value`` does not fit, and what must be there; None if it fits."""
-    return _misfit({"type": "object", **schema}, value, "", 0)
+def misfit(schema: Mapping[str, Any], value: Any, *, steps: float = math.inf) -> tuple[str, str] | None:
+    """Where ``value`` does not fit, and what must be there; None if it fits. Raises :class:`TooMuch`."""
+    return _misfit({"type": "object", **schema}, value, "", 0, _Steps(steps))
 
 
-def _misfit(schema: Any, value: Any, where: str, depth: int) -> tuple[str, str] | None:
+def _misfit(schema: Any, value: Any, where: str, depth: int, steps: _Steps) -> tuple[str, str] | None:
+    steps.take(1)
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH or schema.get("originalType") == UNKNOWN_TYPE:
         return None
     if isinstance(value, str) and (value == FUNCTION_CALL or value.startswith(_REFERENCES)):
         return None
     if (wanted := _wanted_kind(schema.get("type"), value)) is not None:
         return where, f"must be {wanted}, and is {_shown(value)}"
-    if isinstance(enum := schema.get("enum"), list) and not any(_is_same(value, each) for each in enum):
+    if isinstance(enum := schema.get("enum"), list):
+        steps.take(len(enum) // 8)
+    if isinstance(enum, list) and not any(_is_same(value, each) for each in enum):
         return where, f"must be one of {', '.join(map(_shown, enum[:20]))}, and is {_shown(value)}"
     if "const" in schema and not _is_same(value, schema["const"]):
         return where, f"must be {_shown(schema['const'])}, and is {_shown(value)}"
     if (wanted := _of_values(schema, value)) is not None:
         return where, f"must be {wanted}, and is {_shown(value)}"
-    return _inner_misfit(schema, value, where, depth) or _combined_misfit(schema, value, where, depth)
+    return _inner_misfit(schema, value, where, depth, steps) or _combined_misfit(schema, value, where, depth, steps)
 
 
 def _wanted_kind(kinds: Any, value: Any) -> str | None:
@@ -155,29 +179,36 @@ def _in_bounds(schema: Mapping[str, Any], count: int, least: str, most: str, uni
     return None
 
 
-def _inner_misfit(schema: Mapping[str, Any], value: Any, where: str, depth: int) -> tuple[str, str] | None:
+def _inner_misfit(
+    schema: Mapping[str, Any], value: Any, where: str, depth: int, steps: _Steps
+) -> tuple[str, str] | None:
     if isinstance(value, dict):
         required, properties = schema.get("required"), schema.get("properties")
+        steps.take(sum(len(names) // 8 for names in (required, properties) if isinstance(names, list | dict)))
         for name in required if isinstance(required, list) else ():
             if isinstance(name, str) and value.get(name) is None:
                 return _member(where, name), "is missing"
         for name, inner in properties.items() if isinstance(properties, dict) else ():
-            if value.get(name) is not None and (found := _misfit(inner, value[name], _member(where, name), depth + 1)):
+            if value.get(name) is not None and (
+                found := _misfit(inner, value[name], _member(where, name), depth + 1, steps)
+            ):
                 return found
     elif isinstance(value, list) and schema.get("originalType") != UNKNOWN_ITEMS:
         for at, each in enumerate(value):
-            if found := _misfit(schema.get("items"), each, f"{where}[{at}]", depth + 1):
+            if found := _misfit(schema.get("items"), each, f"{where}[{at}]", depth + 1, steps):
                 return found
     return None
 
 
-def _combined_misfit(schema: Mapping[str, Any], value: Any, where: str, depth: int) -> tuple[str, str] | None:
+def _combined_misfit(
+    schema: Mapping[str, Any], value: Any, where: str, depth: int, steps: _Steps
+) -> tuple[str, str] | None:
     for inner in _schemas(schema, "allOf"):
-        if found := _misfit(inner, value, where, depth + 1):
+        if found := _misfit(inner, value, where, depth + 1, steps):
             return found
     for name in ("oneOf", "anyOf"):
         variants = _schemas(schema, name)
-        problems = [_misfit(inner, value, where, depth + 1) for inner in variants]
+        problems = [_misfit(inner, value, where, depth + 1, steps) for inner in variants]
         if problems and None not in problems:
             titles = [str(inner["title"]) for inner in variants if isinstance(inner, dict) and "title" in inner]
             return where, f"must be one of {', '.join(titles)}" if titles else f"fits none of its {len(variants)} kinds"

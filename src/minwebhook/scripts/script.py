@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -29,6 +29,10 @@ def parameters_of_preprocessor(language: Language, content: str) -> tuple[str, .
     if language is Language.PYTHON3:
         return preprocessor_parameters(content)
     return typescript.preprocessor_parameters(content) if language in TYPESCRIPT else None
+
+
+#: Looks at values of arguments, while nothing else runs.
+_MAX_STEPS: Final = 20_000
 
 
 @dataclass(frozen=True)  # no slots: what is derived from the code is derived once
@@ -90,9 +94,13 @@ class Script:
         return self.schema is not None and asks_for_validation(self.language.value, self.content)
 
     def check_arguments(self, arguments: bytes) -> None:
-        """Raises :class:`BadRequest` if it wants arguments checked and these, JSON text, do not fit its schema."""
+        """Raises :class:`BadRequest` if it wants arguments checked and these, JSON text, do not fit its schema.
+
+        Also :class:`~minwebhook.schemas.validation.TooMuch`, if that would take the loop more than some hundredths of a
+        second.
+        """
         if self.validates and self.schema is not None:
-            check_arguments(self.schema, orjson.loads(arguments))
+            check_arguments(self.schema, orjson.loads(arguments), steps=_MAX_STEPS)
 
     @cached_property
     def signature(self) -> SignatureCheck | None:

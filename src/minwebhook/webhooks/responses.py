@@ -30,6 +30,8 @@ _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 #: A name may be written in escapes.
 _HINTS: Final = (b"wm_", b"windmill_", b"\\u")
 
+_MAX_INDEX_DIGITS: Final = 10
+
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make, for every job
 class Result:
@@ -57,6 +59,38 @@ def sync_response(result: Result, *, failure_status: int, as_cbor: bool = False)
     return Response(status, result.text, JSON)
 
 
+def may_be_composite(text: bytes) -> bool:
+    """False for nearly all results, which then need not be decoded."""
+    # Unrolled: a generator costs more than the looking, and this is on the way of every result.
+    first, second, third = _HINTS
+    return text[:1] == b"{" and (first in text or second in text or third in text)
+
+
+def part_response(text: bytes, mask: bytes, path: str, *, as_cbor: bool) -> Response:
+    """What is at a path such as ``a.0.b`` in JSON, null if there is nothing; "" is all of it. ``mask`` as of a result."""
+    value, inner = values.loads(text), values.loads(mask or b"null")
+    if path:
+        value, inner = _part_of(value, path), _part_of(inner, path)
+    return Response(200, encode_cbor(value, inner), CBOR) if as_cbor else Response.json(json_text(value))
+
+
+def _part_of(value: Any, path: str) -> Any:
+    """What is at a path in a JSON value; None if there is nothing."""
+    for name in path.split("."):
+        value = _part(value, name)
+    return value
+
+
+def _part(value: Any, name: str) -> Any:
+    """A member of an object, or an item of an array; None if there is none."""
+    if isinstance(value, dict):
+        return value.get(name)
+    is_index = name.isascii() and name.isdigit() and len(name) < _MAX_INDEX_DIGITS
+    if isinstance(value, list) and is_index and int(name) < len(value):
+        return value[int(name)]
+    return None
+
+
 def _mask(result: Result) -> values.Mask:
     return values.loads(result.mask) if result.mask else None
 
@@ -74,9 +108,7 @@ class _Composite:
     @classmethod
     def of(cls, text: bytes) -> _Composite | None:
         """None if the result is not composite."""
-        # Unrolled: a generator costs more than the looking, and this is on the way of every result.
-        first, second, third = _HINTS
-        if text[:1] != b"{" or (first not in text and second not in text and third not in text):
+        if not may_be_composite(text):
             return None
         value = values.loads(text)
         if not any(value.get(prefix + name) is not None for prefix in _PREFIXES for name in _CONTROLS):

@@ -20,6 +20,7 @@ from minwebhook.jobs.built import BuiltPrograms
 from minwebhook.jobs.cache import ResultCache
 from minwebhook.jobs.executor import Executor, version_key
 from minwebhook.jobs.imported import ImportedScripts
+from minwebhook.jobs.large_values import LargeValues
 from minwebhook.jobs.limits import LimitRules
 from minwebhook.jobs.model import Cancellation, Job, JobSpec, JobState, Outcome
 from minwebhook.jobs.packages import JobPackages
@@ -28,9 +29,10 @@ from minwebhook.jobs.references import ArgumentReferences
 from minwebhook.jobs.shared import SharedDirectories
 from minwebhook.jobs.store import JobStore
 from minwebhook.jobs.table import JobTable
-from minwebhook.runtimes.child import Child, Report, Served
+from minwebhook.runtimes.child import Child, Served
 from minwebhook.runtimes.engines import Engines
 from minwebhook.runtimes.fleet import Fleet
+from minwebhook.runtimes.reports import Report
 from minwebhook.runtimes.reuse import ReusePool
 from minwebhook.sandbox.plan import Surroundings
 from minwebhook.scripts.store import ScriptStore
@@ -140,6 +142,7 @@ def make_executor(table: JobTable, pool: EmptyPool, reuse: ReusePool, settings: 
         built=cast(BuiltPrograms, None),  # nor builds any
         references=cast(ArgumentReferences, None),  # nor names anything
         shared=SharedDirectories(Path("/nowhere"), 0),  # nor shares anything
+        large=LargeValues(insecure=True),
     )
 
 

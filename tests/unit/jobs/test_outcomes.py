@@ -13,7 +13,7 @@ from minwebhook.child import wire
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.log import JobLog
 from minwebhook.jobs.model import Cancellation, JobState, Outcome
-from minwebhook.runtimes.child import Broken, Report, Vanished
+from minwebhook.runtimes.reports import Broken, Report, Vanished
 
 SUCCESS, FAILURE = JobState.SUCCESS, JobState.FAILURE
 

@@ -13,7 +13,8 @@ import trio
 import trio.testing
 
 from minwebhook.child import wire
-from minwebhook.runtimes.child import Child, Exchange, Report
+from minwebhook.runtimes.child import Child, Exchange
+from minwebhook.runtimes.reports import Report
 
 NUMBER = b"12345678"
 ANSWER = wire.frame(wire.RESULT, b"1", NUMBER)
