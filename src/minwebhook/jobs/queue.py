@@ -44,7 +44,11 @@ class JobQueue:
         self._arrival = itertools.count()
         self._keys: dict[str, _Key] = {}
         self._max_keys = _MIN_KEYS
-        #: When the first key may have room again because an ended run does not count any more.
+        #: When keys for which somebody waits may have room again because an ended run does not count any more: (time, a number,
+        #: key). What is not the key's own ``freed_ms`` any more is passed over.
+        self._freed: list[tuple[float, int, _Key]] = []
+        self._freed_count = itertools.count()
+        #: When the first of them may.
         self.release_ms: float = math.inf
         self._seen_ms = 0
 
@@ -87,7 +91,7 @@ class JobQueue:
                 key.running += 1
                 return job
             heapq.heappush(key.held, (-(job.spec.priority or 0), entry))
-            self.release_ms = min(self.release_ms, key.next_free_ms)
+            self._watch(key)
         return None
 
     def begin(self, job: Job, now_ms: int) -> None:
@@ -167,10 +171,25 @@ class JobQueue:
         return key
 
     def _release(self, now_ms: int) -> None:
-        """Lets go what waited for the end of a window."""
-        for key in self._keys.values():
-            self._let_go(key, now_ms)
-        self.release_ms = min((key.next_free_ms for key in self._keys.values()), default=math.inf)
+        """Lets go what waited for the end of a window: of keys that may have room now, or of all if the clock was set back."""
+        if now_ms < self._seen_ms:
+            for key in self._keys.values():
+                self._let_go(key, now_ms)
+        while self._freed and self._freed[0][0] <= now_ms:
+            at_ms, _, key = heapq.heappop(self._freed)
+            if key.freed_ms == at_ms:
+                key.freed_ms = math.inf
+                self._let_go(key, now_ms)
+        self.release_ms = self._freed[0][0] if self._freed else math.inf
+
+    def _watch(self, key: _Key) -> None:
+        """Notes when the key may have room again."""
+        at_ms = key.next_free_ms
+        if at_ms != key.freed_ms:
+            key.freed_ms = at_ms
+            if at_ms < math.inf:
+                heapq.heappush(self._freed, (at_ms, next(self._freed_count), key))
+                self.release_ms = min(self.release_ms, at_ms)
 
     def _let_go(self, key: _Key, now_ms: int) -> None:
         """Puts jobs in line whose key has room again: as many as there are places."""
@@ -187,13 +206,13 @@ class JobQueue:
                 places -= 1
                 self._push_due(entry)
             heapq.heappop(key.held)
-        self.release_ms = min(self.release_ms, key.next_free_ms)
+        self._watch(key)
 
 
 class _Key:
     """The runs of one concurrency key."""
 
-    __slots__ = ("ended", "held", "running", "window_ms")
+    __slots__ = ("ended", "freed_ms", "held", "running", "window_ms")
 
     def __init__(self) -> None:
         self.running = 0
@@ -202,6 +221,8 @@ class _Key:
         #: By negative priority, as the lines are.
         self.held: list[tuple[int, _Entry]] = []
         self.window_ms = 0
+        #: The time that the queue has noted for it; infinite for none.
+        self.freed_ms: float = math.inf
 
     def is_idle(self, now_ms: int) -> bool:
         """Whether forgetting it changes nothing."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from minwebhook.jobs.model import Concurrency, Job, JobState
-from minwebhook.jobs.queue import JobQueue
+from minwebhook.jobs.queue import JobQueue, _Key
 from tests.jobs import job_spec
 
 WINDOW_MS = 100
@@ -209,3 +210,30 @@ def test_keys_that_nobody_uses_are_forgotten() -> None:
         assert queue.pop(number) is job
         queue.end(job, number)
     assert len(queue._keys) < 2100
+
+
+def test_of_many_keys_with_windows_only_those_that_may_have_room_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, count = JobQueue(), 1000
+    for number in range(count):
+        limit = Concurrency(f"key-{number}", 1, WINDOW_MS * count)
+        spec = job_spec(concurrency=limit)
+        queue.count_ended(limit, number, number)
+        queue.push(Job(UUID(int=number), spec, 0, number), number)
+        assert queue.pop(number) is None
+    looked_at: list[object] = []
+    places = _Key.places
+
+    def noted(key: _Key, limit: Concurrency, now_ms: int) -> int:
+        looked_at.append(key)
+        return places(key, limit, now_ms)
+
+    monkeypatch.setattr(_Key, "places", noted)
+    for number in range(count):
+        now = WINDOW_MS * count + number
+        assert queue.next_due_ms() == now
+        job = queue.pop(now)
+        assert job is not None
+        assert job.id == UUID(int=number)
+        job.state = JobState.RUNNING
+        assert queue.pop(now) is None
+    assert len(looked_at) <= 3 * count
