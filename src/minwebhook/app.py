@@ -151,6 +151,7 @@ class _Program:
             await self._parts.storages.seal_plain()
             await self._parts.workspace_keys.complete()
             await self._deployment.deploy(self._settings)
+            code_cache = self._parts.code_cache()
             async with trio.open_nursery() as beginning:
                 beginning.start_soon(self._read_left)  # while the fork server starts
                 zygote, reached = await start_best(
@@ -160,6 +161,7 @@ class _Program:
                     engines=self._parts.engines,
                     programs=self._parts.programs,
                     on_listening=self._inner.send_nowait,
+                    code_cache=str(code_cache.place) if code_cache is not None else "",
                 )
             log_rung(reached)
             self._parts.engines = self._parts.engines.on(reached.rung)
@@ -171,6 +173,7 @@ class _Program:
                 room=Room(self._settings.more_warm_bytes),
                 heavy_idle_s=self._settings.sandbox.heavy_idle_s,
                 programs=self._parts.programs,
+                afterwards={"deno": code_cache.make} if code_cache is not None else {},
             )
             services.start_soon(fleet.run)
             services.start_soon(self._parts.jobs.run_clock)

@@ -55,9 +55,10 @@ from minwebhook.jobs.table import JobTable
 from minwebhook.observability.figures import Tally, TrafficFigures
 from minwebhook.packages.sets import PackageSets
 from minwebhook.packages.uv import Interpreter
+from minwebhook.runtimes.code_cache import CodeCache
 from minwebhook.runtimes.engines import find_engines
 from minwebhook.runtimes.fleet import Fleet
-from minwebhook.runtimes.ladder import Reached, usual_surroundings
+from minwebhook.runtimes.ladder import JAVASCRIPT, Reached, usual_surroundings
 from minwebhook.runtimes.programs import find_programs
 from minwebhook.runtimes.reuse import Lifetime, ReusePool
 from minwebhook.schemas.reader import SchemaReader
@@ -141,6 +142,14 @@ class Parts:
     def close(self) -> None:
         """Ends what the stores keep open."""
         self.storages.close()
+
+    def code_cache(self) -> CodeCache | None:
+        """That of deno, if it is here."""
+        if "deno" not in self.engines.paths:
+            return None
+        cache = CodeCache(self.engines.paths["deno"], JAVASCRIPT, self._data / "engines")
+        cache.lay_out()
+        return cache
 
     def flow_runner(self, evaluator: Evaluator) -> FlowRunner:
         """Who runs flows; the job table tells it of each job that it drives."""

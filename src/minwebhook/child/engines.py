@@ -18,6 +18,8 @@ from minwebhook.child.variables import USUAL
 
 #: The file of a set of packages that says what it is, and, as ``environment``, what deno must be told to find it.
 NOTE: Final = ".minwebhook.json"
+#: What the file is called in which deno keeps what it has compiled, before its version.
+CODE_CACHE: Final = "v8_code_cache_v"
 RESERVED_BYTES: Final = limits.RESERVED_BYTES
 _MEBIBYTE: Final = 1024 * 1024
 
@@ -41,11 +43,14 @@ def become(engine: str, plan: dict[str, Any], home: str) -> NoReturn:
         environment["DENO_DIR"] = f"{home}/.deno"
     if packages := packages_of(plan):
         environment |= _offer(packages, engine, home)
+    flags = _FLAGS[engine](plan, home)
+    if engine == "deno" and not _copy_code_cache(engines.get("code_cache", ""), home):
+        flags.append("--no-code-cache")  # to write it for one process costs more than it gives
     limit_data(plan)
     os.set_inheritable(3, True)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     script = f"{engines['javascript']}/run.mjs"
-    os.execve(engines[engine], [engine, *_FLAGS[engine](plan, home), script], environment)  # noqa: S606
+    os.execve(engines[engine], [engine, *flags, script], environment)  # noqa: S606
 
 
 def _offer(packages: str, engine: str, home: str) -> dict[str, str]:
@@ -62,6 +67,18 @@ def _offer(packages: str, engine: str, home: str) -> dict[str, str]:
             Path(home, ".deno", name).symlink_to(f"{packages}/deno/{name}")
     variables: dict[str, str] = json.loads(Path(packages, NOTE).read_text()).get("environment", {})
     return variables
+
+
+def _copy_code_cache(place: str, home: str) -> bool:
+    """Gives deno its own copy of what it has compiled of itself, if that is there (runtimes/code_cache.py)."""
+    try:
+        found = [each for each in Path(place).iterdir() if each.name.startswith(CODE_CACHE)] if place else []
+        for file in found:
+            Path(home, ".deno").mkdir(exist_ok=True)
+            Path(home, ".deno", file.name).write_bytes(file.read_bytes())
+    except OSError:
+        return False  # without namespaces its user may not see it
+    return bool(found)
 
 
 def limit_data(plan: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import trio
@@ -89,6 +89,7 @@ class Fleet:
         room: Room | None = None,
         heavy_idle_s: float = math.inf,
         programs: Programs | None = None,
+        afterwards: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
         """``usual`` is the fork server that runs already and is never ended.
 
@@ -96,7 +97,9 @@ class Fleet:
         job ``target``, and as many more as jobs come and ``room`` lets them. Without ``room`` there are never more.
         At most ``max_families`` run at once, more only as long as jobs of all of them run. Of heavy runtimes no process
         waits before the first is needed, then one, and none again after ``heavy_idle_s`` without a job.
+        ``afterwards``, by runtime, is done once, when its first process is there.
         """
+        self._afterwards = dict(afterwards or {})
         self._heavy_idle_s = heavy_idle_s
         self._programs = programs or Programs({})
         surroundings, zygote = usual
@@ -188,14 +191,14 @@ class Fleet:
         """Runs the fork servers that are asked for, until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._tend)
+                nursery.start_soon(self._tend, nursery)
                 async for surroundings, family in self._starts:
                     nursery.start_soon(self._keep, surroundings, family)
         finally:
             for family in self.families:
                 family.close()
 
-    async def _tend(self) -> None:
+    async def _tend(self, nursery: trio.Nursery) -> None:
         """Keeps the pools as large as they should be, also while no job ends: those that run long have taken children, too.
 
         A server with nothing to do sleeps.
@@ -208,6 +211,9 @@ class Fleet:
                 self._taken = trio.Event()
                 await trio.sleep(_REPLACED_BY_S)
             pools = [pool for family in self.families for pool in family.pools.values()]
+            for name in [*self._afterwards]:
+                if any(family.pools[name].has_started for family in self.families):
+                    nursery.start_soon(self._afterwards.pop(name))
             are_large = [pool.tend() for pool in pools]
             pause_s = _LOOK_AGAIN_S if any(are_large) else math.inf
 

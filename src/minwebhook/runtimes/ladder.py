@@ -46,7 +46,7 @@ from minwebhook.settings import SandboxSettings
 
 _MIN_PYTHON = (3, 11)
 #: What bun, deno and node run.
-_JAVASCRIPT: Final = str(Path(minwebhook.__file__).parent / "child" / "javascript")
+JAVASCRIPT: Final = str(Path(minwebhook.__file__).parent / "child" / "javascript")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,16 @@ class Workshop:
         groups: Groups | None,
         programs: Programs,
         on_listening: Callable[[Listener], None],
+        code_cache: str = "",
     ) -> None:
         """``directory`` is for the mount points and scratch files of the sandboxes. ``without`` names layers to leave out.
+        ``code_cache`` is where that of deno will be, if anywhere.
 
         ``on_listening``: see :class:`Zygote`.
         """
-        self._engines = {**engines.paths, "javascript": _JAVASCRIPT} if engines.paths else {}
+        self._engines = {**engines.paths, "javascript": JAVASCRIPT} if engines.paths else {}
+        if code_cache and engines.paths:
+            self._engines["code_cache"] = code_cache
         self._on_listening = on_listening
         self._settings = settings
         self._rung = rung
@@ -173,10 +177,11 @@ async def start_best(
     engines: Engines = Engines(),  # noqa: B008 - it cannot be changed
     on_listening: Callable[[Listener], None] = lambda _: None,
     programs: Programs | None = None,
+    code_cache: str = "",
 ) -> tuple[Zygote, Reached]:
     """The usual fork server, running, on the best rung. ``directory`` is for the sandboxes' mount points and files.
 
-    ``programs`` are those that run scripts, looked for if none are given.
+    ``programs`` are those that run scripts, looked for if none are given. ``code_cache`` is where that of deno will be.
 
     Raises :class:`SandboxError` that says what was tried if none works, or only ``none`` and that was not asked for.
     """
@@ -195,6 +200,7 @@ async def start_best(
             without=without,
             groups=groups,
             on_listening=on_listening,
+            code_cache=code_cache,
         )
         zygote = workshop.make(usual_surroundings(settings), 0)
         try:

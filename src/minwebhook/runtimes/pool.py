@@ -47,7 +47,7 @@ class ChildPool:
         """Keeps ``target`` children once the runtime was used, before that ``idle_target``; again after ``idle_s`` without use.
 
         With ``room``, ``target`` is the least, and more are kept as jobs come more often, each of ``each_bytes`` of it.
-        ``on_taken``: a child was taken, and :meth:`tend` should be called before long.
+        ``on_taken``: a child was taken, or the first one is there, and :meth:`tend` should be called before long.
         """
         self._zygote = zygote
         self._runtime = runtime
@@ -65,6 +65,8 @@ class ChildPool:
         #: When those were taken that have no successor yet, oldest first; as many as may be missing.
         self._taken: deque[float] = deque(maxlen=_MAX_TAKEN)
         self._used = False
+        #: Whether a child was ready, ever.
+        self.has_started = False
         self._ready: deque[Child] = deque()
         self._starting = 0
         self._failures = 0
@@ -199,6 +201,9 @@ class ChildPool:
                 waiter.event.set()
             return
         self._failures = 0
+        if not self.has_started:
+            self.has_started = True
+            self._on_taken()
         if self._taken:
             self._demand.replaced(self._clock() - self._taken.popleft())
         if self._waiting:

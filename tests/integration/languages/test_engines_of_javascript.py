@@ -495,3 +495,30 @@ def test_a_file_of_the_directory_says_its_language(tmp_path: Any, found: Engines
         assert client.run("u/admin/one").json() == ["object", "undefined"]
         assert client.run("u/admin/three").json() == ["undefined", "object"]
         assert client.get("/scripts/raw/p/u/admin/three.deno.ts").text == code
+
+
+def test_what_deno_has_compiled_of_itself_is_copied_to_each_process(server: Server) -> None:
+    """It is made by no script, and none reaches that of another."""
+    client = server.client()
+    code = """export function main(mark: string) {
+  const file = [...Deno.readDirSync("/tmp/.deno")].map(({ name }) => name).find((name) => name.startsWith("v8_"));
+  if (!file) return null;
+  let closed = 0;
+  for (const place of [Deno.env.get("DENO_DIR"), "/runtimes/code_cache", "/runtimes/code_cache/x"]) {
+    try {
+      Deno.writeTextFileSync(place, "x");
+    } catch {
+      closed++;
+    }
+  }
+  const before = Deno.readTextFileSync(`/tmp/.deno/${file}`).includes(mark);
+  Deno.writeTextFileSync(`/tmp/.deno/${file}`, mark, { append: true });
+  return [before, closed];
+}
+"""
+    arguments = {"mark": "0a1b2c3d4e5f"}
+    eventually(lambda: client.preview(code, arguments, language="deno").json() is not None, "the cache", 30)
+    for _ in range(3):
+        assert client.preview(code, arguments, language="deno").json() == [False, 3]
+    (file,) = (server.data / "engines").glob("*/v8_*")
+    assert b"0a1b2c3d4e5f" not in file.read_bytes()

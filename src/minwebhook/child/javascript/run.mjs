@@ -4,7 +4,6 @@
 // arguments and the result of `main` are Windmill's (spec: scripts, TypeScript).
 
 import fs from "node:fs";
-import { Writable } from "node:stream";
 
 import { BlockingChannel, EventChannel, frame, joined, packUsage, unpackJob } from "./channel.mjs";
 import { parameters } from "./signature.mjs";
@@ -271,6 +270,7 @@ function asCalled(text) {
  * share, one that does not wait, and mix up their lines when it is full.
  */
 function replaceOutput() {
+  const { Writable } = process.getBuiltinModule("node:stream"); // the others do not need it, and it is large
   for (const [name, fd] of [["stdout", 1], ["stderr", 2]]) {
     const stream = new Writable({
       decodeStrings: true,
@@ -324,7 +324,12 @@ async function warmUp() {
 
 async function serve() {
   if (!isDeno && !isBun) replaceOutput();
-  const channel = isDeno ? new EventChannel(await import("node:net")) : new BlockingChannel(fs);
+  const net = isDeno && (await import("node:net"));
+  if (process.argv[2] === "warm-up") {
+    await warmUp(); // for what the engine keeps of that
+    exit(0);
+  }
+  const channel = isDeno ? new EventChannel(net) : new BlockingChannel(fs);
   await warmUp();
   await channel.write(frame("Y"));
   const session = new Session(channel);
