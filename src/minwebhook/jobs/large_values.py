@@ -133,8 +133,9 @@ class LargeValues:
         except (PayloadTooLarge, Unavailable) as error:
             raise messages.BadMessage(error.detail) from None
         if "problem" in found:
-            raise messages.BadMessage(found["problem"], found["id"])
-        return messages.Run(arguments=Arguments(text, found["mask"].encode()), **found["run"])
+            raise messages.BadMessage(found["problem"], messages.Id(*found["id"]))
+        run = found["run"] | {"id": messages.Id(*found["run"]["id"])}
+        return messages.Run(arguments=Arguments(text, found["mask"].encode()), **run)
 
     async def _ask(self, name: str, words: Mapping[str, Any], data: bytes) -> tuple[Words, bytes]:
         try:
