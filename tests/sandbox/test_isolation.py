@@ -128,7 +128,7 @@ def test_the_root_holds_only_what_is_planned(client: Client) -> None:
     assert seen["/dev"] <= {"null", "zero", "full", "random", "urandom", "shm", "fd", "stdin", "stdout", "stderr"}
     assert seen["/etc"] <= {path.split("/")[2] for path in LOOKUP_PATHS} | steps("/etc")
     assert seen["/var"] == {"tmp"} | steps("/var")
-    assert seen["/runtimes"] <= {"bun", "deno", "nodejs", "javascript"}
+    assert seen["/runtimes"] <= {"bun", "deno", "nodejs", "javascript", "code_cache"}
 
 
 @pytest.mark.parametrize("path", ["/x", "/etc/x", "/usr/x", "/dev/x", "/bin/x", "/var/x", "/usr/lib/x", "/proc/x"])
