@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 
 from minwebhook.api.context import Context, parse_number
+from minwebhook.api.fields import Fields
 from minwebhook.api.imports import find_step_imports
 from minwebhook.api.permissions import check_path, visible_paths
 from minwebhook.api.scripts import check_language
@@ -190,8 +191,17 @@ async def update_history(context: Context) -> Response:
     if not isinstance(body, dict):
         raise BadRequest("send an object with deployment_msg")
     message = body.get("deployment_msg")
-    await context.services.flows.set_message(version, text("deployment_msg", "" if message is None else message))
+    message = text("deployment_msg", "" if message is None else message)
+    await context.services.flows.set_setting(version, "deployment_message", message)
     return Response.text("history updated")
+
+
+async def toggle_error_handler(context: Context) -> Response:
+    """Notes whether a workspace's error handler is to hear of failed runs; there is none here that could."""
+    version = context.services.flows.get(context.workspace, context.params["path"])
+    muted = boolean("muted", Fields(await context.json()).get("muted") or False)
+    await context.services.flows.set_setting(version, "ws_error_handler_muted", muted)
+    return Response.text(f"error handler {'muted' if muted else 'not muted'} for {version.path}")
 
 
 async def archive(context: Context) -> Response:

@@ -279,5 +279,14 @@ JOBS: Final[Mapping[str, Schema]] = {
         ),
         "examples": [{"raw_scripts": [{"raw_code": "def main(): return 1", "language": "python3"}]}],
     },
+    "RawFlow": {
+        **record(
+            {"flow_value": described(OBJECT, "The definition of a flow.")},
+            optional={
+                "path": described(nullable(TEXT), "What the job shows as its path, and what imports are relative to.")
+            },
+        ),
+        "examples": [{"flow_value": {"modules": []}, "path": "u/admin/none"}],
+    },
     "Cancellation": {**record({}, optional={"reason": nullable(TEXT)}), "examples": [{"reason": "no longer needed"}]},
 }

@@ -8,6 +8,7 @@ parameters, security and errors follow from the route. Tests fail until the tabl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import minwebhook
@@ -37,6 +38,7 @@ from minwebhook.api import (
     progress,
     resources,
     runs,
+    script_versions,
     scripts,
     streams,
     system,
@@ -286,6 +288,22 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     scripts.history: Operation(_json(array(ref("ScriptHistoryItem")), "The versions; none of an unknown path.")),
     scripts.archive: Operation({200: Answer("Done.", {_TEXT: {"type": "string", "maxLength": 0}})}),
     scripts.raw: Operation(_text("The code."), (parameters.FILE_PATH,)),
+    script_versions.list_paths: Operation(_json(array(TEXT), "The paths.")),
+    script_versions.list_search: Operation(_json(array(record({"path": TEXT, "content": TEXT})), "Paths and code.")),
+    script_versions.get_draft: Operation(_json(ref("Script"), "The version.")),
+    script_versions.get_latest_version: Operation(
+        _json({"anyOf": [ref("ScriptHistoryItem"), _NULL]}, "The version, or null.")
+    ),
+    script_versions.raw_by_hash: Operation(_text("The code."), (parameters.HASH_FILE,), errors=(404,)),
+    script_versions.raw_unpinned: Operation(_text("The code."), (parameters.FILE_PATH,)),
+    script_versions.update_history: Operation(_said(), body=_json_body("DeploymentMessage")),
+    script_versions.toggle_error_handler: Operation(_said(), body=_json_body("Muted")),
+    script_versions.archive_version: Operation(_json(ref("Script"), "The version.")),
+    script_versions.delete_version: Operation(_json(ref("Script"), "What is left of the version.")),
+    script_versions.delete: Operation(_json(TEXT, "The path.")),
+    script_versions.delete_bulk: Operation(
+        _json(array(TEXT), "Where there was something."), body=_json_body("ScriptPaths")
+    ),
     runs.run_by_path: _START,
     runs.run_by_hash: _START,
     runs.run_wait_by_path: _WAIT,
@@ -308,6 +326,7 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
     ),
     flows.update_history: Operation(_said(), body=_json_body("DeploymentMessage")),
     flows.deployment_status: Operation(_json(ref("FlowDeploymentStatus"), "That nothing is left to do.")),
+    flows.toggle_error_handler: Operation(_said(), body=_json_body("Muted")),
     flows.archive: Operation(_said(), body=_json_body("ArchiveFlow")),
     flows.delete: Operation(_said()),
     flow_runs.run_by_path: _START,
@@ -329,6 +348,11 @@ OPERATIONS: Final[Mapping[Call, Operation]] = {
         _RESULT, (*parameters.RUN_OPTIONS, parameters.PREFER), _json_body("Preview"), script_answers=True
     ),
     dependencies.run_dependencies: Operation(_STARTED, body=_json_body("RawScripts")),
+    dependencies.run_wait_dependencies: replace(_WAIT, parameters=(parameters.PREFER,), body=_json_body("RawScripts")),
+    dependencies.run_flow_dependencies: Operation(_STARTED, body=_json_body("RawFlow")),
+    dependencies.run_wait_flow_dependencies: replace(
+        _WAIT, parameters=(parameters.PREFER,), body=_json_body("RawFlow")
+    ),
     jobs.db_clock: Operation(_json(_INTEGER, "The time.")),
     jobs.get: Operation(_json(ref("Job"), "The job."), (*parameters.OF_JOBS, *_SEEN)),
     jobs.get_completed: Operation(

@@ -114,6 +114,16 @@ FILE_PATH: Final = Parameter(
     key="file_path",
     place="path",
 )
+HASH_FILE: Final = Parameter(
+    "file",
+    {
+        "type": "string",
+        "pattern": f"^[0-9a-f]{{16}}({'|'.join(map(re.escape, EXTENSIONS))})?$",
+        "examples": ["0123456789abcdef.ts"],
+    },
+    "The hash of one version of a script, and perhaps the ending of its language.",
+    place="path",
+)
 SCRIPT_HASH: Final = Parameter("hash", HASH, "The hash of one version of a script.", place="path")
 JOB: Final = Parameter("id", UUID, "The id of a job.", place="path")
 TOKEN_PREFIX: Final = Parameter(

@@ -28,6 +28,7 @@ from minwebhook.api import (
     progress,
     resources,
     runs,
+    script_versions,
     scripts,
     streams,
     system,
@@ -145,6 +146,9 @@ def _flow_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/flows/get_latest_version/{path...}", flows.get_latest_version, "flows", read),
         _route("POST", _W + "/flows/history_update/v/{version}", flows.update_history, "flows", write),
         _route("GET", _W + "/flows/deployment_status/p/{path...}", flows.deployment_status, "flows", read),
+        _route(
+            "POST", _W + "/flows/toggle_workspace_error_handler/{path...}", flows.toggle_error_handler, "flows", write
+        ),
         _route("POST", _W + "/flows/archive/{path...}", flows.archive, "flows", write),
         _route("DELETE", _W + "/flows/delete/{path...}", flows.delete, "flows", write),
         _route("POST", _W + "/jobs/run/preview_flow", flow_runs.run_preview, "jobs", "run", role=DEVELOPER),
@@ -347,6 +351,39 @@ def _identity_routes() -> list[Route[Endpoint]]:
     ]
 
 
+def _version_routes() -> list[Route[Endpoint]]:
+    """All scripts at once, and the versions of one."""
+    read, write = "read", "write"
+    return [
+        _route("GET", _W + "/scripts/list_paths", script_versions.list_paths, "scripts", read, ROWS),
+        _route("GET", _W + "/scripts/list_search", script_versions.list_search, "scripts", read, ROWS),
+        _route("GET", _W + "/scripts/get/draft/{path...}", script_versions.get_draft, "scripts", read),
+        _route(
+            "GET", _W + "/scripts/get_latest_version/{path...}", script_versions.get_latest_version, "scripts", read
+        ),
+        _route("GET", _W + "/scripts/raw/h/{file}", script_versions.raw_by_hash, "scripts", read, FOUND),
+        _route("GET", _W + "/scripts/raw_unpinned/p/{path...}", script_versions.raw_unpinned, "scripts", read, FOUND),
+        _route(
+            "POST",
+            _W + "/scripts/history_update/h/{hash}/p/{path...}",
+            script_versions.update_history,
+            "scripts",
+            write,
+        ),
+        _route(
+            "POST",
+            _W + "/scripts/toggle_workspace_error_handler/p/{path...}",
+            script_versions.toggle_error_handler,
+            "scripts",
+            write,
+        ),
+        _route("POST", _W + "/scripts/archive/h/{hash}", script_versions.archive_version, "scripts", write),
+        _route("POST", _W + "/scripts/delete/h/{hash}", script_versions.delete_version, "scripts", write, role=ADMIN),
+        _route("POST", _W + "/scripts/delete/p/{path...}", script_versions.delete, "scripts", write),
+        _route("DELETE", _W + "/scripts/delete_bulk", script_versions.delete_bulk, "scripts", write, FOUND, role=ADMIN),
+    ]
+
+
 def all_routes() -> list[Route[Endpoint]]:
     """Every route, by resource."""
     run, read, write, cancel = "run", "read", "write", "cancel"
@@ -382,6 +419,7 @@ def all_routes() -> list[Route[Endpoint]]:
         _route("GET", _W + "/scripts/history/p/{path...}", scripts.history, "scripts", read),
         _route("GET", _W + "/scripts/raw/p/{path...}", scripts.raw, "scripts", read, FOUND),
         _route("POST", _W + "/scripts/archive/p/{path...}", scripts.archive, "scripts", write, role=DEVELOPER),
+        *_version_routes(),
         _runs("POST", _W + "/jobs/run/p/{path...}", runs.run_by_path),
         _runs("HEAD", _W + "/jobs/run/p/{path...}", runs.head),
         _runs("POST", _W + "/jobs/run/h/{hash}", runs.run_by_hash),
@@ -402,6 +440,23 @@ def all_routes() -> list[Route[Endpoint]]:
         # What clients call instead if the server is on their machine.
         _route("POST", _W + "/jobs/run_inline/preview", previews.run_wait_preview, "jobs", run, role=DEVELOPER),
         _route("POST", _W + "/jobs/run/dependencies_async", dependencies.run_dependencies, "jobs", run, role=DEVELOPER),
+        _route("POST", _W + "/jobs/run/dependencies", dependencies.run_wait_dependencies, "jobs", run, role=DEVELOPER),
+        _route(
+            "POST",
+            _W + "/jobs/run/flow_dependencies_async",
+            dependencies.run_flow_dependencies,
+            "jobs",
+            run,
+            role=DEVELOPER,
+        ),
+        _route(
+            "POST",
+            _W + "/jobs/run/flow_dependencies",
+            dependencies.run_wait_flow_dependencies,
+            "jobs",
+            run,
+            role=DEVELOPER,
+        ),
         _route("GET", _W + "/jobs/ws", websocket.connect, "jobs", run, FOUND, kind="scripts"),
         _public("GET", "/api/jobs/db_clock", jobs.db_clock),
         _route("GET", "/api/jobs/completed/count_by_tag", job_lists.count_by_tag, "jobs", read, role=SUPER_ADMIN),

@@ -194,6 +194,11 @@ _SCRIPTS: Final[Mapping[str, Schema]] = {
             "use_codebase": BOOLEAN,
         },
     ),
+    "ScriptPaths": {
+        **record({"paths": {"type": "array", "items": TEXT, "maxItems": 1000}}),
+        "examples": [{"paths": ["u/admin/none"]}],
+    },
+    "Muted": record({}, optional={"muted": nullable({"type": "boolean"})}),
     "ScriptHistoryItem": record({"script_hash": SHOWN_HASH}, optional={"deployment_msg": TEXT}),
 }
 

@@ -130,7 +130,7 @@ async def _find_lock(context: Context, script_hash: int) -> None:
 
 async def deployment_status(context: Context) -> Response:
     """The packages of a version, or why they were not found, and the job that looked for them."""
-    return Response.json(orjson.dumps(_version(context).deployment_status()))
+    return Response.json(orjson.dumps(find_version(context).deployment_status()))
 
 
 async def get_by_path(context: Context) -> Response:
@@ -141,10 +141,11 @@ async def get_by_path(context: Context) -> Response:
 
 async def get_by_hash(context: Context) -> Response:
     """One version."""
-    return Response.json(orjson.dumps(_version(context).to_json()))
+    return Response.json(orjson.dumps(find_version(context).to_json()))
 
 
-def _version(context: Context) -> Script:
+def find_version(context: Context) -> Script:
+    """The version of the route. Raises :class:`NotFound`, and 400 if it is no hash."""
     script = context.services.scripts.get_by_hash(context.workspace, hash_from_hex(context.params["hash"]))
     check_path(context.principal, context.endpoint, script.path)
     return script
@@ -198,9 +199,14 @@ async def archive(context: Context) -> Response:
 
 async def raw(context: Context) -> Response:
     """The source of the live version at ``{path}.{extension}``."""
+    return Response.text(context.services.scripts.deployed(context.workspace, path_of_file(context)).content)
+
+
+def path_of_file(context: Context) -> str:
+    """The path of the route without its ending. Raises :class:`BadRequest`."""
     known = split_extension(context.params["path"])
     if known is None:
         raise BadRequest(f"the path must end in one of {', '.join(EXTENSIONS)}")
     path, _ = known
     check_path(context.principal, context.endpoint, path)
-    return Response.text(context.services.scripts.deployed(context.workspace, path).content)
+    return path

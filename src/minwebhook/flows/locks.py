@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
 from minwebhook.errors import ApiError
-from minwebhook.flows.model import RawScript
-from minwebhook.flows.store import FlowStore, FlowVersion
+from minwebhook.flows.model import FlowValue, RawScript
+from minwebhook.flows.reading import read_value
+from minwebhook.flows.store import FlowStore, FlowVersion, with_locks
 from minwebhook.jobs.packages import UnlockedStep, code_lock_spec
 from minwebhook.jobs.table import JobTable
 from minwebhook.scripts.store import ScriptStore
@@ -24,29 +26,42 @@ class FlowLocks:
         self._flows = flows
         self._scripts = scripts
 
-    def unlocked(self, workspace: str, number: int) -> list[UnlockedStep]:
-        """The scripts of a version whose packages have yet to be found."""
-        version = self._flows.version(workspace, number)
+    def unlocked(self, workspace: str, source: Mapping[str, Any]) -> list[UnlockedStep]:
+        """The scripts whose packages have yet to be found: of a version, or of a definition that came with a request."""
+        if "flow_version" in source:
+            version = self._flows.version(workspace, source["flow_version"])
+            return [] if version is None else self._unlocked(workspace, version.flow, version.step_imports)
+        return self._unlocked(workspace, read_value(source["flow_value"]), source["imports"])
+
+    def _unlocked(
+        self, workspace: str, flow: FlowValue, step_imports: Mapping[str, Mapping[str, str]]
+    ) -> list[UnlockedStep]:
         found = []
-        for module in version.flow.all_modules if version is not None else ():
-            value, imports = module.value, version.step_imports.get(module.id, {}) if version is not None else {}
+        for module in flow.all_modules:
+            value, imports = module.value, step_imports.get(module.id, {})
             if isinstance(value, RawScript) and self._scripts.lock_with(workspace, value.lock, imports) is None:
                 found.append(UnlockedStep(module.id, value.language.value, value.content, tuple(imports.items())))
         return found
 
-    async def keep(self, workspace: str, number: int, locks: Mapping[str, str], error: str | None) -> None:
-        """The locks by module, and what went wrong with others."""
-        await self._flows.set_locks(workspace, number, locks, error)
+    async def keep(
+        self, workspace: str, source: Mapping[str, Any], locks: Mapping[str, str], error: str | None
+    ) -> Mapping[str, Any]:
+        """The locks by module, and what went wrong with others; ``updated_flow_value`` of a definition that came along."""
+        if "flow_version" in source:
+            await self._flows.set_locks(workspace, source["flow_version"], locks, error)
+            return {}
+        return {"updated_flow_value": with_locks(source["flow_value"], locks)}
 
     async def submit(self, jobs: JobTable, version: FlowVersion, username: str, email: str = "") -> None:
         """Has the locks of a version found by a new job, if any are missing. A full queue is no reason to fail: the next
         start tries again, and so does each run."""
-        if not self.unlocked(version.workspace_id, version.id):
+        source = {"flow_version": version.id}
+        if not self.unlocked(version.workspace_id, source):
             return
         job_id = jobs.new_id()
         await self._flows.begin_locks(version, job_id)
-        source = orjson.dumps({"flow_version": version.id})
-        spec = code_lock_spec(version.workspace_id, "", source, version.path, username=username, email=email)
+        text = orjson.dumps(source)
+        spec = code_lock_spec(version.workspace_id, "", text, version.path, username=username, email=email)
         try:
             await jobs.submit(spec, job_id=job_id)
         except ApiError as error:

@@ -431,12 +431,14 @@ class FlowStore:
         found = await self._db.read_in_thread(sql, (*values, text, text), user)
         return [each for each in found if each is not None]
 
-    async def set_message(self, version: FlowVersion, message: str) -> None:
-        """Gives a version another deployment message."""
-        settings = orjson.dumps({**version.settings, "deployment_message": message}).decode()
+    async def set_setting(self, version: FlowVersion, name: str, value: str | bool) -> None:
+        """Changes one of the optional fields of a version, which stays what it is."""
+        changed = (f"$.{name}", orjson.dumps(value).decode(), version.id)
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("UPDATE flow_version SET settings = ? WHERE id = ?", (settings, version.id))
+            connection.execute(
+                "UPDATE flow_version SET settings = json_set(settings, ?, json(?)) WHERE id = ?", changed
+            )
             self._evict(version.workspace_id, version.path)
 
         await self._db.transact(work)
@@ -473,12 +475,7 @@ class FlowStore:
         settings, value = orjson.loads(row["settings"]), row["value"]
         settings[_LOCK] = {**settings.get(_LOCK, {}), **changes}
         if locks:
-            scripts: dict[str, Any] = {}
-            definition = orjson.loads(value)
-            read_value(definition, scripts=scripts)
-            for module, lock in locks.items():
-                scripts[module]["lock"] = lock
-            value = orjson.dumps(definition).decode()
+            value = orjson.dumps(with_locks(orjson.loads(value), locks)).decode()
         connection.execute(
             "UPDATE flow_version SET settings = ?, value = ? WHERE id = ?",
             (orjson.dumps(settings).decode(), value, number),
@@ -509,6 +506,16 @@ class FlowStore:
         self._evict(workspace, path)
         key = (workspace, path)
         return connection.execute("DELETE FROM flow WHERE workspace_id = ? AND path = ?", key).rowcount
+
+
+def with_locks(value: Any, locks: Mapping[str, str]) -> Any:
+    """A definition, which is changed, with these locks of the scripts within it, by module, and empty ones of those that need
+    no packages."""
+    scripts: dict[str, Any] = {}
+    _lock_those_without_packages(read_value(value, scripts=scripts), scripts)
+    for module, lock in locks.items():
+        scripts[module]["lock"] = lock
+    return value
 
 
 def _lock_those_without_packages(flow: FlowValue, scripts: Mapping[str, Any]) -> bool:

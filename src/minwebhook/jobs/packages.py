@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
@@ -51,11 +51,13 @@ class UnlockedStep(NamedTuple):
 class Flows(Protocol):
     """What is known of flows here."""
 
-    def unlocked(self, workspace: str, number: int) -> list[UnlockedStep]:
-        """The scripts of a version whose packages have yet to be found."""
+    def unlocked(self, workspace: str, source: Mapping[str, Any]) -> list[UnlockedStep]:
+        """The scripts whose packages have yet to be found, of what a lock job is for."""
 
-    async def keep(self, workspace: str, number: int, locks: Mapping[str, str], error: str | None) -> None:
-        """The locks by module, and what went wrong with others."""
+    async def keep(
+        self, workspace: str, source: Mapping[str, Any], locks: Mapping[str, str], error: str | None
+    ) -> Mapping[str, Any]:
+        """The locks by module, and what went wrong with others; what the job says besides."""
 
 
 class JobPackages:
@@ -138,9 +140,9 @@ class JobPackages:
 
     async def _run_flow_lock_job(self, spec: JobSpec, log: JobLog) -> Outcome:
         """Finds the locks of all scripts within a flow; one that cannot be found keeps no other from being so."""
-        number = orjson.loads(spec.source)["flow_version"]
+        source = orjson.loads(spec.source)
         locks, errors = dict[str, str](), list[str]()
-        for step in self._flows.unlocked(spec.workspace, number):
+        for step in self._flows.unlocked(spec.workspace, source):
             part = replace(
                 spec, language=step.language, source=step.content.encode(), imports=step.imports, script_hash=None
             )
@@ -151,11 +153,11 @@ class JobPackages:
             except PackageError as error:
                 errors.append(f"module {step.id}: {error}")
         text = "\n".join(errors)
-        await self._flows.keep(spec.workspace, number, locks, text or None)
+        more = await self._flows.keep(spec.workspace, source, locks, text or None)
         log.write("\n".join([*errors, *(f"module {id}:\n{lock}" for id, lock in locks.items()), ""]).encode())
         if errors:
             return outcomes.execution_error(text)
-        return Outcome(JobState.SUCCESS, orjson.dumps({"status": "Successful lock file generation"}))
+        return Outcome(JobState.SUCCESS, orjson.dumps({"status": "Successful lock file generation", **more}))
 
     async def _install(self, language: str, lock: str) -> str | None:
         """The directory of what a lock says; None if it says nothing. Raises :class:`PackageError`."""

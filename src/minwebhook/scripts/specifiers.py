@@ -84,6 +84,17 @@ def npm_requirements(code: str) -> tuple[str, ...]:
     return _bounded(found)
 
 
+def without_versions(code: str) -> str:
+    """The code with imports of packages of npm that name no versions."""
+    for specifier in imported_specifiers(code):
+        match = _NPM.fullmatch(specifier)
+        if match is not None and match["range"]:
+            bare = specifier[: match.start("range") - 1] + (match["file"] or "")
+            for quote in ("'", '"'):
+                code = code.replace(f"{quote}{specifier}{quote}", f"{quote}{bare}{quote}")
+    return code
+
+
 def named_apart(name: str, versions: str) -> str:
     """What a package is called beside another version of it; run.mjs looks for it by this name.
 

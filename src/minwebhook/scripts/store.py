@@ -205,6 +205,19 @@ class ScriptStore:
         )
         return await self._db.read_in_thread(sql, (*values, path), lambda row: str(row[0]))
 
+    async def live(
+        self, workspace: str, within: tuple[Paths, ...], *, with_content: bool = False
+    ) -> Sequence[tuple[str, str]]:
+        """Every live script by path, with its code if that is wanted."""
+        query, values = f"workspace_id = ? AND {_LIVE}", list[Any]([workspace])
+        for paths in within:
+            condition, more = paths.sql("path")
+            query, values = f"{query} AND {condition}", [*values, *more]
+        content = "content" if with_content else "''"
+        return await self._db.read_in_thread(
+            f"SELECT path, {content} FROM script WHERE {query} ORDER BY path", values, lambda row: (row[0], row[1])
+        )
+
     async def list(self, workspace: str, query: ScriptQuery | None = None) -> list[Script]:
         """One page of scripts. Their ``content``, ``lock`` and ``schema`` are left empty: lists do not show them."""
         query = query or ScriptQuery()
@@ -247,19 +260,32 @@ class ScriptStore:
         """Remove every version of ``path``; how many. Raises :class:`NotFound`."""
 
         def work(connection: sqlite3.Connection) -> int:
-            where = (workspace, path)
-            removed = connection.execute("DELETE FROM script WHERE workspace_id = ? AND path = ?", where).rowcount
-            if removed == 0:
-                _missing(path)
-            self._cache.evict(workspace, path)
-            return removed
+            return self._delete(connection, workspace, path) or _missing(path)
 
         return await self._db.transact(work)
 
-    async def _change(self, workspace: str, hash: int, changes: str) -> Script:
+    async def delete_paths(self, workspace: str, paths: Sequence[str]) -> Sequence[str]:
+        """Remove every version of all of these, or nothing if that fails; those that were there."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[str]:
+            return [path for path in dict.fromkeys(paths) if self._delete(connection, workspace, path)]
+
+        return await self._db.transact(work)
+
+    def _delete(self, connection: sqlite3.Connection, workspace: str, path: str) -> int:
+        self._cache.evict(workspace, path)
+        where = (workspace, path)
+        return connection.execute("DELETE FROM script WHERE workspace_id = ? AND path = ?", where).rowcount
+
+    async def set_setting(self, workspace: str, hash: int, name: str, value: str | bool) -> Script:
+        """Change one of the optional fields of a version, which stays what it is; raises :class:`NotFound`."""
+        changed = "settings = json_set(settings, ?, json(?))"
+        return await self._change(workspace, hash, changed, f"$.{name}", orjson.dumps(value).decode())
+
+    async def _change(self, workspace: str, hash: int, changes: str, *values: str) -> Script:
         def work(connection: sqlite3.Connection) -> Script:
             key = (workspace, hash)
-            connection.execute(f"UPDATE script SET {changes} WHERE workspace_id = ? AND hash = ?", key)
+            connection.execute(f"UPDATE script SET {changes} WHERE workspace_id = ? AND hash = ?", (*values, *key))
             script = _find(connection, "hash = ?", key) or _missing(hash_to_hex(hash))
             self._cache.evict(workspace, script.path)
             return script

@@ -70,8 +70,10 @@ class Caller:
         key = document["components"]["parameters"]["file_key"]["schema"]["examples"][0]
         client.call("POST", f"/job_helpers/upload_s3_file?file_key={key}", b"text")
         (signed,) = client.post("/apps/sign_s3_objects", {"s3_objects": [{"s3": key}]}).json()
+        twice = client.get("/scripts/get/p/u/demo/twice").json()["hash"]
         self._known = {
-            "hash": client.get("/scripts/get/p/u/demo/twice").json()["hash"],
+            "hash": twice,
+            "file": f"{twice}.py",
             "prefix": client.post("/api/users/tokens/create", {}).text[:10],
             "epoch_ms": 1,
             "read_bytes_length": 10,
@@ -95,6 +97,8 @@ class Caller:
             known = {**self._known, "id": job_id}
             if is_of_flows:
                 known["signature"] = self._flows.pop()[1]
+            if "/h/{hash}/p/" in path:
+                known["path"] = "u/demo/twice"
             target = path
             for parameter in self.parameters(operation, "path"):
                 value = known.get(parameter["name"]) or parameter["schema"]["examples"][0]

@@ -55,6 +55,8 @@ def write_settings(client: Client, path: Path) -> None:
     names = {
         "TOKEN": ADMIN_TOKEN,
         "HASH": client.get("/scripts/get/p/u/demo/hello").json()["hash"],
+        "RETIRED": client.deploy("u/demo/retired", "def main(): return 1"),
+        "DOOMED": client.deploy("u/demo/doomed", "def main(): pass"),
         "JOB": client.submit("u/demo/hello", {"name": "Ada"}, job_id=uuid.UUID(int=7)),
         "WAITING": client.submit("u/demo/retired", scheduled_for="2999-12-31T23:59:59Z"),
     }

@@ -85,6 +85,24 @@ def test_code_that_needs_no_packages_has_an_empty_lock(client: Client) -> None:
     assert shown["failure_module"] == {"value": {**codes["bash"], "lock": ""}}, "all else is as it was sent"
 
 
+def test_locks_of_a_flow_that_comes_with_the_request(client: Client) -> None:
+    """What ``wmill generate-metadata`` asks for."""
+    code = {"type": "rawscript", "language": "bash", "content": "echo", "input_transforms": {}}
+    python = py("def main(): pass")
+    value = {"modules": [step("a", code), step("l", forloop([1], step("i", {**code, "lock": "x"}))), step("b", python)]}
+    body = {"flow_value": value, "path": "u/admin/unlocked"}
+    answer = client.post("/jobs/run/flow_dependencies_async", body)
+    assert answer.status == 201, answer.text
+    found = client.ended(answer.text)["result"]["updated_flow_value"]
+    a, loop, b = (module["value"] for module in found["modules"])
+    assert (a, loop["modules"][0]["value"], b) == ({**code, "lock": ""}, {**code, "lock": "x"}, {**python, "lock": ""})
+    assert client.post("/jobs/run/flow_dependencies", body).json()["updated_flow_value"] == found
+    raw = {"raw_scripts": [{"raw_code": "echo", "language": "bash"}]}
+    assert client.post("/jobs/run/dependencies", raw).json()["lock"] == ""
+    for wrong in ({}, [], {"flow_value": {}}, {"flow_value": {"modules": [step("a", {**code, "language": "x"})]}}):
+        assert client.post("/jobs/run/flow_dependencies_async", wrong).status == 400
+
+
 def test_which_flows_are_listed(client: Client) -> None:
     def listed(**query: Any) -> list[str]:
         items = client.get("/flows/list", path_start="u/admin/listed_", **query).json()
