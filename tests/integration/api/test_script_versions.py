@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.server import Client
 
 CODE = "def main(): return {}"
 
 
-def _versions(client: Client, path: str, count: int = 2, **more: object) -> list[str]:
-    return [client.deploy(path, CODE.format(number), **more) for number in range(count)]
+def _versions(client: Client, path: str, count: int = 2) -> list[str]:
+    return [client.deploy(path, CODE.format(number)) for number in range(count)]
 
 
 def test_paths_and_code_of_all_that_is_live(client: Client) -> None:
@@ -75,5 +77,6 @@ def test_all_versions_are_deleted(client: Client) -> None:
     paths = ["u/admin/away_a", "u/admin/away_b", "u/admin/away_c"]
     assert client.call("DELETE", "/scripts/delete_bulk", data={"paths": paths}).json() == paths[1:]
     assert client.run("u/admin/away_b").status == 404
-    for wrong in ({}, {"paths": "x"}, {"paths": [1]}, [], {"paths": ["u/admin/x"] * 1001}):
+    wrongs: tuple[Any, ...] = ({}, {"paths": "x"}, {"paths": [1]}, [], {"paths": ["u/admin/x"] * 1001})
+    for wrong in wrongs:
         assert client.call("DELETE", "/scripts/delete_bulk", data=wrong).status == 400
