@@ -99,7 +99,8 @@ def test_locks_of_a_flow_that_comes_with_the_request(client: Client) -> None:
     assert client.post("/jobs/run/flow_dependencies", body).json()["updated_flow_value"] == found
     raw = {"raw_scripts": [{"raw_code": "echo", "language": "bash"}]}
     assert client.post("/jobs/run/dependencies", raw).json()["lock"] == ""
-    for wrong in ({}, [], {"flow_value": {}}, {"flow_value": {"modules": [step("a", {**code, "language": "x"})]}}):
+    wrongs: tuple[Any, ...] = ({}, [], {"flow_value": {}}, {"flow_value": {"modules": [step("a", {"type": "x"})]}})
+    for wrong in wrongs:
         assert client.post("/jobs/run/flow_dependencies_async", wrong).status == 400
 
 
