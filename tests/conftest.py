@@ -28,6 +28,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("default")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: more than a third of the time a test waits for a process or the disk."""
+    return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: where files are spread over cores, none is begun when the others are at their ends."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
