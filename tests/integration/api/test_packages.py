@@ -100,10 +100,16 @@ def test_the_lock_of_the_client_is_kept(client: Client) -> None:
 
 
 def test_a_lock_may_not_name_files_or_addresses(client: Client) -> None:
-    client.deploy("u/admin/evil", USES.format(number=3), lock="thing @ file:///etc/passwd")
-    error = client.run("u/admin/evil").error
-    assert error["name"] == "ExecutionErr"
-    assert "are not allowed" in error["message"]
+    new = {
+        "path": "u/admin/evil",
+        "summary": "",
+        "description": "",
+        "content": USES.format(number=3),
+        "language": "python3",
+    }
+    answer = client.post("/scripts/create", {**new, "lock": "thing @ file:///etc/passwd"})
+    assert answer.status == 400
+    assert "addresses, paths and options are not allowed" in answer.text
 
 
 def test_the_version_before_answers_as_long_as_a_new_one_has_no_packages(client: Client) -> None:

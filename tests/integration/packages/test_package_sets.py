@@ -134,7 +134,9 @@ async def test_who_waits_takes_over_when_the_first_one_is_cancelled(
     make_sets: MakeSets, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     program = tmp_path / "slow"
-    program.write_text(f"#!/bin/sh\necho run >> {tmp_path}/runs\n[ -e {tmp_path}/go ] || sleep 60\nexit 1\n")
+    program.write_text(
+        f"#!/bin/sh\n[ -e {tmp_path}/go ] || pause=60\necho run >> {tmp_path}/runs\nsleep ${{pause:-0}}\nexit 1\n"
+    )
     program.chmod(0o755)
     sets = make_sets(uv=str(program))
     await sets.sweep()
