@@ -30,7 +30,7 @@ _SECRETS: Final = re.compile(
     rf"""(?P<query>[?&](?:{"|".join(map(re.escape, QUERY_NAMES))})=)[^\s&"]+
     |(?P<field>\bBearer\s+|\btoken=)[^\s&"';,]+
     |(?P<basic>\bBasic\s+)[A-Za-z0-9+/]{{8,}}={{0,2}}(?![A-Za-z0-9+/])
-    |(?P<user>\b[a-z][a-z0-9+.-]*://)[^/\s"'@]+(?=@)
+    |(?P<user>://)[^/\s"'@]+(?=@)
     |(?P<member>"(?:{_MEMBERS})"\s*:\s*")(?:[^"\\]|\\.)+(?=")
     |(?P<own>\bmw[jk]_)[A-Za-z0-9_-]+""",
     re.IGNORECASE | re.VERBOSE,
