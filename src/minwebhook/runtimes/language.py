@@ -74,7 +74,7 @@ RUNTIMES: Final = {
             "--- PYTHON ({version}) CODE EXECUTION ---\n",
             reusable=True,
             imports_scripts=True,
-            idle=2,  # the second call finds one, too
+            idle=4,  # the first calls find one each: one that is started after a pause takes 20 ms
         ),
         Runtime("bash", "bash run", "--- BASH CODE EXECUTION ---\n", reusable=False),
         _engine("bun", "bun"),
