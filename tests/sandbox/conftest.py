@@ -7,6 +7,7 @@ import functools
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,8 +99,10 @@ def ordinary_interpreter() -> str:
 
 
 def ordinary_environment() -> dict[str, str]:
-    """Where an interpreter other than the test's finds the program and its dependencies."""
-    return {"PYTHONPATH": os.pathsep.join(str(Path(module.__path__[0]).parent) for module in (minwebhook, trio))}
+    """Where an interpreter other than the test's finds the program and its dependencies, and deno, which is beside it."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts")))
+    places = os.pathsep.join(str(Path(module.__path__[0]).parent) for module in (minwebhook, trio))
+    return {"PYTHONPATH": places, "PATH": path}
 
 
 @contextlib.contextmanager

@@ -20,7 +20,18 @@ from minwebhook.runtimes.language import RUNTIMES
 from minwebhook.runtimes.programs import find_programs
 from minwebhook.sandbox.cgroups import Groups
 from minwebhook.sandbox.plan import FIRST_UID, LIMITS_OF_GROUPS
-from minwebhook.sandbox.probes.corpus import NEIGHBOR, PROBES, Finding, Probe, Seen, finding, job, judge
+from minwebhook.sandbox.probes.corpus import (
+    NEIGHBOR,
+    PROBES,
+    Finding,
+    Probe,
+    Seen,
+    finding,
+    is_quiet,
+    job,
+    jobs_of_many,
+    judge,
+)
 from minwebhook.sandbox.probes.inside import Facts
 from minwebhook.settings import SandboxSettings
 from tests.conftest import missing
@@ -113,6 +124,28 @@ class Field:
         assert children(self.server.pid) == before, "the fork server was ended"
         assert self.client.job(self.neighbor_id).get("running"), "another job was ended"
         return finding(probe, language, judge(probe, seen))
+
+    def run_many(self, language: str) -> list[Finding]:
+        """The outcomes of all that one job can run."""
+        facts = dataclasses.replace(self.facts, language=language)
+        network = self.place.network
+        probes = [
+            each
+            for each in PROBES
+            if is_quiet(each)
+            and not each.why_not(language if each.category == "javascript" else "python3", network)
+            and not (each.terms.languages and language not in each.terms.languages)
+        ]
+        before = children(self.server.pid)
+        outcomes: dict[str, Any] = {}
+        for source, arguments in jobs_of_many(probes, language, facts):
+            seen = self.job(language, source, arguments)
+            assert isinstance(seen.value, dict), seen
+            outcomes |= seen.value
+        eventually(lambda: not processes_named(facts.mark), "the end of what they left", timeout_s=5)
+        assert children(self.server.pid) == before, "the fork server was ended"
+        assert self.client.job(self.neighbor_id).get("running"), "another job was ended"
+        return [finding(each, language, judge(each, Seen(value=outcomes[each.name]))) for each in probes]
 
     def job(self, language: str, source: str, arguments: dict[str, Any]) -> Seen:
         """Runs one job."""
@@ -228,6 +261,29 @@ def test_a_probe_is_held(fields: Callable[[Place], Field], place: Place, probe: 
         missing(reason)
     found = fields(place).run(probe, language)
     assert not found.is_bad, f"{found.tries}: {found.outcome}: {found.evidence}"
+
+
+#: Languages that the corpus is not run in there one by one, and what one job can run of it.
+OTHERS = [language for language in HERE if language not in ("python3", "bash")]
+OF_MANY = [
+    pytest.param(place, language, id=f"{place.name}-{language}")
+    for place in PLACES
+    if place.network == "host"
+    for language in OTHERS
+]
+
+
+@pytest.mark.parametrize(("place", "language"), OF_MANY)
+def test_all_probes_that_one_job_can_run_are_held(
+    fields: Callable[[Place], Field], place: Place, language: str
+) -> None:
+    """In every language, on every rung, by root and by an ordinary user: also what is not run there on its own."""
+    if language in PROGRAMS and (reason := find_programs().missing(language)):
+        missing(reason)
+    found = fields(place).run_many(language)
+    assert {each.category for each in found} >= {"files", "privileges", "kernel", "network", "channel"}
+    bad = [each for each in found if each.is_bad]
+    assert not bad, "\n".join(f"{each.probe}: {each.outcome}: {each.evidence}" for each in bad)
 
 
 WHO = [pytest.param(place, id=place.name) for place in PLACES if place.network == "host"]

@@ -42,16 +42,35 @@ _MODULES: Final[dict[str, ModuleType]] = {
     "channel": channel,
 }
 
-#: Loads the modules that come as text and calls one function.
+#: Loads the modules that come as text and calls one function of the last, or many of all, each in a process of its own.
 _LOADER: Final = """
-import sys, types
+import json, os, sys, types
 
 def main(modules, function, facts):
     for name, text in modules.items():
         module = sys.modules[name] = types.ModuleType(name)
         exec(compile(text, name, "exec"), module.__dict__)
     facts = sys.modules["minwebhook.sandbox.probes.inside"].Facts(**facts)
-    return getattr(sys.modules[name], function)(facts)
+    if isinstance(function, str):
+        return getattr(sys.modules[name], function)(facts)
+    return {each: apart(getattr(sys.modules[name], each), facts) for each, name in function.items()}
+
+def apart(function, facts):
+    outcome = "outcome.json"  # a pipe would be a descriptor that probes find
+    if not (pid := os.fork()):
+        try:
+            value = function(facts)
+        except BaseException as error:
+            value = repr(error)
+        with open(outcome, "w") as file:
+            json.dump(value, file)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    try:
+        with open(outcome) as file:
+            return json.load(file)
+    finally:
+        os.unlink(outcome)
 """
 #: The same for an interpreter that was started by a job of another language.
 _PROGRAM: Final = (
@@ -118,6 +137,9 @@ STARTERS: Final[dict[str, str]] = {
         "  JSON.parse(File.read('result.json'))\nend\n"
     ),
 }
+
+#: Probes and categories that are not to run beside others: bombs, and what leaves processes behind.
+_LOUD: Final = frozenset({"resources", "processes", "js_left_behind"})
 
 #: A job that runs beside the probes and has what they look for: a file, a listener, a secret in memory and environment.
 NEIGHBOR: Final = """
@@ -248,6 +270,25 @@ def job(probe: Probe, language: str, facts: Facts, *, first: bool = False) -> tu
         "python": facts.python,
     }
     return STARTERS[language], arguments
+
+
+def is_quiet(probe: Probe) -> bool:
+    """Whether it ends nobody, uses up nothing and leaves nothing behind, and so can be one of many that one job runs."""
+    terms = probe.terms
+    return terms.ending == "report" and not terms.first and probe.category not in _LOUD and probe.name not in _LOUD
+
+
+def jobs_of_many(probes: Iterable[Probe], language: str, facts: Facts) -> list[tuple[str, dict[str, Any]]]:
+    """Sources and arguments of jobs that run all these, which are quiet. They give the outcomes by name."""
+    described = dataclasses.asdict(facts)
+    functions = {each.name: _MODULES[each.category].__name__ for each in probes if each.category in _MODULES}
+    modules = {each.__name__: inspect.getsource(each) for each in (inside, *_MODULES.values())}
+    arguments = {"modules": modules, "function": functions, "facts": described, "python": facts.python}
+    jobs = [(STARTERS[language], arguments)] if functions else []
+    scripts = {each.name: each.script for each in probes if each.category == "javascript"}
+    if scripts:
+        jobs.append((javascript.source_of_many(language, scripts), {"facts": described}))
+    return jobs
 
 
 def judge(probe: Probe, seen: Seen) -> Outcome:

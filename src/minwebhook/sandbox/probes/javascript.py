@@ -6,6 +6,7 @@ script has no other way, and the same calls are tried by the other engines, whic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 LANGUAGES: Final = ("bun", "deno", "nodejs")
@@ -140,7 +141,8 @@ SCRIPTS: Final = {
         "writes where others read: programs, configuration, its own runtime",
         "report",
         "",
-        "const places = ['/', '/usr/', '/etc/', '/bin/', '/dev/', '/runtimes/', '/runtimes/javascript/'];\n"
+        "const places = ['/', '/usr/', '/etc/', '/bin/', '/dev/', '/runtimes/', '/runtimes/javascript/',\n"
+        "  '/runtimes/code_cache/'];\n"
         "const files = ['/usr/bin/env', '/etc/hosts', '/proc/sys/kernel/core_pattern', process.execPath];\n"
         "if (fs.existsSync('/runtimes')) files.push('/runtimes/javascript/run.mjs');\n"
         "return tried(Object.fromEntries([\n"
@@ -180,3 +182,15 @@ def source(language: str, script: str) -> str:
     """The whole script of a probe."""
     mark = "//nodejs\n" if language == "nodejs" else ""
     return f"{mark}{PRELUDE}\nexport async function main(facts: any) {{\n{script}\n}}\n"
+
+
+def source_of_many(language: str, scripts: Mapping[str, str]) -> str:
+    """A script that gives the outcomes of many probes by name."""
+    mark = "//nodejs\n" if language == "nodejs" else ""
+    functions = "".join(f"  async {name}(facts: any) {{\n{script}\n  }},\n" for name, script in scripts.items())
+    return (
+        f"{mark}{PRELUDE}\nconst probes = {{\n{functions}}};\n"
+        "export async function main(facts: any) {\n  const found: Record<string, unknown> = {};\n"
+        "  for (const [name, probe] of Object.entries(probes)) {\n"
+        "    found[name] = await probe(facts).catch((error) => String(error));\n  }\n  return found;\n}\n"
+    )
