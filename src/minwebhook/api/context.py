@@ -247,7 +247,7 @@ class Context:
         return await self.request.body.read(limit if most is None else min(most, limit))
 
     async def json(self, *, exact: bool = False) -> Any:
-        """The body as JSON, for endpoints that take nothing else. Raises 415 and 400.
+        """The body as JSON, for endpoints that take nothing else. Raises 415, 400 and, for too many values, 413.
 
         ``exact`` keeps every digit of large integers.
         """
@@ -255,6 +255,7 @@ class Context:
         if not content_type.startswith("application/json"):
             raise UnsupportedMediaType("send the body as JSON with Content-Type: application/json")
         body = await self.body()
+        await self.services.large.check_count(body)
         value = decode_json(body)
         return values.loads(body) if exact else value
 

@@ -30,6 +30,8 @@ from minwebhook.webhooks.responses import Result
 
 #: Above this a value is large: reading so much JSON takes the loop 5 ms, or 70 if it is made to take long.
 LARGE_BYTES: Final = 1024 * 1024
+#: Values of JSON that is read in the loop all the same, because all of it is looked at there: a fifth of a second at most.
+MAX_VALUES_IN_LOOP: Final = 250_000
 #: What a value may take while it is read. Numbers and texts take up to 10 times their JSON.
 _MEMORY_BYTES: Final = 640 << 20
 _TIMEOUT_S: Final = 30.0
@@ -78,6 +80,12 @@ class LargeValues:
     async def check(self, schema: Mapping[str, Any], arguments: bytes) -> None:
         """As :func:`~minwebhook.schemas.validation.check_arguments`; also raises :class:`PayloadTooLarge`."""
         await self._ask("check", {"schema": schema}, arguments)
+
+    async def check_count(self, body: bytes) -> None:
+        """Whether a JSON body has few enough values to be read in the loop. Raises :class:`PayloadTooLarge`, and
+        :class:`BadRequest` for what is no JSON."""
+        if len(body) > LARGE_BYTES:
+            await self._ask("count", {"most": MAX_VALUES_IN_LOOP}, body)
 
     async def judge(self, report: Report, log: JobLog, program: str) -> Outcome:
         """As :func:`~minwebhook.jobs.outcomes.judge`; a report of too many values is a failure of the job."""

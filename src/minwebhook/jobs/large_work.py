@@ -14,6 +14,7 @@ import orjson
 
 from minwebhook import errors
 from minwebhook.errors import ApiError
+from minwebhook.http.codecs import decode_json
 from minwebhook.http.messages import Headers
 from minwebhook.jobs import outcomes
 from minwebhook.jobs.model import JobState, Outcome
@@ -80,6 +81,18 @@ def _check(words: Words, arguments: bytes) -> tuple[Words, bytes]:
     return {}, b""
 
 
+def _count(words: Words, body: bytes) -> tuple[Words, bytes]:
+    most, count, waiting = words["most"], 0, [decode_json(body)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            count += len(value)
+            if count > most:
+                raise errors.PayloadTooLarge(f"The JSON has more than {most} values")
+            waiting += value.values() if isinstance(value, dict) else value
+    return {}, b""
+
+
 def _outcome(words: Words, payload: bytes) -> tuple[Words, bytes]:
     report = Report(words["kind"].encode("latin-1"), payload, words["mask"].encode())
     made = outcomes.judge(report, EndedLog(**words["log"]), words["program"])
@@ -123,6 +136,7 @@ def _message(words: Words, message: bytes) -> tuple[Words, bytes]:
 _WORK: Final[dict[str, _Work]] = {
     "arguments": _arguments,
     "check": _check,
+    "count": _count,
     "outcome": _outcome,
     "response": _response,
     "part": _part,

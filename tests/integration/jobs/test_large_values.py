@@ -114,6 +114,16 @@ async def test_responses_parts_and_messages_are_the_same(large: LargeValues) -> 
         await large.check({"properties": {"a": {"type": "string"}}}, b'{"a":[]}')
 
 
+async def test_values_are_counted(large: LargeValues) -> None:
+    few = b'["' + b"x" * LARGE_BYTES + b'", {"a": [1, 2]}]'
+    await large.check_count(few)
+    await large.check_count(b"[")  # small: whoever reads it says what is wrong
+    with pytest.raises(PayloadTooLarge, match="more than 250000 values"):
+        await large.check_count(b"[" + b"1, " * 500_000 + b"1]")
+    with pytest.raises(BadRequest, match="invalid json"):
+        await large.check_count(few + b"]")
+
+
 async def test_too_many_values_are_refused_and_the_next_are_read(large: LargeValues) -> None:
     body = b"[" + b"[]," * 2_000_000 + b"[]]"
     with pytest.raises(PayloadTooLarge, match="too many values"):
