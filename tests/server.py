@@ -5,6 +5,7 @@ Every process is ended by its own id. Nothing sleeps for luck: :func:`eventually
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -415,7 +416,12 @@ def children(pid: int) -> list[int]:
 
 def fork_servers(pid: int) -> list[int]:
     """Ids of the outer processes of the fork servers of a server; it has other children, which read and compute."""
-    return [each for each in children(pid) if b"minwebhook.child.zygote" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    found = []
+    for each in children(pid):
+        with contextlib.suppress(OSError):  # others may have ended
+            if b"minwebhook.child.zygote" in Path(f"/proc/{each}/cmdline").read_bytes():
+                found.append(each)
+    return found
 
 
 def is_alive(pid: int, born: str) -> bool:

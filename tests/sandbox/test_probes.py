@@ -42,7 +42,7 @@ from tests.sandbox.conftest import (
     ordinary_interpreter,
     start,
 )
-from tests.server import Client, Server, children, eventually, fork_servers
+from tests.server import Client, Server, eventually, fork_servers
 
 IS_ROOT = os.geteuid() == 0
 #: What the network policy makes a difference to.
@@ -115,13 +115,13 @@ class Field:
     def run(self, probe: Probe, language: str) -> Finding:
         """The outcome of one probe."""
         facts = dataclasses.replace(self.facts, language=language)
-        before = children(self.server.pid)
+        before = fork_servers(self.server.pid)
         if probe.terms.first:
             earlier = self.job(language, *job(probe, language, facts, first=True))
             facts = dataclasses.replace(facts, earlier=earlier.value)
         seen = self.job(language, *job(probe, language, facts))
         eventually(lambda: not processes_named(facts.mark), f"the end of what {probe.name} left", timeout_s=5)
-        assert children(self.server.pid) == before, "the fork server was ended"
+        assert fork_servers(self.server.pid) == before, "the fork server was ended"
         assert self.client.job(self.neighbor_id).get("running"), "another job was ended"
         return finding(probe, language, judge(probe, seen))
 
@@ -136,14 +136,14 @@ class Field:
             and not each.why_not(language if each.category == "javascript" else "python3", network)
             and not (each.terms.languages and language not in each.terms.languages)
         ]
-        before = children(self.server.pid)
+        before = fork_servers(self.server.pid)
         outcomes: dict[str, Any] = {}
         for source, arguments in jobs_of_many(probes, language, facts):
             seen = self.job(language, source, arguments)
             assert isinstance(seen.value, dict), seen
             outcomes |= seen.value
         eventually(lambda: not processes_named(facts.mark), "the end of what they left", timeout_s=5)
-        assert children(self.server.pid) == before, "the fork server was ended"
+        assert fork_servers(self.server.pid) == before, "the fork server was ended"
         assert self.client.job(self.neighbor_id).get("running"), "another job was ended"
         return [finding(each, language, judge(each, Seen(value=outcomes[each.name]))) for each in probes]
 
