@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minwebhook.times import rfc3339
+from minwebhook.times import http_date, rfc3339
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,8 @@ def test_a_time_has_four_digits_of_a_year_and_microseconds(time_ms: int | None, 
 def test_nothing_is_lost(time_ms: int) -> None:
     shown = datetime.fromisoformat(rfc3339(time_ms))
     assert (shown - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) == time_ms
+
+
+@given(st.integers(0, 253_402_300_799))
+def test_a_date_of_http(second: int) -> None:
+    assert http_date(second) == formatdate(second, usegmt=True)

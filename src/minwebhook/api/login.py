@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from email.utils import formatdate
 from typing import Final
 
 from minwebhook.addresses import address_key
@@ -13,7 +12,7 @@ from minwebhook.auth.failures import FailureLimit
 from minwebhook.auth.passwords import parse_password
 from minwebhook.errors import BadRequest, TooManyRequests
 from minwebhook.http.messages import Response
-from minwebhook.times import now_ms
+from minwebhook.times import http_date, now_ms
 
 _COOKIE: Final = "token"
 
@@ -132,7 +131,7 @@ _NO_STORE: Final = ("Cache-Control", "no-store")
 
 def _cookie(context: Context, value: str, lasts_s: float) -> str:
     """No script reads it, no page of another site sends it along except by following a link, no plain connection has it."""
-    expires = formatdate(time.time() + lasts_s, usegmt=True) if lasts_s else "Thu, 01 Jan 1970 00:00:00 GMT"
+    expires = http_date(int(time.time() + lasts_s)) if lasts_s else "Thu, 01 Jan 1970 00:00:00 GMT"
     is_secure = context.request.scheme == "https" or context.services.settings.server.base_url.startswith("https:")
     cookie = f"{_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={int(lasts_s)}; Expires={expires}"
     return cookie + ("; Secure" if is_secure else "")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import nacl.exceptions
 import trio
-from nacl.pwhash import argon2id
 
 from minwebhook.errors import BadRequest, TooManyRequests
 
@@ -47,12 +45,17 @@ class Passwords:
         return found and stored is not None
 
     def _verify(self, stored: str, password: str) -> bool:
+        import nacl.exceptions  # noqa: PLC0415 - 1 MiB, for the first who asks
+        from nacl.pwhash import argon2id  # noqa: PLC0415
+
         try:
             return bool(argon2id.verify(stored.encode(), password.encode()))
         except nacl.exceptions.CryptoError:
             return False
 
     def _hash(self, password: str) -> str:
+        from nacl.pwhash import argon2id  # noqa: PLC0415 - 1 MiB, for the first who asks
+
         return argon2id.str(password.encode(), _PASSES, self._memory_bytes).decode()
 
     def _check_room(self) -> None:

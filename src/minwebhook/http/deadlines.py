@@ -7,10 +7,11 @@ therefore only note down since when; one task per kind of wait interrupts those 
 from __future__ import annotations
 
 import time
-from email.utils import formatdate
 from typing import Final, Protocol
 
 import trio
+
+from minwebhook.times import http_date
 
 #: Waiters that expire in one turn of the loop: a matter of milliseconds.
 _EXPIRED_AT_ONCE: Final = 64
@@ -76,5 +77,5 @@ class HttpDate:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._value = formatdate(second, usegmt=True).encode()
+            self._value = http_date(second).encode()
         return self._value

@@ -15,12 +15,18 @@ from minwebhook.schemas.conventions import (
 from minwebhook.schemas.go import go_parameters
 from minwebhook.schemas.model import Parameter, SchemaError, schema_of
 from minwebhook.schemas.python import python_parameters
-from minwebhook.schemas.typescript import typescript_parameters
+
+
+def _typescript_parameters(source: str) -> list[Parameter]:
+    from minwebhook.schemas.typescript import typescript_parameters  # noqa: PLC0415 - 0.6 MiB, for the first who asks
+
+    return typescript_parameters(source)
+
 
 #: What reads each language; the others have no signatures.
 _READERS: Final[dict[str, Callable[[str], list[Parameter]]]] = {
     "python3": python_parameters,
-    **dict.fromkeys(("bun", "deno", "nativets", "bunnative"), typescript_parameters),
+    **dict.fromkeys(("bun", "deno", "nativets", "bunnative"), _typescript_parameters),
     "bash": bash_parameters,
     "go": go_parameters,
     "php": php_parameters,

@@ -13,12 +13,6 @@ import os
 import re
 from typing import Final
 
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_decrypt,
-    crypto_aead_xchacha20poly1305_ietf_encrypt,
-)
-from nacl.exceptions import CryptoError
-
 from minwebhook.errors import MinwebhookError
 from minwebhook.vault.keys import KeyRing
 
@@ -45,6 +39,8 @@ class Vault:
 
     def seal(self, purpose: str, workspace: str, plain: str) -> str:
         """``plain`` as a sealed text; another one each time."""
+        from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt  # noqa: PLC0415 - 1 MiB, for the first who asks
+
         key = self._keys.first()
         nonce = os.urandom(_NONCE_BYTES)
         data = crypto_aead_xchacha20poly1305_ietf_encrypt(
@@ -54,6 +50,9 @@ class Vault:
 
     def open(self, purpose: str, workspace: str, sealed: str) -> str:
         """What was sealed. Raises :class:`SealError`."""
+        from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt  # noqa: PLC0415 - 1 MiB, for the first who asks
+        from nacl.exceptions import CryptoError  # noqa: PLC0415
+
         match = _SEALED.fullmatch(sealed)
         if match is None:
             raise SealError("this is no sealed text")
