@@ -12,13 +12,13 @@ from minwebhook.errors import SettingsError
 
 #: How long a lock of another program is waited for. Short, because whoever commits outside of the flusher makes the loop wait.
 BUSY_TIMEOUT_S: Final = 0.25
-#: From so many pages in the log on they go to the database file.
-_CHECKPOINT_PAGES: Final = 1000
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """The writing connection: WAL, an fsync per commit, transactions begun by us alone."""
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
+    """The writing connection: WAL, an fsync per commit, transactions and checkpoints begun by us alone, one after the other."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256, check_same_thread=False
+    )
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is still empty
@@ -27,6 +27,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
             raise SettingsError("the data directory cannot hold a WAL database; use a local file system")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        # SQLite's own would hold up the loop, and says nothing if they fail.
+        connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
         # Without it the -wal file keeps the size of the busiest moment.
         connection.execute("PRAGMA journal_size_limit = 67108864")
     except BaseException:
@@ -47,14 +49,20 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
-def set_syncing(writer: sqlite3.Connection, *, syncs: bool) -> None:
-    """Whether its commits return when they are on disk. Not to be changed within a transaction.
+def checkpoint(writer: sqlite3.Connection) -> int:
+    """Brings what is in the log to the database file; how many pages the log had. For a thread. Raises sqlite3.Error.
 
-    Only a commit that did may be followed by a checkpoint: that begins by syncing the log, and SQLite tells nobody if it
-    fails there.
+    Readers go on meanwhile, and may keep a part of it in the log.
     """
-    writer.execute(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
-    writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES if syncs else 0}").fetchone()
+    return int(writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
+
+
+def log_bytes(path: Path) -> int:
+    """The size of the file of the log, which keeps that when its pages are in the database file."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except OSError:
+        return 0
 
 
 def rewrite(writer: sqlite3.Connection) -> None:

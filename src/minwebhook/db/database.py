@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. Only the flusher task (:meth:`Database.run`) writes. Everything queued during one pass of the scheduler becomes one
-   transaction and one fsync; a thread would cost more in hand-offs than the fsync does.
+   transaction and one fsync; a thread would cost more in hand-offs than the fsync does. Between transactions it brings
+   SQLite's log to the database file now and then, in a thread that has the connection meanwhile.
 2. Writes happen in the order they were queued. A statement that fails undoes only itself; the others commit.
 3. ``await write()`` returns after COMMIT with ``synchronous=FULL``: the row survives a crash of the machine. Only
    a transaction of nothing but writes that say ``is_durable=False`` is not synced: the next one, or ``sync()`` in a
@@ -22,6 +23,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,7 @@ from typing import Any, Final, TypeVar, overload
 import trio
 
 from minwebhook.db import connections, copies, failures
+from minwebhook.db.log_size import LogSize
 from minwebhook.db.migrations import MIGRATIONS, Migration, migrate
 from minwebhook.errors import SettingsError, Unavailable
 from minwebhook.observability.figures import CommitFigures
@@ -50,9 +53,6 @@ MAX_PENDING: Final = 32 * MAX_BATCH
 
 #: The pause between two tries of the flusher while another program has locked the database.
 _BUSY_PAUSE_S: Final = 0.01
-
-#: Transactions behind each other that are not synced; the next one is, and may be followed by a checkpoint.
-_MAX_UNSYNCED: Final = 16
 
 #: How long the flusher goes on committing after it was cancelled; what is left then fails with ``Unavailable``.
 DRAIN_S: Final = 5.0
@@ -158,13 +158,15 @@ class Database:
         self._on_error = on_error
         self._reader = connections.open_reader(path)
         self._idle_readers: deque[sqlite3.Connection] = deque()
+        self._writer_in_thread = threading.Lock()
+        self._checkpoints = trio.CapacityLimiter(1)
         self._reader_limiter = trio.CapacityLimiter(READER_THREADS)
         self._batches: deque[_Batch] = deque()
         self._pending = 0
         self._wake = trio.Event()
         #: Whether a commit returns when it is on disk: ``synchronous``.
         self._syncs = True
-        self._unsynced = 0
+        self._log_size = LogSize()
         #: Whether what was committed may never come to the disk, although later syncs succeed.
         self._is_in_doubt = False
         self.figures = CommitFigures()
@@ -226,6 +228,8 @@ class Database:
                 await self._wake.wait()
                 if self._batches:
                     await self._commit_when_free()
+                if self._log_size.is_due(self._writer.total_changes, connections.log_bytes(self._path)):
+                    await self._checkpoint()
                 if not self._batches:
                     self._wake = trio.Event()
         finally:
@@ -233,6 +237,29 @@ class Database:
                 self._writer.execute(f"PRAGMA busy_timeout = {round(1000 * connections.BUSY_TIMEOUT_S)}")
             self._has_ended = True
             self._drain()
+
+    async def _checkpoint(self) -> None:
+        """Bring the log to the database file, in a thread: the loop goes on, and only writes wait."""
+        pages = 0
+
+        def work() -> int:
+            with self._writer_in_thread:
+                return connections.checkpoint(self._writer)
+
+        self._is_committing = True
+        try:
+            try:
+                pages = await trio.to_thread.run_sync(work, limiter=self._checkpoints)
+            except RuntimeError:  # the machine has no room for another thread
+                pages = work()
+        except sqlite3.Error as error:
+            if not self._is_closed:
+                self._on_error("checkpoint", error)
+                self._is_in_doubt |= failures.is_of_disk(error)
+        finally:
+            self._is_committing = False
+            if not self._is_closed:
+                self._log_size.note_checkpoint(self._writer.total_changes, connections.log_bytes(self._path), pages)
 
     async def _commit_when_free(self) -> None:
         """Commit the oldest batch; the lock of another program is waited for without holding the loop."""
@@ -437,8 +464,10 @@ class Database:
         """Commit what is still queued and close all connections. May be called again."""
         if self._is_closed:
             return
-        self._drain()
-        self._is_closed = True
+        with self._writer_in_thread:  # waits for a checkpoint
+            self._is_committing = False
+            self._drain()
+            self._is_closed = True
         self._reader.close()
         while self._idle_readers:
             self._idle_readers.popleft().close()
@@ -493,7 +522,6 @@ class Database:
             lost = error
         finally:
             if lost is None:
-                self._unsynced = 0 if self._syncs else self._unsynced + 1
                 self.figures.commits.add(time.perf_counter() - started)
                 self.figures.writes += len(batch.writes)
             else:
@@ -509,9 +537,9 @@ class Database:
             connections.rewrite(self._writer)
             self._is_in_doubt = False
             logger.warning("the disk had failed to sync; all that was committed is written anew, and on it")
-        syncs = self._unsynced >= _MAX_UNSYNCED or any(write.is_durable for write in batch.writes)
+        syncs = any(write.is_durable for write in batch.writes)
         if syncs is not self._syncs:
-            connections.set_syncing(self._writer, syncs=syncs)
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
             self._syncs = syncs
         self._writer.execute("BEGIN IMMEDIATE")
 

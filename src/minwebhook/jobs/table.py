@@ -109,6 +109,8 @@ class JobTable:
         self._alarm = trio.Event()
         self._alarm_ms = math.inf
         self._saver = trio.Event()
+        self._are_enough = trio.Event()
+        self._unsynced = trio.Event()
         self._is_stopping = False
         self._nothing_runs = trio.Event()
         self._being_stored: set[UUID] = set()
@@ -457,6 +459,8 @@ class JobTable:
         if self.driver is None or not self.driver.ended(job):
             self._ended.append(job)
             self._saver.set()
+            if len(self._ended) >= _SAVE_AT_ONCE:
+                self._are_enough.set()
         self._tell_if_nothing_runs()
 
     def _count(self, job: Job) -> None:
@@ -540,27 +544,32 @@ class JobTable:
     async def run_saver(self) -> None:
         """Writes ended jobs to disk and lets them go. On cancellation it writes what is left."""
         try:
-            while True:
-                await self._saver.wait()
-                if not any(job.is_stored for job in self._ended):
-                    await trio.sleep(_SAVE_DELAY_S)
-                for _ in range(0, len(self._ended), _SAVE_AT_ONCE):  # all that has ended until now
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sync_saved)
+                while True:
+                    await self._saver.wait()
+                    if len(self._ended) < _SAVE_AT_ONCE and not any(job.is_stored for job in self._ended):
+                        with trio.move_on_after(_SAVE_DELAY_S):
+                            await self._are_enough.wait()
                     await self._save_ended(is_durable=False)
-                await self._sync()  # one for all, and not in the loop: nobody waits for it
+                    self._unsynced.set()
         finally:
             with trio.move_on_after(5, shield=True):
                 while self._ended:
                     await self._save_ended()
 
-    async def _sync(self) -> None:
-        """Until the disk does it. Meanwhile what ends waits in memory."""
+    async def _sync_saved(self) -> None:
+        """Has the disk take what was saved, many at a time, and not in the loop: nobody waits for it."""
         while True:
+            await self._unsynced.wait()
+            await trio.sleep(_SAVE_DELAY_S)
+            self._unsynced = trio.Event()
             try:
                 await self._store.sync()
-                return
             except Unavailable as error:
                 logger.warning("ended jobs wait for the disk: %s", error.detail)
-            await trio.sleep(_SAVE_RETRY_S)
+                self._unsynced.set()
+                await trio.sleep(_SAVE_RETRY_S)
 
     async def _save_ended(self, *, is_durable: bool = True) -> None:
         """Writes those that have waited for longest."""
@@ -579,6 +588,8 @@ class JobTable:
             folding.let_go(job.spec)
         if not self._ended:
             self._saver = trio.Event()
+        if len(self._ended) < _SAVE_AT_ONCE:
+            self._are_enough = trio.Event()
         if saved < len(jobs):
             # The disk is full or the database locked: the results stay in memory and are tried again.
             await trio.sleep(_SAVE_RETRY_S)

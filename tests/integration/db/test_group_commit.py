@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import threading
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minwebhook.db import connections
 from minwebhook.db import database as module
 from minwebhook.db.database import Database
 from minwebhook.db.migrations import Migration
@@ -59,16 +61,39 @@ async def test_only_what_may_come_later_to_the_disk_is_not_synced(db: Database) 
     assert levels == [normal, full, normal, full]
 
 
-async def test_of_many_commits_that_are_not_synced_one_is_and_only_behind_that_is_a_checkpoint(db: Database) -> None:
-    levels: list[tuple[int, int]] = []
+async def test_the_log_goes_to_the_file_beside_the_loop_and_never_beside_a_commit(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[int] = []
+    begun, may_end = threading.Event(), threading.Event()
+    checkpoint = connections.checkpoint
 
-    def note(connection: sqlite3.Connection) -> None:
-        level = connection.execute("PRAGMA synchronous").fetchone()[0]
-        levels.append((level, connection.execute("PRAGMA wal_autocheckpoint").fetchone()[0]))
+    def slow(writer: sqlite3.Connection) -> int:
+        begun.set()
+        assert may_end.wait(20)
+        pages.append(checkpoint(writer))
+        return pages[-1]
 
-    for _ in range(20):
-        await db.transact(note, is_durable=False)
-    assert levels == [*[(1, 0)] * 16, (2, 1000), *[(1, 0)] * 3]
+    monkeypatch.setattr(connections, "checkpoint", slow)
+
+    async def fill() -> None:
+        key = 0
+        while not begun.is_set():
+            await db.write(INSERT, (key, "x" * 10_000))
+            key += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fill)
+        assert await trio.to_thread.run_sync(begun.wait, 20)
+        nursery.start_soon(db.write, INSERT, (-1, "comes meanwhile"))
+        nursery.start_soon(db.transact_now, lambda connection: connection.execute(INSERT, (-2, "and this")))
+        await trio.testing.wait_all_tasks_blocked()
+        before = pairs(db)  # the loop goes on, and reads
+        assert {-1, -2}.isdisjoint(before)
+        assert db.pending_count >= 2
+        may_end.set()
+    assert {-1, -2, *before} <= pairs(db).keys()
+    assert 500 < pages[0] < 2000
 
 
 async def test_without_room_for_a_thread_the_loop_waits_for_the_disk(
