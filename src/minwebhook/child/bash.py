@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from minwebhook.child import limits, values, wire
-from minwebhook.child.programs.running import report, wait_for
+from minwebhook.child.programs.running import BYTE_ORDER_MARK, report, wait_for
 from minwebhook.child.transfer import read_frame, wait, write_all
 from minwebhook.child.usage import used
 from minwebhook.child.variables import USUAL
@@ -42,7 +42,7 @@ class Argument(NamedTuple):
 def arguments(source: str) -> list[Argument]:
     """The positional arguments, in order, as the script's own lines declare them."""
     found: dict[int, Argument] = {}
-    for match in _ARGUMENT.finditer(source):
+    for match in _ARGUMENT.finditer(source.removeprefix("\ufeff")):
         found.setdefault(int(match["plain"] or match["braced"]), Argument(match["name"], match["default"]))
     declared = []
     for position in range(1, _MAX_ARGUMENTS + 1):
@@ -79,7 +79,7 @@ def serve(fd: int, interpreter: str, home: str) -> None:
     write_all(fd, wire.frame(wire.READY))
     job, payload = read_frame(fd)
     header, source, _, arguments_json, *_ = wire.unpack_job(payload)
-    _write_job(wire.unpack_header(header), source, arguments_json, home)
+    _write_job(wire.unpack_header(header), source.removeprefix(BYTE_ORDER_MARK), arguments_json, home)
     before, _ = used()
     os.write(go_write, b"go\n")
     os.close(go_write)

@@ -86,7 +86,7 @@ RUNTIMES: Final = {
 #: Languages with another name than their runtime, the best one first: they need none of what only one of them has.
 _RUN_BY: Final = {"bunnative": ("bun", "deno", "nodejs"), "nativets": ("bun", "deno", "nodejs")}
 #: Annotation of a script of bun that wants to be run by node.
-_NODE: Final = re.compile(rb"\s*//[ \t]*nodejs\b")
+_NODE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*//[ \t]*nodejs\b")
 
 
 def runtime_of(language: str, source: bytes, installed: Container[str]) -> Runtime:

@@ -76,7 +76,7 @@ def check_executable(language: str, source: bytes) -> None:
     """Raises :class:`BadRequest` if the program that a script of ``exec`` names in its first line is not there."""
     if language != EXECUTABLE.language:
         return
-    name = program_of(source.partition(b"\n")[0].decode("utf-8", "replace"))
+    name = program_of(source.partition(b"\n")[0].decode("utf-8-sig", "replace"))
     if name and shutil.which(name, path=USUAL["PATH"]) is None:
         raise BadRequest(f"language exec: {name} is not a program of this server; {EXECUTABLE.install}")
 

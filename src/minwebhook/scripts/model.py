@@ -329,7 +329,7 @@ def check_content(language: Language, content: str) -> None:
     """Raises :class:`BadRequest` for what cannot be run, whatever it says."""
     if language is not Language.EXEC:
         return
-    first = content.partition("\n")[0]
+    first = content.removeprefix("\ufeff").partition("\n")[0]
     if not _RUN_BY.match(first):
         raise BadRequest(
             "content: a script of the language exec begins with #! and the path of the program that runs it"

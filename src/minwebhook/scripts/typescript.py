@@ -28,7 +28,7 @@ _TOKEN: Final = re.compile(
 )
 _NAME: Final = re.compile(r"\s*(?:\.\.\.)?\s*([A-Za-z_$][\w$]*)")
 _MEMBER: Final = re.compile(r"[{,]\s*(?:\.\.\.)?\s*([A-Za-z_$][\w$]*)")
-_NATIVE: Final = re.compile(r"\s*//[ \t]*native\b")
+_NATIVE: Final = re.compile(r"\ufeff?\s*//[ \t]*native\b")
 
 
 def entry_points(code: str) -> set[str]:

@@ -56,6 +56,27 @@ def test_a_case(client: Client, name: str, samples: Samples) -> None:
     assert (answer.status, answer.json()) == (200, case.result)
 
 
+@pytest.mark.parametrize("samples", HERE, ids=lambda samples: samples.name)
+def test_a_byte_order_mark_is_no_code(client: Client, samples: Samples) -> None:
+    """As editors of Windows write it."""
+    deployed(client, samples, "join")
+    code = f"\ufeff{samples.scripts['join']}"
+    assert client.preview(code, {"b": "2", "a": "1"}, language=samples.language).json() == "2-1"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("ruby", "def main\n  DATA.read\nend\n__END__\nbehind ü\n"),
+        ("perl", "sub main { return scalar <DATA> }\n__DATA__\nbehind ü\n"),
+    ],
+)
+def test_what_is_behind_the_code_is_data(client: Client, language: str, code: str) -> None:
+    (samples,) = (each for each in HERE if each.language == language)
+    deployed(client, samples, "echo")
+    assert client.preview(code, language=language).json() == "behind ü\n"
+
+
 @pytest.mark.parametrize("samples", languages_with("fail"))
 def test_an_error(client: Client, samples: Samples) -> None:
     error = client.run(deployed(client, samples, "fail")).error

@@ -26,6 +26,7 @@ def program(path: Path, says: str) -> str:
         ("bun", b"export function main() {}", (), "bun"),
         ("bun", b"//nodejs\nexport function main() {}", (), "nodejs"),
         ("bun", b"// nodejs\n", (), "nodejs"),
+        ("bun", b"\xef\xbb\xbf//nodejs\n", (), "nodejs"),
         ("bun", b"//nodejsish\n", (), "bun"),
         ("bun", b"let x; //nodejs\n", (), "bun"),
         ("deno", b"//nodejs\n", (), "deno"),

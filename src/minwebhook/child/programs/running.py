@@ -23,6 +23,8 @@ from minwebhook.child.variables import USUAL
 #: Exit code of a program that cannot be started, as shells give it.
 _CANNOT_START: Final = 127
 _ARGUMENTS: Final = "args.json"
+#: What some editors put in front of UTF-8; of these languages most take it for a part of the code.
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 def serve(fd: int, program: Program, path: str, home: str) -> None:
@@ -31,6 +33,7 @@ def serve(fd: int, program: Program, path: str, home: str) -> None:
     write_all(fd, wire.frame(wire.READY))
     job, payload = read_frame(fd)
     packed_header, source, compiled, arguments_json, *_ = wire.unpack_job(payload)
+    source = source.removeprefix(BYTE_ORDER_MARK)
     header = wire.unpack_header(packed_header)
     own_limits = limits.of_memory_itself(header.limits) if program.reserves_addresses else header.limits
     variables = _variables(program, header, home)
