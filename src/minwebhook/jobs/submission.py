@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from sys import intern
 from typing import Final
 
@@ -30,7 +31,10 @@ _MAKERS: Final[
 ] = {}
 _MAX_MAKERS: Final = 1024
 #: What a concurrency key may hold: an argument by name.
-_ARGUMENT: Final = re.compile(r"\$args\[([^\]]*)\]")
+_ARGUMENT: Final = re.compile(r"\$args\[([^\[\]]*)\]")
+#: Characters of a key, and of an argument in it, that is kept as it is; of longer ones a digest.
+_MAX_KEY_CHARACTERS: Final = 1000
+_MAX_ARGUMENT_CHARACTERS: Final = 200
 
 
 def concurrency_of(script: Script, arguments: bytes) -> Concurrency | None:
@@ -45,7 +49,7 @@ def limit_of(limit: Concurrency, workspace: str, usual: str, arguments: bytes) -
     """A limit with the key of one run.
 
     That is the one it has, with ``$workspace`` and ``$args[name]`` replaced, which counts the runs of all workspaces; without
-    one the ``usual`` one of the workspace.
+    one the ``usual`` one of the workspace. Arguments and keys that are long have a digest in their place.
     """
     key = limit.key
     if not key:
@@ -54,12 +58,18 @@ def limit_of(limit: Concurrency, workspace: str, usual: str, arguments: bytes) -
     if "$args[" in key:
         values = orjson.loads(arguments)
 
-        def value_of(match: re.Match[str]) -> str:
-            value = values.get(match[1])
-            return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        @cache
+        def value_of(name: str) -> str:
+            value = values.get(name)
+            text = value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+            return _shortened(text, _MAX_ARGUMENT_CHARACTERS)
 
-        key = _ARGUMENT.sub(value_of, key)
-    return limit._replace(key=key)
+        key = _ARGUMENT.sub(lambda match: value_of(match[1]), key)
+    return limit._replace(key=_shortened(key, _MAX_KEY_CHARACTERS))
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def sent_limit_of(limit: Concurrency, workspace: str, sender: str, usual: str, arguments: bytes) -> Concurrency:

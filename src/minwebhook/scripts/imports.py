@@ -21,8 +21,9 @@ from minwebhook.scripts.specifiers import imported_specifiers
 #: Where a version keeps what it imports: path to hash, all that its imports import included.
 FIELD: Final = "imports"
 _MOST: Final = 100
-#: Finds all imports of scripts in Python and more: cheap, to see whether a parse is worth it.
-_MAYBE_PYTHON: Final = re.compile(r"\bfrom\s+(?:\.|[ufg]\b)|\bimport\b[^\n]*\b[ufg]\s*\.")
+_MAYBE_FROM: Final = re.compile(r"\bfrom\s+(?:\.|[ufg]\b)")
+_IMPORT: Final = re.compile(r"\bimport\b")
+_MAYBE_SCRIPT: Final = re.compile(r"\b[ufg]\s*\.")
 #: A part of a module's name that stands for a part of a path that begins with a digit.
 _DIGIT: Final = re.compile(r"_(?=\d)")
 
@@ -31,11 +32,22 @@ def imported_paths(language: Language, code: str, path: str) -> tuple[tuple[str,
     """For each import of the script ``path`` with this code the paths that it may mean; one has to exist, all that do count."""
     if language in TYPESCRIPT:
         found: Iterable[tuple[str, ...]] = _of_typescript(code, path)
-    elif language is Language.PYTHON3 and _MAYBE_PYTHON.search(code) is not None:
+    elif language is Language.PYTHON3 and _may_import(code):
         found = _of_python(code, path)
     else:
         return ()
     return tuple(dict.fromkeys(found))
+
+
+def _may_import(code: str) -> bool:
+    """False if there is no import of a script in Python: cheap, and linear, to see whether a parse is worth it."""
+    if _MAYBE_FROM.search(code) is not None:
+        return True
+    lines = (line for line in code.split("\n") if "import" in line)
+    return any(
+        (found := _IMPORT.search(line)) is not None and _MAYBE_SCRIPT.search(line, found.end()) is not None
+        for line in lines
+    )
 
 
 def _of_typescript(code: str, path: str) -> Iterator[tuple[str, ...]]:

@@ -85,7 +85,8 @@ def find_requirements(code: str) -> Requirements:
         if block[1]:
             extra += lines
         else:
-            exact = [*(exact or ()), *lines]
+            exact = [] if exact is None else exact
+            exact += lines
     return Requirements(_checked([*_inferred(code), *extra] if exact is None else exact), _python_of(code))
 
 
@@ -143,14 +144,15 @@ def _checked(lines: list[str], *, hashes: bool = False) -> tuple[str, ...]:
     if len(lines) > MAX_REQUIREMENTS:
         raise BadRequest(f"there are {len(lines)} requirements; a script may have {MAX_REQUIREMENTS}")
     found = set()
-    for line in lines:
+    # Many blanks in a row could be shared out among the parts in very many ways.
+    for line in (" ".join(each.split()) for each in lines):
         match = _REQUIREMENT.fullmatch(line) if len(line) <= _MAX_LINE else None
         if match is None or (match["hashes"] and not hashes):
             raise BadRequest(
                 f"requirement {line[:100]!r}: send a name with versions, like requests>=2.31; "
                 "addresses, paths and options are not allowed"
             )
-        found.add(line.strip())
+        found.add(line)
     return tuple(sorted(found))
 
 

@@ -17,10 +17,10 @@ _ENTRY: Final = re.compile(
     re.MULTILINE,
 )
 #: ``export { main }``, ``export { run as main }``
-_LISTED: Final = re.compile(r"^[ \t]*export[ \t]*\{([^}]*)\}", re.MULTILINE)
+_LISTED: Final = re.compile(r"^[ \t]*export[ \t]*\{([^{}]*)\}", re.MULTILINE)
 _LISTED_NAME: Final = re.compile(r"(?:^|,)\s*(?:[\w$]+\s+as\s+)?(main|preprocessor)\s*(?=,|$)")
 _PREPROCESSOR: Final = re.compile(
-    r"^[ \t]*(?:export[ \t]+)?(?:async[ \t]+)?function[ \t]+preprocessor[ \t]*(?:<[^(]*>)?\(", re.MULTILINE
+    r"^[ \t]*(?:export[ \t]+)?(?:async[ \t]+)?function[ \t]+preprocessor[ \t]*(?:<[^(]{0,1000}>)?\(", re.MULTILINE
 )
 #: What matters for finding the end and the commas: strings and comments as wholes, brackets.
 _TOKEN: Final = re.compile(

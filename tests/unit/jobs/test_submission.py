@@ -11,7 +11,7 @@ from minwebhook.auth.principal import Principal
 from minwebhook.auth.scopes import Scopes
 from minwebhook.jobs.folding import fold, let_go, unfold
 from minwebhook.jobs.model import Concurrency
-from minwebhook.jobs.submission import script_spec
+from minwebhook.jobs.submission import limit_of, script_spec
 from minwebhook.scripts.model import Language, ScriptKind, ScriptPath
 from minwebhook.scripts.script import Script
 from minwebhook.webhooks.arguments import Arguments
@@ -110,3 +110,13 @@ def test_a_spec_that_differs_in_more_than_its_arguments_is_not_folded(
 def test_a_spec_that_was_changed_is_not_what_it_was() -> None:
     spec = script_spec(SCRIPT, ALICE, Arguments(b"{}"), NO_RUN_OPTIONS, preprocess=False)
     assert fold(replace(spec, priority=2)).priority == 2
+
+
+def test_keys_of_concurrency_are_made_in_linear_time_and_stay_short() -> None:
+    limit = Concurrency("$args[" * 200_000, 1)
+    assert len(limit_of(limit, "demo", "x", b"{}").key) == 71
+    of_long = Concurrency("$args[a]" * 100, 1)
+    keys = {limit_of(of_long, "demo", "x", b'{"a":"%b"}' % (letter * 900_000)).key for letter in (b"x", b"y")}
+    assert len(keys) == 2
+    assert {len(key) for key in keys} == {71}
+    assert limit_of(Concurrency("k/$args[a]/$args[b]", 1), "demo", "x", b'{"a":"x","b":[1, 2]}').key == "k/x/[1,2]"
