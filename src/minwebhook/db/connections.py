@@ -58,7 +58,7 @@ def checkpoint(writer: sqlite3.Connection) -> int:
 
 
 def log_bytes(path: Path) -> int:
-    """The size of the file of the log, which keeps that when its pages are in the database file."""
+    """The size of the file of the log, which it keeps when its pages have gone to the database file."""
     try:
         return path.with_name(f"{path.name}-wal").stat().st_size
     except OSError:

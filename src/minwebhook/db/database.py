@@ -228,7 +228,7 @@ class Database:
                 await self._wake.wait()
                 if self._batches:
                     await self._commit_when_free()
-                if self._log_size.is_due(self._writer.total_changes, connections.log_bytes(self._path)):
+                if self._log_size.is_due(self._writer.total_changes, self._log_bytes):
                     await self._checkpoint()
                 if not self._batches:
                     self._wake = trio.Event()
@@ -260,6 +260,9 @@ class Database:
             self._is_committing = False
             if not self._is_closed:
                 self._log_size.note_checkpoint(self._writer.total_changes, connections.log_bytes(self._path), pages)
+
+    def _log_bytes(self) -> int:
+        return connections.log_bytes(self._path)
 
     async def _commit_when_free(self) -> None:
         """Commit the oldest batch; the lock of another program is waited for without holding the loop."""
