@@ -56,6 +56,9 @@ logger = logging.getLogger(__name__)
 
 #: So much the socket of a process that waits takes for certain.
 _MAX_SENT_AT_ONCE_BYTES: Final = 32 * 1024
+#: So long after a step of a flow its next one has a process, if there is one; and so many processes may be missing meanwhile.
+_NEXT_STEP_S: Final = 0.003
+_MAX_MISSING: Final = 3
 #: For so long a deployment waits for the first process of its runtime.
 _EXPECTED_WITHIN_S: Final = 3.0
 #: Until a job is tried again whose beginning could not be written down.
@@ -127,6 +130,8 @@ class Executor:
         self._ends: trio.Nursery | None = None  # while there are workers
         self._used: list[tuple[Child, ChildPool]] = []
         self._sweep = trio.Event()
+        #: The last of them had a step of a flow, and the next step, if there is one, comes at once.
+        self._more_follow = False
 
     @property
     def dedicated_count(self) -> int:
@@ -164,12 +169,18 @@ class Executor:
         """Ends used children and orders new ones, behind the answers.
 
         A child's end and the next one's fork would compete with the answer for the processor, so it is left to go out
-        first: whoever waits for the job sends it in the turn of the loop that also wakes this task.
+        first: whoever waits for the job sends it in the turn of the loop that also wakes this task. Behind the step of a flow
+        the next one follows.
         """
         while True:
             await self._sweep.wait()
             self._sweep = trio.Event()
             await trio.lowlevel.checkpoint()
+            while self._more_follow:
+                self._more_follow = False
+                with trio.move_on_after(_NEXT_STEP_S):
+                    await self._sweep.wait()
+                self._sweep = trio.Event()
             used, self._used = self._used, []
             for child, _ in used:
                 child.end()
@@ -613,6 +624,13 @@ class Executor:
             if self._reuse.give_back(version_key(job.spec), child):
                 return
         self._used.append((child, run.pool))
+        # As long as nothing else goes on, few are missing, and the next step finds a process.
+        self._more_follow = (
+            bool(job.spec.step_id)
+            and self._table.is_only_one_running
+            and run.pool.ready_count > 0
+            and run.pool.missing_count <= _MAX_MISSING
+        )
         self._sweep.set()
 
     def _find_compiled(self, run: Run, key: str) -> bytes:

@@ -88,9 +88,14 @@ class ChildPool:
         """Jobs that wait for a child."""
         return len(self._waiting)
 
+    @property
+    def missing_count(self) -> int:
+        """Children that :meth:`refill` would ask for."""
+        return max(min(self._kept, self._wanted()) + len(self._waiting) - len(self._ready) - self._starting, 0)
+
     def refill(self) -> None:
         """Asks for the successors of those that were taken, and for one for each job that waits."""
-        for _ in range(min(self._kept, self._wanted()) + len(self._waiting) - len(self._ready) - self._starting):
+        for _ in range(self.missing_count):
             self._starting += 1
             self._zygote.spawn(self._runtime, self._deliver)
 

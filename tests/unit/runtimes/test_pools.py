@@ -76,9 +76,11 @@ def test_behind_an_answer_only_what_was_taken_is_replaced() -> None:
     pool.refill()
     for _ in range(2):
         zygote.deliver()
+    assert pool.missing_count == 0
     assert pool.take_ready() is not None
+    assert pool.missing_count == 1
     pool.refill()
-    assert len(zygote.asked) == 1
+    assert (len(zygote.asked), pool.missing_count) == (1, 0)
     assert pool.take_ready() is not None  # and the next call waits for nothing
     pool.refill()
     assert len(zygote.asked) == 2
