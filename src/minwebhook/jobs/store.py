@@ -237,10 +237,13 @@ class JobStore:
 
     def _saving(self, jobs: Sequence[Job]) -> Callable[[sqlite3.Connection], None]:
         """Writes ended jobs as they are now."""
-        rows = [_row(job) for job in jobs]
-        usual = [_usual(row) for row in rows if _rare(row) == _NOTHING_SPECIAL]
-        if usual:
-            rows = [row for row in rows if _rare(row) != _NOTHING_SPECIAL]
+        usual: list[tuple[Any, ...]] = []
+        rows: list[tuple[Any, ...]] = []
+        for row in map(_row, jobs):
+            if _rare(row) == _NOTHING_SPECIAL:
+                usual.append(_usual(row))
+            else:
+                rows.append(row)
         logs = [(job.id.bytes, text) for job in jobs if (text := job.log_text())]
         streams = [
             (job.id.bytes, log.chunks.joined, log.chunks.ends.tobytes())
