@@ -184,6 +184,25 @@ def peaks_can_be_set_back() -> bool:
         branch.close()
 
 
+def test_what_a_process_enters_it_enters_without_waiting_where_that_is_possible(features: frozenset[str]) -> None:
+    """Of version 1 by its one thread. A tree that is good for killing alone is left out where nobody kills by groups."""
+    groups = Groups.open()
+    used: dict[bool, frozenset[str]] = {}
+    for kills in (True, False):
+        branch = groups.branch(kills=kills)
+        try:
+            group = branch.take(64 * MIB, 8)
+            doors = [Path(f"/proc/self/fd/{fd}").readlink() for fd in group.entrances()]
+            used[kills] = group.counts
+            for door in doors:
+                is_unified = (door.parent / "cgroup.events").exists()
+                assert door.name == ("cgroup.procs" if is_unified else "tasks")
+        finally:
+            branch.close()
+    assert used[True] == features
+    assert used[False] >= features - {"kill"}
+
+
 def test_each_job_of_a_process_that_stays_is_counted_by_itself(client: Client, features: frozenset[str]) -> None:
     code = (
         "import time\n"

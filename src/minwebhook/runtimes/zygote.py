@@ -140,9 +140,9 @@ class Zygote:
         entrances: list[int] = []
         if self._groups is not None and not self._stopping:
             try:
-                if self._branch is None:
-                    self._branch = self._groups.branch()
-                group = self._branch.take(self._plan.group_memory_bytes, self._plan.rlimits.processes[0])
+                group = self._own_branch(self._groups).take(
+                    self._plan.group_memory_bytes, self._plan.rlimits.processes[0]
+                )
                 entrances = group.entrances()
             except OSError as error:
                 self._give_back(group)
@@ -250,9 +250,7 @@ class Zygote:
         """What ends all jobs at once, for the process that does so where no PID namespace does; nothing if there is none."""
         fds: list[int] = []
         if self._groups is not None and self._plan.rung not in NAMESPACED:
-            if self._branch is None:
-                self._branch = self._groups.branch()
-            fds = [fd for fd in [self._branch.open_kill()] if fd is not None]
+            fds = [fd for fd in [self._own_branch(self._groups).open_kill()] if fd is not None]
         try:
             yield fds
         finally:
@@ -423,6 +421,12 @@ class Zygote:
         for _, deliver, group in asked.values():
             self._give_back(group)
             deliver(None, LOST)
+
+    def _own_branch(self, groups: Groups) -> Branch:
+        """Where its groups are made; a PID namespace ends jobs without them. Raises OSError."""
+        if self._branch is None:
+            self._branch = groups.branch(kills=self._plan.rung not in NAMESPACED)
+        return self._branch
 
     def _give_back(self, group: Group | None) -> None:
         """The processes that were in it are gone, or just about to be."""

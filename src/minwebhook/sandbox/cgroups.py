@@ -29,6 +29,8 @@ from minwebhook.sandbox import hierarchies
 Feature = Literal["memory", "processes", "cpu", "kill"]
 #: Controllers of limits, and what they are called here.
 _CONTROLLERS: Final[Mapping[str, Feature]] = {"memory": "memory", "pids": "processes"}
+#: What counts processor time in a tree of version 1. One of version 2 does without a controller.
+_COUNTER: Final[tuple[str, Feature]] = ("cpuacct", "cpu")
 
 #: What groups are called; the server's own one, where the kernel wants no processes beside them, is the second.
 _PREFIX: Final = "minwebhook-"
@@ -108,6 +110,7 @@ class Group:
 
     __slots__ = (
         "_cpu",
+        "_doors",
         "_entrances",
         "_folders",
         "_limits",
@@ -138,6 +141,12 @@ class Group:
             for tree, folder in zip(trees, self._folders, strict=True)
             for feature in tree.features
         }
+        # A process that moves itself thread by thread waits for nobody. A whole one does, after a pause for 8 to 20 ms, until all
+        # processors have taken note; of version 2 only that may change its memory's group.
+        self._doors = [
+            folder / ("tasks" if tree.version == 1 else "cgroup.procs")
+            for tree, folder in zip(trees, self._folders, strict=True)
+        ]
         self._entrances: list[int] = []
         # To make a path takes longer than to read the file.
         self._cpu = self._find("cpu", "cpu.stat", "cpuacct.usage")
@@ -166,9 +175,9 @@ class Group:
             raise
 
     def entrances(self) -> list[int]:
-        """Descriptors of the group, which it keeps; a process enters by writing ``0`` to each. Raises OSError."""
-        for folder in self._folders[len(self._entrances) :]:
-            self._entrances.append(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        """Descriptors of the group, which it keeps; a process of one thread enters by writing ``0`` to each. Raises OSError."""
+        for door in self._doors[len(self._entrances) :]:
+            self._entrances.append(os.open(door, os.O_WRONLY | os.O_CLOEXEC))
         return self._entrances
 
     def limit(self, memory_bytes: int, processes: int) -> None:
@@ -383,8 +392,11 @@ class Groups:
             raise SandboxError(f"control groups do not work: {error}") from error
         return groups
 
-    def branch(self) -> Branch:
-        """A new place for the groups of a fork server. Raises OSError."""
+    def branch(self, *, kills: bool = True) -> Branch:
+        """A new place for the groups of a fork server, also in a tree that is only good for killing if it ``kills`` by groups.
+
+        Raises OSError.
+        """
         if not self._locks:
             for tree in self._bases:
                 tree.make(self._name)
@@ -392,7 +404,8 @@ class Groups:
                 self._locks.append(fd)
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody takes them for those of a dead server
         name = secrets.token_hex(4)
-        branch = Branch(self, [tree.make(self._name, name) for tree in self._bases])
+        trees = [tree for tree in self._bases if kills or tree.features != {"kill"}]
+        branch = Branch(self, [tree.make(self._name, name) for tree in trees])
         self._branches.add(branch)
         return branch
 
@@ -443,7 +456,8 @@ def _find_places() -> tuple[list[_Tree], dict[str, str]]:
     found = _hierarchies()
     trees: list[_Tree] = []
     reasons: dict[str, str] = {}
-    for controller, feature in _CONTROLLERS.items():
+    # Of version 1 first: its groups are entered without waiting.
+    for controller, feature in (*_CONTROLLERS.items(), _COUNTER):
         for each in found:
             if controller in each.controllers and (reason := _why_not(Path(each.folder))):
                 reasons[feature] = reason
@@ -454,12 +468,8 @@ def _find_places() -> tuple[list[_Tree], dict[str, str]]:
         if each.version == 2:
             tree, reason = _unified(Path(each.folder), {"memory", "pids"} - _names(found))
             reasons.update({feature: reason for feature in _CONTROLLERS.values() if reason and feature not in held})
-            if tree is not None:
-                trees.append(tree)
-    if not any("cpu" in tree.features for tree in trees):
-        for each in found:
-            if "cpuacct" in each.controllers and not _why_not(Path(each.folder)):
-                trees.append(_Tree(1, Path(each.folder), frozenset({"cpu"})))
+            if tree is not None and (more := tree.features - held):
+                trees.append(_Tree(2, tree.folder, more))
     features = {feature for tree in trees for feature in tree.features}
     missing: dict[str, str] = {
         feature: reasons.get(feature, f"no tree of control groups has the controller {controller}")
