@@ -34,7 +34,7 @@ _OF_ANOTHER: Final = re.compile(rf"npm:{_NAME.pattern}@(?P<versions>[^/@:]+)")
 #: ``name@version`` with a version that is one: no address, no path, no repository.
 _PINNED: Final = re.compile(rf"({_NAME.pattern})@(\d+\.\d+\.\d+[\w.+-]*)")
 #: Commas that JSON does not have, behind the last member; strings are passed over.
-_TRAILING: Final = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
+_TRAILING: Final = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[}\]])')
 #: Where a package is: below those that need it in a version of their own.
 _PLACE: Final = re.compile(rf"{_NAME.pattern}(?:/{_NAME.pattern})*")
 #: What bun.lock says about a package; not its programs, which would become links at places that a lock names.

@@ -7,6 +7,7 @@ import pytest
 from minwebhook.errors import BadRequest
 from minwebhook.scripts.imports import imported_paths
 from minwebhook.scripts.model import Language
+from minwebhook.scripts.module_locks import read_npm_lock
 from minwebhook.scripts.requirements import find_requirements
 from minwebhook.scripts.typescript import entry_points, preprocessor_parameters
 
@@ -47,6 +48,13 @@ def test_a_requirement_with_many_blanks(line: str) -> None:
 
 def test_blanks_in_a_requirement_count_once() -> None:
     assert find_requirements("# requirements:\n#a   [ b ]  >=  1\n").lines == ("a [ b ] >= 1",)
+
+
+def test_a_lock_with_a_text_without_an_end() -> None:
+    head = '{"dependencies":{"a":"1.0.0"}}\n//bun.lock\n{"a":'
+    for tail in ('"' + '\\"' * (MIB // 4), '\\"' * (MIB // 4), '"' * (MIB // 4), ", " * (MIB // 4)):
+        with pytest.raises(BadRequest, match="lock"):
+            read_npm_lock(head + tail)
 
 
 def test_many_blocks_of_requirements() -> None:
