@@ -55,7 +55,9 @@ def restore_jobs(
     restored = 0
     known: dict[tuple[str, int], Script | None] = {}
     specs = _Specs()
-    for record in store.queued() if left is None else left:
+
+    def restore(record: JobRecord) -> str:
+        """What keeps it from being queued again; "" if nothing does."""
         script = None
         if record.kind not in DRIVEN_KINDS and record.script_hash is not None:
             version = record.workspace, record.script_hash
@@ -65,9 +67,7 @@ def restore_jobs(
         spec = specs.of(record, script)
         if spec is None:
             logger.error("the code of a queued job is gone", extra={"job_id": str(record.id)})
-            gone = outcomes.execution_error("the code of the script is gone")
-            store.fail(record.id, gone.result, now_ms)
-            continue
+            return "the code of the script is gone"
         has_begun = spec.is_driven and on_driven(record, spec)
         job = table.restore(
             record.id,
@@ -78,11 +78,18 @@ def restore_jobs(
             failures=record.failures,
             has_begun=has_begun,
         )
-        if job is not None:
+        return "" if job is not None else f"the server died while the job ran, {record.attempts} times"
+
+    for record in store.queued() if left is None else left:
+        try:
+            reason = restore(record)
+        except Exception:  # it keeps no other from being queued again
+            logger.exception("a queued job cannot be read", extra={"job_id": str(record.id)})
+            reason = "the record of the job is damaged; the server's log says more"
+        if reason:
+            store.fail(record.id, outcomes.execution_error(reason).result, now_ms)
+        else:
             restored += 1
-            continue
-        lost = outcomes.execution_error(f"the server died while the job ran, {record.attempts} times")
-        store.fail(record.id, lost.result, now_ms)
     on_restored()
     table.start_restored()
     if restored:

@@ -24,6 +24,7 @@ from minwebhook.jobs.model import WIPED_DATA, WIPED_LOG, Job, JobState
 from minwebhook.jobs.output import StoredOutput
 from minwebhook.jobs.record import MAX_SHOWN_BYTES, TOO_BIG_ARGUMENTS, JobOptions, JobRecord
 from minwebhook.storage.keys import mentioned_uploads
+from minwebhook.times import now_ms
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,8 @@ _MAX_IDS: Final = 500
 _FAIL: Final = (
     "UPDATE job SET status = 'failure', result = ?, completed_at = ?, dead = 1 WHERE id = ? AND status = 'queued'"
 )
+#: Without what may be damaged, so that lists can read it.
+_FAIL_DAMAGED: Final = _FAIL.replace("dead = 1", "dead = 1, options = NULL, labels = NULL, flow_status = NULL")
 _DISCARD_DEAD: Final = "UPDATE job SET dead = 0 WHERE id = ? AND dead = 1"
 #: A time that every SQLite integer is after.
 _NEVER_MS: Final = 1 << 62
@@ -458,7 +461,17 @@ class JobStore:
         query = f"SELECT {_ALL} FROM job WHERE status = 'queued' ORDER BY created_at, id"  # noqa: S608 - constants
         cursor = self._db.inspect(lambda connection: connection.execute(query))
         while rows := cursor.fetchmany(_AT_ONCE):
-            yield [_record(row) for row in rows]
+            yield [record for row in rows if (record := self._read_queued(row)) is not None]
+
+    def _read_queued(self, row: sqlite3.Row) -> JobRecord | None:
+        """None for a row that is damaged. Its job has failed then, and keeps no other from being queued again."""
+        try:
+            return _record(row)
+        except Exception:
+            logger.exception("the row of a queued job is damaged", extra={"job_id": row["id"].hex()})
+            lost = outcomes.execution_error("the record of the job is damaged; the server's log says more")
+            self._db.post(_FAIL_DAMAGED, (lost.result, now_ms(), row["id"]))
+            return None
 
 
 def _where(workspace: str | None, wanted: JobFilter, without: Iterable[UUID]) -> tuple[str, list[Any]]:
