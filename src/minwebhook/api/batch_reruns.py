@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
-
 from minwebhook.api.context import Context
 from minwebhook.api.dead_letters import run_again
 from minwebhook.api.job_access import find_readable, parse_ids
+from minwebhook.child import values
 from minwebhook.errors import ApiError, BadRequest
 from minwebhook.flows.expressions import NOT_PLAIN, resolve
 from minwebhook.flows.model import InputTransform, Javascript, Static
@@ -53,7 +52,7 @@ class _Options:
         """
         if not self.inputs:
             return None
-        made: dict[str, Any] = orjson.loads(record.arguments or b"{}")
+        made: dict[str, Any] = values.loads(record.arguments or b"{}")
         job = {
             "id": str(record.id),
             "scheduled_at": rfc3339(record.scheduled_for_ms),

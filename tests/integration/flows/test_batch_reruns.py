@@ -47,6 +47,17 @@ def test_many_jobs_run_again(client: Client) -> None:
     assert client.job(lines[0])["args"] == {"x": "s", "y": 1}
 
 
+def test_arguments_that_stay_keep_their_digits(client: Client) -> None:
+    script, large = "u/admin/rerun_digits", 123456789012345678901234567890
+    client.deploy(script, "def main(n, x, m=0): return [str(n), str(m), x]")
+    first = client.post(f"/jobs/run/p/{script}", {"n": large, "x": 1}).text
+    client.ended(first)
+    transforms = {"x": {"type": "static", "value": 2}, "m": js("job.input.n")}
+    body = {"job_ids": [first], "script_options_by_path": {script: {"input_transforms": transforms}}}
+    (again,) = _rerun(client, body).text.splitlines()
+    assert client.ended(again)["result"] == [str(large), str(large), 2]
+
+
 def test_other_arguments_count_for_the_limit_of_a_key(client: Client) -> None:
     script = "u/admin/rerun_limited"
     client.deploy(
