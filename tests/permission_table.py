@@ -304,6 +304,7 @@ _ROUTES: Final[dict[str, tuple[str, ...]]] = {
         f"HEAD {_W}/jobs/run_and_stream/h/{{hash}}",
         f"HEAD {_W}/jobs/run/fv/{{version}}",
         f"HEAD {_W}/jobs/run_wait_result/fv/{{version}}",
+        f"HEAD {_W}/jobs/restart/f/{{id}}",
         f"HEAD {_W}/jobs/run_and_stream/fv/{{version}}",
         f"GET {_W}/jobs/ws",
         f"POST {_W}/jobs/dead_letters/redrive_all",

@@ -154,6 +154,7 @@ def _flow_routes() -> list[Route[Endpoint]]:
         _route("POST", _W + "/jobs/run/preview_flow", flow_runs.run_preview, "jobs", "run", role=DEVELOPER),
         _route("POST", _W + "/jobs/run_wait_result/preview_flow", flow_runs.run_wait_preview, "jobs", "run", role=DEVELOPER),
         _route("POST", _W + "/jobs/restart/f/{id}", flow_restarts.restart_flow, "jobs", "run", kind="flows"),
+        _route("HEAD", _W + "/jobs/restart/f/{id}", runs.head, "jobs", "run", kind="flows"),
         _route("GET", _W + "/jobs/result_by_id/{id}/{node}", flow_runs.result_by_id, "jobs", read),
         _route("GET", _W + "/jobs/flow_env_by_flow_job_id/{id}/{env_name}", flow_runs.flow_env, "jobs", read),
         _optional("GET", _W + "/jobs_u/get_flow_debug_info/{id}", flow_runs.debug_info, "jobs", read),

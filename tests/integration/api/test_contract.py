@@ -414,6 +414,7 @@ ADDRESSES = [
     Row("PUT", SYNC, status=405, method="PUT"),
     *[Row(f"HEAD {path}", path, None, {}, "HEAD", expected=b"", answers=CORS) for path in HEADS],
     *[Row(f"HEAD {path} wants a token", path, None, {}, "HEAD", status=401, has_token=False) for path in HEADS],
+    Row("HEAD of a restart", f"/jobs/restart/f/{ID}01", None, {}, "HEAD", expected=b""),
     Row("HEAD looks nothing up", "/jobs/run_wait_result/p/u/test/none", None, {}, "HEAD", expected=b""),
     *[Row(f"OPTIONS {path}", path, None, {}, "OPTIONS", expected=b"", answers=PREFLIGHT, has_token=False) for path in HEADS],
     Row("OPTIONS below jobs_u", f"/jobs_u/get/{ID}01", None, {}, "OPTIONS", answers=PREFLIGHT, has_token=False),
